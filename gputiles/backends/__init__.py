@@ -1,0 +1,179 @@
+"""The sync floor: what a compute backend does, and the jobs that it is given.
+
+A backend's verbs take a list of jobs and return one outcome per job, in order: a value,
+or the exception that this job alone died of. Inputs are never written to. Verbs may be
+called from ``workers`` threads at once, each with at most ``most`` jobs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gputiles.encoded import Encoding
+from gputiles.errors import GputilesError
+from gputiles.geometry import Rect
+from gputiles.image import Reduction
+from gputiles.recipe import Recipe
+
+T = TypeVar("T")
+Outcome = T | GputilesError
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Raster:
+    """A decoded, unstyled tile in backend memory.
+
+    ``pixels`` belongs to the backend (on the host: a C-contiguous NumPy array of
+    ``shape`` = (rows, columns, samples) and ``dtype``). ``valid`` likewise, (rows,
+    columns) uint8, 1 where there is data; None means everywhere. Edge tiles are as small
+    as the image leaves them: no padding is stored. ``weight`` is the bytes of both.
+    """
+
+    pixels: Any
+    shape: tuple[int, int, int]
+    dtype: np.dtype[np.generic]
+    weight: int
+    valid: Any = None
+
+
+class ChunkCodec(Protocol):
+    """How the stored bytes of a chunk become samples; one object per file and level."""
+
+    compression: int
+
+    def decode(self, data: bytes, width: int, height: int) -> NDArray[Any]:
+        """Decode ``data`` to a (height, width, samples) array in native byte order.
+
+        Never allocates more than the chunk's own size. Raises Damaged where the bytes
+        do not decode to it, Unsupported where the compression is not read.
+        """
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Chunk:
+    """Encoded bytes as stored, and where their pixels lie on the level.
+
+    ``data`` None means that the file holds nothing there (a sparse tile); an error, that
+    the bytes could not be read: the tiles under this chunk fail with it, the others of the
+    job do not. ``sample`` is the first sample that the chunk fills: planar files have one
+    chunk per sample.
+    """
+
+    codec: ChunkCodec
+    data: bytes | GputilesError | None
+    place: Rect
+    sample: int = 0
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class DecodeJob:
+    """Decode chunks once and cut all the tiles that they cover out of them.
+
+    ``tiles`` are rectangles in level pixels; the parts beyond ``level`` (width, height of
+    the stored level) repeat its last row and column. Sparse chunks leave ``fill`` and are
+    not valid. ``nodata`` and NaN are not marked here: they are values.
+    """
+
+    chunks: tuple[Chunk, ...]
+    tiles: tuple[Rect, ...]
+    level: tuple[int, int]
+    samples: int
+    dtype: np.dtype[np.generic]
+    fill: float = 0
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class DownsampleJob:
+    """Make a tile of ``width`` × ``height`` from up to four tiles of the next finer level.
+
+    ``children`` are (top left, top right, bottom left, bottom right); those that the grid
+    does not have are None. ``split`` is the full (tile width, tile height) of a child:
+    where the right and the lower children begin. Mean of 2×2: integers rounded half to
+    even; blocks at the rim average what exists; NaN, ``nodata``, invalid and (with
+    ``alpha``) transparent pixels carry no weight. A block without any weight is not valid.
+    """
+
+    children: tuple[Raster | None, Raster | None, Raster | None, Raster | None]
+    split: tuple[int, int]
+    width: int
+    height: int
+    reduction: Reduction
+    nodata: float | None = None
+    alpha: bool = False
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class RenderJob:
+    """Composite one tile by its recipe and encode it.
+
+    ``rasters`` follow ``recipe.frames``. The output is ``width`` × ``height``; what the
+    rasters do not cover is filled with ``fill`` (RGBA) or zeros. ``background`` (RGB)
+    shows through transparent pixels where the encoding has no alpha; None drops alpha.
+    """
+
+    recipe: Recipe
+    rasters: tuple[Raster, ...]
+    width: int
+    height: int
+    encoding: Encoding
+    fill: tuple[int, int, int, int] | None = None
+    background: tuple[int, int, int] | None = None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class MeasureJob:
+    """Measure one sample of a raster: its extremes, or a histogram.
+
+    Only finite, valid values other than ``nodata`` count. With ``edges`` None the
+    extremes are wanted, else counts in ``edges`` = (low, high, bins) equal bins as
+    ``numpy.histogram`` places them (values outside are left out).
+    """
+
+    raster: Raster
+    sample: int
+    edges: tuple[float, float, int] | None = None
+    nodata: float | None = None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Measurement:
+    """What a MeasureJob found; ``low`` > ``high`` where nothing counted."""
+
+    low: float
+    high: float
+    count: int
+    histogram: NDArray[np.int64] | None = None
+
+
+Tiles = tuple[Raster | GputilesError, ...]
+
+
+class Backend(Protocol):
+    """A compute device behind the stair."""
+
+    name: str
+    workers: int
+    most: int
+
+    def decode(self, jobs: Sequence[DecodeJob]) -> list[Outcome[Tiles]]:
+        """Decode each job's chunks once into one raster, or error, per tile of the job."""
+
+    def downsample(self, jobs: Sequence[DownsampleJob]) -> list[Outcome[Raster]]:
+        """Make each job's tile from its children."""
+
+    def measure(self, jobs: Sequence[MeasureJob]) -> list[Outcome[Measurement]]:
+        """Measure each job's raster."""
+
+    def render(self, jobs: Sequence[RenderJob]) -> list[Outcome[bytes]]:
+        """Composite and encode each job's tile."""
+
+    def download(self, jobs: Sequence[Raster]) -> list[Outcome[NDArray[Any]]]:
+        """Copy each raster to a new NumPy array of (rows, columns, samples)."""
+
+    def close(self) -> None:
+        """Release the device."""

@@ -1,0 +1,49 @@
+"""Encodings: what a tile is turned into, and the turned tile."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+
+
+class Format(Enum):
+    """The file formats in which tiles are served, with their media types."""
+
+    JPEG = "image/jpeg"
+    PNG = "image/png"
+
+
+@dataclass(frozen=True, slots=True)
+class Encoding:
+    """A format with its parameters.
+
+    ``quality`` is 1 … 100 and ``subsampling`` is 0 (4:4:4), 1 (4:2:2) or 2 (4:2:0); both
+    mean nothing for PNG and are kept at their defaults there, so that equal encodings
+    are equal values. ``explicit`` says that the caller named a quality or subsampling,
+    which rules out passing stored bytes through.
+    """
+
+    format: Format = Format.JPEG
+    quality: int = 95
+    subsampling: int = 0
+    explicit: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Edge:
+    """How a tile that the image does not fill is completed.
+
+    ``crop`` cuts it to the image; otherwise it is filled up to the full tile with
+    ``colour`` (RGBA), or with zeros (transparent where there is an alpha sample).
+    """
+
+    crop: bool = False
+    colour: tuple[int, int, int, int] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class EncodedTile:
+    """An encoded tile: its bytes, and the media type to send them with."""
+
+    data: bytes
+    media_type: str

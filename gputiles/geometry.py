@@ -1,0 +1,90 @@
+"""Integer arithmetic of pyramids and tiles.
+
+Level 0 is the coarsest; level ``levels - 1`` is full resolution. Level z is the ceil
+power-of-two reduction of the full image: each side is ``ceil(size / 2**k)`` with
+``k = levels - 1 - z``, and never less than one pixel.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from gputiles.errors import NotFound
+
+
+def ceil_div(a: int, b: int) -> int:
+    """Return ``a / b`` rounded up."""
+    return -(-a // b)
+
+
+@dataclass(frozen=True, slots=True)
+class Rect:
+    """A rectangle of whole pixels (or of whole tiles): left, top, width, height."""
+
+    x: int
+    y: int
+    width: int
+    height: int
+
+    @property
+    def right(self) -> int:
+        """The first column beyond the rectangle."""
+        return self.x + self.width
+
+    @property
+    def bottom(self) -> int:
+        """The first row beyond the rectangle."""
+        return self.y + self.height
+
+    def intersect(self, other: Rect) -> Rect | None:
+        """Return what both rectangles cover, or None."""
+        x, y = max(self.x, other.x), max(self.y, other.y)
+        width, height = min(self.right, other.right) - x, min(self.bottom, other.bottom) - y
+        return Rect(x, y, width, height) if width > 0 and height > 0 else None
+
+    def cells(self) -> Iterator[tuple[int, int]]:
+        """Yield every (x, y) of the rectangle, row by row."""
+        return ((x, y) for y in range(self.y, self.bottom) for x in range(self.x, self.right))
+
+
+@dataclass(frozen=True, slots=True)
+class Grid:
+    """The tile grid of an image of ``width`` × ``height`` pixels at all its levels."""
+
+    width: int
+    height: int
+    tile_width: int
+    tile_height: int
+
+    @property
+    def levels(self) -> int:
+        """The number of levels; at level 0 one tile covers the image."""
+        tiles = max(ceil_div(self.width, self.tile_width), ceil_div(self.height, self.tile_height))
+        return 1 + (tiles - 1).bit_length()
+
+    def size(self, z: int) -> tuple[int, int]:
+        """Return (width, height) in pixels of level ``z``."""
+        scale = 1 << (self.levels - 1 - z)
+        return ceil_div(self.width, scale), ceil_div(self.height, scale)
+
+    def tiles(self, z: int) -> tuple[int, int]:
+        """Return (columns, rows) of the tile grid of level ``z``."""
+        width, height = self.size(z)
+        return ceil_div(width, self.tile_width), ceil_div(height, self.tile_height)
+
+    def rect(self, z: int, x: int, y: int) -> Rect:
+        """Return the pixels of level ``z`` that tile (x, y) shows, cropped to the level."""
+        width, height = self.size(z)
+        left, top = x * self.tile_width, y * self.tile_height
+        return Rect(left, top, min(self.tile_width, width - left), min(self.tile_height, height - top))
+
+    def check(self, z: int, x: int, y: int) -> None:
+        """Raise NotFound unless tile (x, y) of level ``z`` exists."""
+        if not 0 <= z < self.levels:
+            raise NotFound("z layer does not exist")
+        columns, rows = self.tiles(z)
+        if not 0 <= x < columns:
+            raise NotFound("x is outside layer")
+        if not 0 <= y < rows:
+            raise NotFound("y is outside layer")

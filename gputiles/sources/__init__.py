@@ -1,0 +1,40 @@
+"""Sources: what a file format must offer. Sources are called only in the reading room."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from gputiles.backends import DecodeJob
+from gputiles.geometry import Rect
+from gputiles.image import ImageInfo
+
+
+class Source(Protocol):
+    """An open image file.
+
+    Safe to call from several reader threads at once: nothing shares a seek position.
+    """
+
+    info: ImageInfo
+
+    def unit(self, z: int, x: int, y: int) -> Rect:
+        """Return the tiles of stored level ``z``, as a rectangle of the tile grid, that are
+        best read together because they share chunks; it contains (x, y). Computed, not read.
+        """
+
+    def read(self, frame: int, z: int, unit: Rect) -> DecodeJob:
+        """Read the chunks of the tiles in ``unit`` of a stored level.
+
+        The job's ``tiles`` are the unit's, row by row. Raises Damaged where bytes are
+        missing from the file.
+        """
+
+    def passthrough(self, frame: int, z: int, x: int, y: int) -> bytes | None:
+        """Return a complete JPEG stream that *is* tile (x, y), without decoding, or None.
+
+        None unless the stored chunk is exactly this tile, 8-bit JPEG of the tile's full size,
+        with a colour marker that a browser reads rightly and a proper end.
+        """
+
+    def close(self) -> None:
+        """Close the file."""
