@@ -61,8 +61,8 @@ class ImageInfo:
     frame order, fastest first, each with its length: frame = Σ index × stride.
     ``significant_bits`` is the number of bits that detector values use, if the file says
     so. ``colormap`` ((n, 3) uint8) shows values: palettes, bilevel and WhiteIsZero images
-    have one; ``image.raster`` gives the stored values all the same. ``mm_x``, ``mm_y`` are millimetres per full-resolution pixel. ``missing`` holds the
-    frames that the metadata promises but the file lacks.
+    have one; ``image.raster`` gives the stored values all the same. ``mm_x``, ``mm_y`` are
+    millimetres per full-resolution pixel. ``missing`` holds the frames that the metadata promises but the file lacks.
     """
 
     grid: Grid

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, TypeAlias, TypeVar, Union
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,7 +21,7 @@ from gputiles.image import Reduction
 from gputiles.recipe import Recipe
 
 T = TypeVar("T")
-Outcome = T | GputilesError
+Outcome: TypeAlias = Union[T, GputilesError]  # noqa: UP007  (a generic alias)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -108,6 +108,25 @@ class DownsampleJob:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class ResampleJob:
+    """Cut ``region`` out of a mosaic of tiles of one level and resize it.
+
+    ``tiles`` are (left, top, raster) in level pixels; together they cover ``region``.
+    Shrinking takes the area mean with exact fractional weights (values, validity and
+    alpha as in DownsampleJob), enlarging and NEAREST take the nearest pixel. The
+    output is (``height``, ``width``, samples) in the rasters' dtype.
+    """
+
+    tiles: tuple[tuple[int, int, Raster], ...]
+    region: Rect
+    width: int
+    height: int
+    reduction: Reduction
+    nodata: float | None = None
+    alpha: bool = False
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class RenderJob:
     """Composite one tile by its recipe and encode it.
 
@@ -165,6 +184,9 @@ class Backend(Protocol):
 
     def downsample(self, jobs: Sequence[DownsampleJob]) -> list[Outcome[Raster]]:
         """Make each job's tile from its children."""
+
+    def resample(self, jobs: Sequence[ResampleJob]) -> list[Outcome[Raster]]:
+        """Cut and resize each job's region."""
 
     def measure(self, jobs: Sequence[MeasureJob]) -> list[Outcome[Measurement]]:
         """Measure each job's raster."""

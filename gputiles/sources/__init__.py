@@ -18,15 +18,17 @@ class Source(Protocol):
     info: ImageInfo
 
     def unit(self, z: int, x: int, y: int) -> Rect:
-        """Return the tiles of stored level ``z``, as a rectangle of the tile grid, that are
-        best read together because they share chunks; it contains (x, y). Computed, not read.
+        """Return the tiles, around (x, y), that share chunks and are best read together.
+
+        A rectangle of the tile grid of stored level ``z`` that contains (x, y), the same one
+        for every tile in it. Computed, not read.
         """
 
     def read(self, frame: int, z: int, unit: Rect) -> DecodeJob:
         """Read the chunks of the tiles in ``unit`` of a stored level.
 
-        The job's ``tiles`` are the unit's, row by row. Raises Damaged where bytes are
-        missing from the file.
+        The job's ``tiles`` are the unit's, row by row. Bytes that are missing from the file
+        become the chunk's error.
         """
 
     def passthrough(self, frame: int, z: int, x: int, y: int) -> bytes | None:
