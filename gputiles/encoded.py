@@ -43,7 +43,8 @@ class Edge:
 
 @dataclass(frozen=True, slots=True)
 class EncodedTile:
-    """An encoded tile: its bytes, and the media type to send them with."""
+    """An encoded tile: its bytes, the media type to send them with, and its entity tag."""
 
     data: bytes
     media_type: str
+    etag: str = ""

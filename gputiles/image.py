@@ -62,7 +62,8 @@ class ImageInfo:
     ``significant_bits`` is the number of bits that detector values use, if the file says
     so. ``colormap`` ((n, 3) uint8) shows values: palettes, bilevel and WhiteIsZero images
     have one; ``image.raster`` gives the stored values all the same. ``mm_x``, ``mm_y`` are
-    millimetres per full-resolution pixel. ``missing`` holds the frames that the metadata promises but the file lacks.
+    millimetres per full-resolution pixel. ``missing`` holds the frames that the metadata
+    promises but the file lacks.
     """
 
     grid: Grid

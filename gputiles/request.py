@@ -1,0 +1,42 @@
+"""Requests: what is asked of the renderer, parsed, frozen and hashable."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from gputiles.encoded import Edge, Encoding
+from gputiles.style import Style
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """What to show of an image, wherever: a frame in a style and an encoding.
+
+    ``style`` None is the default look. ``single`` limits that look to the frame's own
+    channel: a request that names its frame wants that frame.
+    """
+
+    frame: int = 0
+    style: Style | None = None
+    single: bool = False
+    encoding: Encoding = field(default_factory=Encoding)
+
+
+@dataclass(frozen=True, slots=True)
+class TileRequest:
+    """One tile: column ``x``, row ``y`` of level ``z`` (0 = coarsest) of a view."""
+
+    z: int
+    x: int
+    y: int
+    view: View = field(default_factory=View)
+    edge: Edge = field(default_factory=Edge)
+
+
+@dataclass(frozen=True, slots=True)
+class ThumbnailRequest:
+    """The whole image within ``width`` × ``height`` pixels, its aspect kept."""
+
+    width: int = 256
+    height: int = 256
+    view: View = field(default_factory=View)
