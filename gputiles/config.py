@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import resource
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -58,6 +59,12 @@ def usable_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)
 
 
+def descriptor_budget() -> int:
+    """Return how many files may be held open: half of what the process may, at most 512."""
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return max(8, min(512, soft // 2))
+
+
 @dataclass(frozen=True, slots=True)
 class Config:
     """All settings of one engine and its server; sizes in bytes, times in seconds.
@@ -71,7 +78,7 @@ class Config:
         raw_cache: bytes of decoded, unstyled tiles kept in device memory.
         workers: compute threads of the host device.
         readers: threads of the reading room.
-        sources: most image files held open at once.
+        sources: most file descriptors of images held open at once.
         revalidate: age at which a file's version is looked at again; 0 is every request.
         deadline: longest time that a request may take before it is answered 503.
         queue_items: most jobs that may wait for the workers.
@@ -92,7 +99,7 @@ class Config:
     raw_cache: int = field(default_factory=lambda: memory_limit() // 4)
     workers: int = field(default_factory=usable_cores)
     readers: int = 4
-    sources: int = 200
+    sources: int = field(default_factory=descriptor_budget)
     revalidate: float = 1.0
     deadline: float = 60.0
     queue_items: int = 2048

@@ -12,6 +12,7 @@
     └── Unavailable         not now: try again
         ├── Overloaded      the queue is full
         ├── DeadlineExceeded  the answer took longer than the deadline
+        ├── Changed         the file changed while it was read
         └── OutOfMemory     the device could not hold the work
 
 A message says what was wrong, what is allowed and the value. The errors know nothing of
@@ -57,6 +58,10 @@ class Overloaded(Unavailable):
 
 class DeadlineExceeded(Unavailable):
     """The answer was not ready before the request's deadline."""
+
+
+class Changed(Unavailable):
+    """The file changed between its opening and a read."""
 
 
 class OutOfMemory(Unavailable):

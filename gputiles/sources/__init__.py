@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Protocol
 
 from gputiles.backends import DecodeJob
@@ -16,6 +17,8 @@ class Source(Protocol):
     """
 
     info: ImageInfo
+    paths: tuple[Path, ...]  # the file and its companions; empty where there is none
+    descriptors: int  # file descriptors held open
 
     def unit(self, z: int, x: int, y: int) -> Rect:
         """Return the tiles, around (x, y), that share chunks and are best read together.

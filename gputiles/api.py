@@ -1,0 +1,193 @@
+"""The Python interface: images opened in-process, with the server's renderer and caches.
+
+All images share one engine on one background event loop, started at the first ``open``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import threading
+from collections.abc import Coroutine, Mapping
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, BinaryIO, TypeVar
+
+from numpy.typing import NDArray
+
+from gputiles.config import Config
+from gputiles.encoded import Edge, Encoding
+from gputiles.engine import Engine
+from gputiles.errors import BadRequest
+from gputiles.image import ImageInfo
+from gputiles.parameters import parse_edge, parse_format
+from gputiles.references import FileRef, ObjectRef
+from gputiles.request import TileRequest, View
+from gputiles.style import Style
+from gputiles.style import parse as parse_style
+from gputiles.trace import Trace
+
+R = TypeVar("R")
+
+
+class _Background:
+    """The daemon thread that runs the event loop of the one shared engine."""
+
+    def __init__(self, config: Config) -> None:
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="gputiles", daemon=True)
+        self._thread.start()
+        self.engine = self.call(self._start(config))
+
+    async def _start(self, config: Config) -> Engine:
+        engine = Engine(config)
+        await engine.start()
+        return engine
+
+    def call(self, work: Coroutine[Any, Any, R]) -> R:
+        """Run ``work`` on the loop and wait for it. Raises RuntimeError on the loop itself."""
+        if threading.current_thread() is self._thread:
+            work.close()
+            raise RuntimeError("an image cannot be used from its own event loop: it would wait for itself")
+        future = asyncio.run_coroutine_threadsafe(work, self._loop)
+        try:
+            return future.result()
+        except BaseException:
+            future.cancel()
+            raise
+
+
+_background: _Background | None = None
+_starting = threading.Lock()  # two threads may open their first image at once
+
+
+def _shared(config: Config | None) -> _Background:
+    global _background
+    with _starting:
+        if _background is None:
+            _background = _Background(config or Config())
+        elif config is not None and config != _background.engine.config:
+            raise BadRequest("config: the shared engine already runs with another configuration")
+        return _background
+
+
+def _reset() -> None:
+    """Forget the parent's engine in a forked child: its threads did not come along."""
+    global _background, _starting
+    _background = None
+    _starting = threading.Lock()
+
+
+os.register_at_fork(after_in_child=_reset)
+
+
+class Image:
+    """An open image: ``info`` and its tiles. Close it, or use it in a ``with`` block.
+
+    Any thread may use it. Errors are those of ``gputiles.errors``.
+    """
+
+    def __init__(self, background: _Background, reference: FileRef | ObjectRef) -> None:
+        self._background = background
+        self._reference = reference
+        self._calls = 0
+        self._idle = threading.Condition()
+        self._closed = False
+        self.info: ImageInfo = background.call(background.engine.image(reference)).info
+
+    def tile(
+        self,
+        z: int,
+        x: int,
+        y: int,
+        *,
+        frame: int | None = None,
+        style: Mapping[str, object] | str | None = None,
+        encoding: str = "PNG",
+        quality: int | None = None,
+        subsampling: int | None = None,
+        edge: bool | str = False,
+    ) -> bytes:
+        """Return tile (``x``, ``y``) of level ``z`` (0 = coarsest), encoded.
+
+        ``style`` is large_image's style, as an object or JSON; None is the default look, ``{}``
+        the unstyled conversion. ``encoding`` is JPEG or PNG; ``quality`` (1 … 100, default
+        95) and ``subsampling`` (0 4:4:4, 1 4:2:2, 2 4:2:0; default 0) are JPEG's. ``edge`` False
+        pads tiles that the image does not fill, True crops them, a colour fills them.
+        """
+        view = View(frame or 0, _style(style), frame is not None, _encoding(encoding, quality, subsampling))
+        request = TileRequest(z, x, y, view, _edge(edge))
+        return self._call(self._tile(request))
+
+    def raster(self, z: int, x: int, y: int, *, frame: int = 0) -> NDArray[Any]:
+        """Return the unstyled tile: a new (rows, columns, samples) array of the image's dtype."""
+        return self._call(self._raster(frame, z, x, y))
+
+    async def _tile(self, request: TileRequest) -> bytes:
+        engine = self._background.engine
+        image = await engine.image(self._reference)
+        return (await engine.renderer.tile(image, request, Trace())).data
+
+    async def _raster(self, frame: int, z: int, x: int, y: int) -> NDArray[Any]:
+        engine = self._background.engine
+        return await engine.renderer.raster(await engine.image(self._reference), frame, z, x, y)
+
+    def _call(self, work: Coroutine[Any, Any, R]) -> R:
+        with self._idle:
+            if self._closed:
+                work.close()
+                raise ValueError("the image is closed")
+            self._calls += 1
+        try:
+            return self._background.call(work)
+        finally:
+            with self._idle:
+                self._calls -= 1
+                self._idle.notify_all()
+
+    def close(self) -> None:
+        """Wait for the calls that run in other threads, then close the file."""
+        with self._idle:
+            already, self._closed = self._closed, True
+            self._idle.wait_for(lambda: not self._calls)
+        if not already:
+            self._background.call(self._background.engine.release(self._reference))
+
+    def __enter__(self) -> Image:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+def open(file: str | os.PathLike[str] | BinaryIO, *, config: Config | None = None) -> Image:
+    """Open an image file, or a binary file object, for in-process use.
+
+    The first call may give the shared engine its ``config``. Raises NotFound, Unsupported
+    or Damaged with the reason.
+    """
+    background = _shared(config)
+    if isinstance(file, (str, os.PathLike)):
+        path = Path(file).resolve()
+        return Image(background, FileRef(path, path.parent))
+    return Image(background, ObjectRef(file))
+
+
+def _style(style: Mapping[str, object] | str | None) -> Style | None:
+    if style is None:
+        return None
+    return _parsed(style if isinstance(style, str) else json.dumps(style))
+
+
+@lru_cache(maxsize=1024)
+def _parsed(text: str) -> Style:
+    return parse_style(text)
+
+
+def _encoding(name: str, quality: int | None, subsampling: int | None) -> Encoding:
+    return parse_format(name, quality, subsampling)
+
+
+def _edge(edge: bool | str) -> Edge:
+    return Edge(crop=edge) if isinstance(edge, bool) else parse_edge(edge)

@@ -1,0 +1,160 @@
+"""The stair: the only crossing from the event loop to the compute backend.
+
+There is no timer. Jobs wait in one queue, the latest stage first; whatever is there when a
+worker becomes free is its next batch.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+import itertools
+import time
+from collections import Counter
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Any
+
+from gputiles.backends import Backend
+from gputiles.errors import Overloaded
+from gputiles.trace import Trace
+
+# Latest stage first: what is nearest to an answer frees the most memory soonest.
+PRIORITY = {"render": 0, "download": 1, "resample": 2, "measure": 3, "downsample": 4, "decode": 5}
+BACKGROUND = 10  # added for synthesis, import and prefetch
+DEPTH = 1  # batches handed over beyond the busy workers, so that none idles for a turn of the loop
+
+
+@dataclass(slots=True, order=True)
+class _Item:
+    """A job that waits, or runs."""
+
+    priority: int
+    number: int
+    verb: str = field(compare=False)
+    job: Any = field(compare=False)
+    weight: int = field(compare=False)
+    future: asyncio.Future[Any] = field(compare=False)
+    trace: Trace = field(compare=False)
+    queued: float = field(compare=False)
+
+
+class Batcher:
+    """Feeds a backend's workers from one bounded priority queue."""
+
+    def __init__(self, backend: Backend, *, items: int, weight: int) -> None:
+        self.backend = backend
+        self.batches = self.skipped = 0
+        self.jobs: Counter[str] = Counter()
+        self._most_items = items
+        self._most_weight = weight
+        self._heap: list[_Item] = []
+        self._weight = 0
+        self._running = 0
+        self._numbers = itertools.count()
+        self._loop = asyncio.get_running_loop()
+        self._workers = ThreadPoolExecutor(backend.workers, thread_name_prefix="gputiles-worker")
+
+    async def submit(
+        self, verb: str, job: Any, trace: Trace, *, weight: int = 0, background: bool = False
+    ) -> Any:
+        """Run one job of a backend's ``verb`` and return its value, or raise its error.
+
+        ``weight`` is the bytes that the waiting job holds. Raises Overloaded where the
+        queue is full. Cancelling the caller takes an unstarted job out of the queue.
+        """
+        if len(self._heap) >= self._most_items or (self._heap and self._weight + weight > self._most_weight):
+            raise Overloaded(
+                f"{len(self._heap)} jobs of {self._weight} bytes wait for the workers; "
+                f"at most {self._most_items} jobs of {self._most_weight} bytes may"
+            )
+        item = _Item(
+            PRIORITY[verb] + (BACKGROUND if background else 0),
+            next(self._numbers),
+            verb,
+            job,
+            weight,
+            self._loop.create_future(),
+            trace,
+            time.perf_counter(),
+        )
+        heapq.heappush(self._heap, item)
+        self._weight += weight
+        self._dispatch()
+        try:
+            return await item.future
+        except asyncio.CancelledError:
+            self._withdraw(item)
+            raise
+
+    def _withdraw(self, item: _Item) -> None:
+        """Take a cancelled job that has not started out of the queue."""
+        if item in self._heap:
+            self._heap.remove(item)
+            heapq.heapify(self._heap)
+            self._weight -= item.weight
+            self.skipped += 1
+
+    def _dispatch(self) -> None:
+        while self._heap and self._running < self.backend.workers + DEPTH:
+            batch = self._next_batch()
+            self._running += 1
+            self.batches += 1
+            self.jobs[batch[0].verb] += len(batch)
+            self._workers.submit(self._run, batch)
+
+    def _next_batch(self) -> list[_Item]:
+        """Take the foremost job, with up to ``most`` − 1 more of its verb."""
+        batch = [self._pop()]
+        while self._heap and len(batch) < self.backend.most and self._heap[0].verb == batch[0].verb:
+            batch.append(self._pop())
+        return batch
+
+    def _pop(self) -> _Item:
+        item = heapq.heappop(self._heap)
+        self._weight -= item.weight
+        return item
+
+    def _run(self, batch: list[_Item]) -> None:
+        """Run a batch; on a worker thread."""
+        started = time.perf_counter()
+        live = [item for item in batch if not item.future.cancelled()]
+        try:
+            outcomes = getattr(self.backend, batch[0].verb)([item.job for item in live]) if live else []
+        except Exception as error:  # a bug of the backend; it must reach the waiters, not end the worker
+            outcomes = [error] * len(live)
+        seconds = time.perf_counter() - started
+        self._loop.call_soon_threadsafe(self._finish, live, outcomes, started, seconds)
+
+    def _finish(self, batch: list[_Item], outcomes: Sequence[Any], started: float, seconds: float) -> None:
+        self._running -= 1
+        for item, outcome in zip(batch, outcomes, strict=True):
+            item.trace.add("queue", started - item.queued)
+            item.trace.add(item.verb, seconds)
+            if item.future.done():
+                continue
+            if isinstance(outcome, BaseException):
+                item.future.set_exception(outcome)
+            else:
+                item.future.set_result(outcome)
+        self._dispatch()
+
+    def report(self) -> dict[str, Any]:
+        """Return the queue's counters, ready for JSON."""
+        return {
+            "waiting": len(self._heap),
+            "waitingBytes": self._weight,
+            "running": self._running,
+            "batches": self.batches,
+            "jobs": dict(self.jobs),
+            "skipped": self.skipped,
+        }
+
+    def close(self) -> None:
+        """Finish what runs, cancel what waits and end the workers."""
+        for item in self._heap:
+            item.future.cancel()
+        self._heap.clear()
+        self._weight = 0
+        self._workers.shutdown(wait=True)

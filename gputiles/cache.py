@@ -1,0 +1,354 @@
+"""Shelves: weighed, fair LRU caches with one flight per missing key.
+
+Everything here runs on one event loop, so there are no locks.
+
+A shelf keeps the entries of each owner (an image) in two `cachetools` LRUs: *cold* for what
+was brought in passing, *hot* for what was asked for. When it is over its capacity it evicts
+from the owner that is most above its fair share, cold before hot, and skips pinned entries.
+Owners that were asked for lately keep a floor of half their share.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import math
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Hashable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from typing import Any, Generic, TypeVar
+
+from cachetools import LRUCache
+
+V = TypeVar("V")
+R = TypeVar("R")
+
+HOT_SHARE = 0.75  # of the capacity; beyond it the oldest hot entries of an owner cool down
+FLOOR_SHARE = 0.5  # of an active owner's fair share
+
+
+class Entry(Generic[V]):
+    """A value on a shelf (or too large for it), with its weight in bytes and its pins."""
+
+    __slots__ = ("key", "owner", "pins", "segment", "value", "weight")
+
+    def __init__(self, key: Hashable, value: V, weight: int, owner: Hashable) -> None:
+        self.key = key
+        self.value = value
+        self.weight = weight
+        self.owner = owner
+        self.pins = 0
+        self.segment: Any = None  # the LRU that holds the entry; None when it is on no shelf
+
+
+class Hold(Generic[V]):
+    """Pins of one piece of work; leaving the ``with`` block releases them."""
+
+    __slots__ = ("_entries", "_shelf")
+
+    def __init__(self, shelf: Shelf[V]) -> None:
+        self._shelf = shelf
+        self._entries: list[Entry[V]] = []
+
+    def pin(self, entry: Entry[V]) -> Entry[V]:
+        """Keep ``entry`` from eviction until the hold is released."""
+        entry.pins += 1
+        self._entries.append(entry)
+        return entry
+
+    def release(self) -> None:
+        """Drop all pins of this hold."""
+        entries, self._entries = self._entries, []
+        for entry in entries:
+            self._shelf.unpin(entry)
+
+    def __enter__(self) -> Hold[V]:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.release()
+
+
+class _Owner(Generic[V]):
+    """The entries of one owner, and when it was last asked for."""
+
+    __slots__ = ("cold", "hot", "seen")
+
+    def __init__(self, now: float) -> None:
+        self.cold: LRUCache[Hashable, Entry[V]] = LRUCache(math.inf, getsizeof=_weight)
+        self.hot: LRUCache[Hashable, Entry[V]] = LRUCache(math.inf, getsizeof=_weight)
+        self.seen = now
+
+    @property
+    def weight(self) -> int:
+        return int(self.cold.currsize + self.hot.currsize)
+
+
+def _weight(entry: Entry[Any]) -> int:
+    return entry.weight
+
+
+class _Flight:
+    """Work that is under way for a key, and how many wait for it."""
+
+    __slots__ = ("hold", "task", "waiters")
+
+    def __init__(self, hold: Hold[Any]) -> None:
+        self.hold = hold
+        self.task: asyncio.Task[Any]
+        self.waiters = 0
+
+    def abandon(self, task: asyncio.Task[Any]) -> None:
+        """Release what a flight pinned that nobody waited for to its end."""
+        self.hold.release()
+        if not task.cancelled():
+            task.exception()  # nobody is left to hear of it
+
+
+class Shelf(Generic[V]):
+    """A cache of at most ``capacity`` weight.
+
+    ``dispose`` is called with each value that has left the shelf and is pinned no more.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        capacity: int,
+        *,
+        dispose: Callable[[V], None] | None = None,
+        active_seconds: float = 60.0,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.name = name
+        self.capacity = capacity
+        self.stored = self.loose = self.reserved = self.peak = 0
+        self.hits = self.misses = self.coalesced = self.evictions = 0
+        self._dispose = dispose
+        self._active_seconds = active_seconds
+        self._clock = clock
+        self._entries: dict[Hashable, Entry[V]] = {}
+        self._owners: dict[Hashable, _Owner[V]] = {}
+        self._flights: dict[Hashable, _Flight] = {}
+
+    # -- entries
+
+    def get(self, key: Hashable) -> Entry[V] | None:
+        """Return the entry of ``key`` as asked for (it becomes hot), or None; counted."""
+        entry = self._entries.get(key)
+        if entry is None:
+            self.misses += 1
+            return None
+        self.hits += 1
+        self._warm(entry)
+        return entry
+
+    def peek(self, key: Hashable) -> Entry[V] | None:
+        """Return the entry of ``key`` in passing: neither counted nor warmed."""
+        return self._entries.get(key)
+
+    def put(self, key: Hashable, value: V, weight: int, owner: Hashable, *, cold: bool = False) -> Entry[V]:
+        """Store ``value``, evicting others; what is larger than the shelf is not stored."""
+        self.discard(key)
+        entry = Entry(key, value, weight, owner)
+        if weight > self.capacity:
+            self.loose += weight
+            self._note_peak()
+            return entry
+        share = self._owners.get(owner)
+        if share is None:
+            share = self._owners[owner] = _Owner(self._clock())
+        entry.segment = share.cold if cold else share.hot
+        entry.segment[key] = entry
+        self._entries[key] = entry
+        self.stored += weight
+        entry.pins += 1  # not the entry that makes room for itself
+        self._make_room()
+        entry.pins -= 1
+        return entry
+
+    def discard(self, key: Hashable) -> None:
+        """Take the entry of ``key`` off the shelf, if it is there."""
+        entry = self._entries.get(key)
+        if entry is not None:
+            self._remove(entry)
+
+    def forget(self, owner: Hashable) -> None:
+        """Take all entries of ``owner`` off the shelf."""
+        share = self._owners.get(owner)
+        if share is not None:
+            for entry in [*share.cold.values(), *share.hot.values()]:
+                self._remove(entry)
+
+    def clear(self) -> None:
+        """Take all entries off the shelf."""
+        for owner in list(self._owners):
+            self.forget(owner)
+
+    def unpin(self, entry: Entry[V]) -> None:
+        """Give back one pin of ``entry``."""
+        entry.pins -= 1
+        if not entry.pins:
+            if entry.segment is None:
+                self._drop_loose(entry)
+            elif self.used > self.capacity:
+                self._make_room()
+
+    # -- room
+
+    @property
+    def used(self) -> int:
+        """Bytes of stored entries, of work in flight and of pinned entries off the shelf."""
+        return self.stored + self.loose + self.reserved
+
+    @contextmanager
+    def reserve(self, weight: int) -> Iterator[None]:
+        """Count ``weight`` as used while work that will bring it is under way."""
+        self.reserved += weight
+        self._make_room()
+        try:
+            yield
+        finally:
+            self.reserved -= weight
+
+    def _make_room(self) -> None:
+        while self.used > self.capacity and self._evict_one():
+            pass
+        self._note_peak()
+
+    def _note_peak(self) -> None:
+        self.peak = max(self.peak, self.used)
+
+    def _evict_one(self) -> bool:
+        """Evict one entry; False where every entry is pinned."""
+        for owner in self._victims():
+            entry = self._oldest(owner)
+            if entry is not None:
+                self.evictions += 1
+                self._remove(entry)
+                return True
+        return False
+
+    def _victims(self) -> Iterator[_Owner[V]]:
+        """Yield the owners in the order in which they should give."""
+        if self._owners:
+            first = max(self._owners.values(), key=self._claim)
+            yield first
+            others = (owner for owner in self._owners.values() if owner is not first)
+            yield from sorted(others, key=self._claim, reverse=True)
+
+    def _claim(self, owner: _Owner[V]) -> tuple[bool, float]:
+        """Return how strongly ``owner`` should give: unprotected first, then by excess."""
+        share = self.capacity / len(self._owners)
+        active = self._clock() - owner.seen < self._active_seconds
+        protected = active and owner.weight <= share * FLOOR_SHARE
+        return not protected, owner.weight - share
+
+    @staticmethod
+    def _oldest(owner: _Owner[V]) -> Entry[V] | None:
+        """Return the entry to evict next; pinned ones count as used just now."""
+        for segment in (owner.cold, owner.hot):
+            for _ in range(len(segment)):
+                key, entry = segment.popitem()
+                segment[key] = entry
+                if not entry.pins:
+                    return entry
+        return None
+
+    def _remove(self, entry: Entry[V]) -> None:
+        del entry.segment[entry.key]
+        del self._entries[entry.key]
+        entry.segment = None
+        self.stored -= entry.weight
+        self.loose += entry.weight
+        owner = self._owners[entry.owner]
+        if not owner.cold and not owner.hot:
+            del self._owners[entry.owner]
+        if not entry.pins:
+            self._drop_loose(entry)
+
+    def _drop_loose(self, entry: Entry[V]) -> None:
+        self.loose -= entry.weight
+        if self._dispose is not None:
+            self._dispose(entry.value)
+
+    def _warm(self, entry: Entry[V]) -> None:
+        owner = self._owners[entry.owner]
+        owner.seen = self._clock()
+        if entry.segment is owner.hot:
+            owner.hot[entry.key]  # a look-up is a use
+            return
+        del owner.cold[entry.key]
+        owner.hot[entry.key] = entry
+        entry.segment = owner.hot
+        while owner.hot.currsize > self.capacity * HOT_SHARE and len(owner.hot) > 1:
+            key, cooled = owner.hot.popitem()
+            owner.cold[key] = cooled
+            cooled.segment = owner.cold
+
+    # -- flights
+
+    @asynccontextmanager
+    async def once(self, key: Hashable, make: Callable[[Hold[V]], Awaitable[R]]) -> AsyncIterator[R]:
+        """Share one run of ``make`` between all that ask for ``key`` while it runs.
+
+        ``make`` gets a hold: what it pins stays until the last of the waiters has left the
+        ``async with`` block. A failure reaches every waiter and is kept nowhere. A waiter
+        that is cancelled leaves the others their flight; the last one to leave cancels it.
+        """
+        flight = self._flights.get(key)
+        if flight is None:
+            flight = self._take_off(key, make)
+        else:
+            self.coalesced += 1
+        flight.waiters += 1
+        try:
+            yield await asyncio.shield(flight.task)
+        finally:
+            flight.waiters -= 1
+            if not flight.waiters:
+                self._land(key, flight)
+
+    def _take_off(self, key: Hashable, make: Callable[[Hold[V]], Awaitable[Any]]) -> _Flight:
+        flight = _Flight(Hold(self))
+        self._flights[key] = flight
+
+        async def fly() -> Any:
+            try:
+                return await make(flight.hold)
+            finally:
+                if self._flights.get(key) is flight:
+                    del self._flights[key]
+
+        flight.task = asyncio.get_running_loop().create_task(fly())
+        return flight
+
+    def _land(self, key: Hashable, flight: _Flight) -> None:
+        if flight.task.done():
+            flight.hold.release()
+            return
+        if self._flights.get(key) is flight:
+            del self._flights[key]
+        flight.task.add_done_callback(flight.abandon)
+        flight.task.cancel()
+
+    @property
+    def flights(self) -> int:
+        """The number of flights under way."""
+        return len(self._flights)
+
+    def report(self) -> dict[str, Any]:
+        """Return the counters, ready for JSON; sizes in bytes."""
+        return {
+            "capacity": self.capacity,
+            "used": self.used,
+            "stored": self.stored,
+            "reserved": self.reserved,
+            "peak": self.peak,
+            "items": len(self._entries),
+            "images": len(self._owners),
+            "hits": self.hits,
+            "misses": self.misses,
+            "coalesced": self.coalesced,
+            "evictions": self.evictions,
+            "inFlight": self.flights,
+        }

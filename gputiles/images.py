@@ -1,0 +1,159 @@
+"""Open images: which file version is behind a reference, and its handle.
+
+Two shelves: light records (facts and version) of many images, and the handles of the few
+that were read lately. Any number of styled and encoded views share one handle.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Protocol
+
+from gputiles.cache import Entry, Hold, Shelf
+from gputiles.config import Config
+from gputiles.errors import Changed, GputilesError, NotFound, Unsupported
+from gputiles.image import ImageInfo
+from gputiles.reading_room import ReadingRoom
+from gputiles.sources import Source
+from gputiles.sources.bytesource import content_version
+
+
+class Reference(Protocol):
+    """What an image is found by: hashable, and able to open it (in the reading room)."""
+
+    def open(self, chunk_limit: int) -> Source:
+        """Open the image."""
+
+    def __hash__(self) -> int: ...
+
+
+@dataclass(slots=True, eq=False)
+class Image:
+    """What is known of one version of an image; ``checked`` is when it was last looked at."""
+
+    reference: Reference
+    info: ImageInfo
+    version: str
+    paths: tuple[Path, ...]
+    checked: float
+
+
+def read_version(paths: tuple[Path, ...], fallback: str) -> str:
+    """Return the content version of files as they are now, or ``fallback`` where there are none."""
+    try:
+        return content_version(paths) if paths else fallback
+    except FileNotFoundError as error:
+        raise NotFound(f"{error.filename}: the file is gone") from error
+
+
+class Images:
+    """The images that are known and those that are open."""
+
+    def __init__(
+        self, config: Config, reading_room: ReadingRoom, forget: Callable[[Reference], None]
+    ) -> None:
+        self.opens = 0
+        self.handles: Shelf[Source] = Shelf("sources", config.sources, dispose=self._close)
+        self.records: Shelf[Image] = Shelf("images", 1_000_000)
+        self._config = config
+        self._room = reading_room
+        self._forget = forget
+
+    async def get(self, reference: Reference) -> Image:
+        """Return the image behind ``reference``, opened or looked at again where that is due."""
+        entry = self.records.get(reference)
+        if entry is not None and self._is_fresh(entry.value):
+            return entry.value
+        async with self.records.once(reference, partial(self._refresh, reference)) as image:
+            return image
+
+    def _is_fresh(self, image: Image) -> bool:
+        return not image.paths or time.monotonic() - image.checked < self._config.revalidate
+
+    async def _refresh(self, reference: Reference, _: Hold[Image]) -> Image:
+        entry = self.records.peek(reference)
+        if entry is not None:
+            try:
+                if await self._is_current(entry.value):
+                    return entry.value
+            except NotFound:
+                self.drop(entry.value)
+                raise
+            self.drop(entry.value)
+        async with self.handles.once(reference, partial(self._open, reference)) as (image, _handle):
+            return image
+
+    async def _is_current(self, image: Image) -> bool:
+        now = time.monotonic()
+        version = await self._room.run(read_version, image.paths, image.version)
+        image.checked = now
+        return version == image.version
+
+    def drop(self, image: Image) -> None:
+        """Forget a version that the file no longer has: its handle, tiles and records."""
+        self.records.discard(image.reference)
+        self.handles.discard((image.reference, image.version))
+        self._forget(image.reference)
+
+    async def _open(self, reference: Reference, hold: Hold[Source]) -> tuple[Image, Entry[Source]]:
+        checked = time.monotonic()
+        with self.handles.reserve(1):
+            source, version = await self._room.run(open_stable, reference, self._config.chunk_limit)
+        self.opens += 1
+        image = Image(reference, source.info, version, source.paths, checked)
+        handle = hold.pin(
+            self.handles.put((reference, version), source, source.descriptors, "sources", cold=True)
+        )
+        self.records.put(reference, image, 1 + len(source.info.frames), reference)
+        return image, handle
+
+    @asynccontextmanager
+    async def handle(self, image: Image) -> AsyncIterator[Source]:
+        """Lend the open source of ``image``, reopened where it was evicted.
+
+        Raises Changed where the file is no longer the version that ``image`` is.
+        """
+        with Hold(self.handles) as hold:
+            entry = self.handles.get((image.reference, image.version))
+            if entry is None:
+                async with self.handles.once(image.reference, partial(self._open, image.reference)) as opened:
+                    fresh, entry = opened
+                    if fresh.version != image.version:
+                        raise Changed("the file changed since it was opened")
+                    hold.pin(entry)
+            else:
+                hold.pin(entry)
+            yield entry.value
+
+    async def validate(self, reference: Reference) -> str | None:
+        """Open and close the image, past all caches; return why it cannot be read, or None."""
+        try:
+            source, _ = await self._room.run(open_stable, reference, self._config.chunk_limit)
+        except GputilesError as error:
+            return str(error)
+        self._close(source)
+        return None
+
+    def _close(self, source: Source) -> None:
+        self._room.dismiss(source.close)
+
+
+def open_stable(reference: Reference, chunk_limit: int) -> tuple[Source, str]:
+    """Open an image, once more if it changes meanwhile; return the source and its version."""
+    for _ in range(2):
+        try:
+            source = reference.open(chunk_limit)
+        except FileNotFoundError as error:
+            raise NotFound(f"{error.filename}: no such file") from error
+        except OSError as error:
+            raise Unsupported(f"cannot open the file: {error.strerror or error}") from error
+        version = read_version(source.paths, repr(reference))
+        if version == getattr(source, "version", version):
+            return source, version
+        source.close()
+    raise Changed("the file changes while it is opened")

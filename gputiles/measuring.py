@@ -1,0 +1,87 @@
+"""Measuring: statistics of frames, for automatic and percentile windows."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from functools import partial
+
+from gputiles import ranges
+from gputiles.backends import MeasureJob, Measurement
+from gputiles.batcher import Batcher
+from gputiles.cache import Hold, Shelf
+from gputiles.geometry import Rect
+from gputiles.ranges import Statistics
+from gputiles.rasters import Rasters, Work, together
+
+ABREAST = 4  # tiles of a frame that are measured side by side
+
+Edges = tuple[float, float, int]
+
+
+class Measuring:
+    """The shelf of statistics, and how they are taken: once per content version and frame."""
+
+    def __init__(self, rasters: Rasters, batcher: Batcher) -> None:
+        self.shelf: Shelf[tuple[Statistics, ...]] = Shelf("ranges", 100_000)
+        self._rasters = rasters
+        self._batcher = batcher
+
+    async def statistics(self, work: Work, frames: Sequence[int]) -> dict[int, tuple[Statistics, ...]]:
+        """Return, for each of ``frames``, one Statistics per sample."""
+        results: list[tuple[Statistics, ...]] = [()] * len(frames)
+        if frames:
+            calls = [partial(self._of_frame, work, frame) for frame in frames]
+            await together(calls, results, list(range(len(frames))))
+        return dict(zip(frames, results, strict=True))
+
+    async def _of_frame(self, work: Work, frame: int) -> tuple[Statistics, ...]:
+        key = (work.image.version, frame)
+        entry = self.shelf.get(key)
+        if entry is not None:
+            return entry.value
+        async with self.shelf.once(key, partial(self._measure, key, work, frame)) as statistics:
+            return statistics
+
+    async def _measure(
+        self, key: object, work: Work, frame: int, _: Hold[tuple[Statistics, ...]]
+    ) -> tuple[Statistics, ...]:
+        info = work.image.info
+        plan = ranges.plan(info)
+        samples = range(info.samples)
+        edges: list[Edges | None] = [ranges.direct_edges(info.dtype)] * info.samples
+        extremes: list[list[Measurement]] | None = None
+        if edges[0] is None:
+            extremes = await self._scan(work, frame, plan, edges)
+            edges = [ranges.second_edges(extremes[sample], info.dtype) for sample in samples]
+        counts = await self._scan(work, frame, plan, edges)
+        statistics = tuple(
+            ranges.combine(counts[sample], edges[sample], info.dtype, plan.how) for sample in samples
+        )
+        self.shelf.put(key, statistics, 1, work.image.reference)
+        return statistics
+
+    async def _scan(
+        self, work: Work, frame: int, plan: ranges.Plan, edges: list[Edges | None]
+    ) -> list[list[Measurement]]:
+        """Measure every tile of ``plan``; return the measurements sample by sample."""
+        gate = asyncio.Semaphore(ABREAST)
+
+        async def one(cell: tuple[int, int]) -> list[Measurement]:
+            async with gate:
+                return await self._tile(work, frame, plan.z, cell, edges)
+
+        tiles: list[list[Measurement]] = [[]] * len(plan.cells)
+        await together([partial(one, cell) for cell in plan.cells], tiles, list(range(len(plan.cells))))
+        return [list(measurements) for measurements in zip(*tiles, strict=True)]
+
+    async def _tile(
+        self, work: Work, frame: int, z: int, cell: tuple[int, int], edges: list[Edges | None]
+    ) -> list[Measurement]:
+        with Hold(self._rasters.shelf) as hold:
+            (cells,) = await self._rasters.take(work, (frame,), z, Rect(*cell, 1, 1), hold)
+            jobs = [
+                MeasureJob(cells[cell], sample, edge, work.image.info.nodata)
+                for sample, edge in enumerate(edges)
+            ]
+            return [await self._batcher.submit("measure", job, work.trace) for job in jobs]

@@ -1,0 +1,40 @@
+"""Parsing of the parameters that HTTP, the command line and Python share."""
+
+from __future__ import annotations
+
+from gputiles.colours import parse_colour
+from gputiles.encoded import Edge, Encoding, Format
+from gputiles.errors import BadRequest
+
+FORMATS = {"JPEG": Format.JPEG, "JPG": Format.JPEG, "JFIF": Format.JPEG, "PNG": Format.PNG}
+
+
+def parse_format(name: str, quality: int | None = None, subsampling: int | None = None) -> Encoding:
+    """Return the encoding that a name (JPEG, JFIF or PNG), quality and subsampling mean.
+
+    None is the default: quality 95, 4:4:4.
+    """
+    format = FORMATS.get(name.upper())
+    if format is None:
+        raise BadRequest(f'Invalid encoding "{name}"; expected JPEG or PNG')
+    if quality is not None and not 1 <= quality <= 100:
+        raise BadRequest(f"jpegQuality: expected 1 to 100; got {quality}")
+    if subsampling is not None and subsampling not in (0, 1, 2):
+        raise BadRequest(f"jpegSubsampling: expected 0 (4:4:4), 1 (4:2:2) or 2 (4:2:0); got {subsampling}")
+    if format is Format.PNG:
+        return Encoding(format)
+    explicit = quality is not None or subsampling is not None
+    return Encoding(format, 95 if quality is None else quality, subsampling or 0, explicit)
+
+
+def parse_edge(text: str) -> Edge:
+    """Return how to complete a tile: ``false`` pads, ``true`` or ``crop`` crops, a colour fills."""
+    word = text.strip().lower()
+    if word in ("", "false", "none", "0", "no", "off"):
+        return Edge()
+    if word in ("true", "crop", "1", "yes", "on"):
+        return Edge(crop=True)
+    colour = parse_colour(text)
+    if colour is None:
+        raise BadRequest(f"edge: expected false, crop or a colour such as #ddd or white; got {text!r}")
+    return Edge(colour=(int(colour[0]), int(colour[1]), int(colour[2]), int(colour[3])))

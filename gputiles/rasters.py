@@ -1,0 +1,281 @@
+"""Unstyled tiles: found on the shelf, read and decoded, or made from the finer level."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import Any
+
+from gputiles.backends import DecodeJob, DownsampleJob, Raster
+from gputiles.batcher import Batcher
+from gputiles.cache import Entry, Hold, Shelf
+from gputiles.config import Config
+from gputiles.errors import Changed, GputilesError, LimitExceeded, NotFound
+from gputiles.geometry import Rect, ceil_div
+from gputiles.image import Alpha, ImageInfo
+from gputiles.images import Image, Images, read_version
+from gputiles.reading_room import ReadingRoom
+from gputiles.sources import Source
+from gputiles.trace import Trace
+
+Cell = tuple[int, int]
+Cells = dict[Cell, "Entry[Raster] | GputilesError"]
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """What a piece of work is for: an image, whose request, and whether somebody waits for it."""
+
+    image: Image
+    trace: Trace
+    background: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Plane:
+    """One level of one frame."""
+
+    frame: int
+    z: int
+
+
+class Rasters:
+    """The shelf of unstyled tiles, and the ways to fill it."""
+
+    def __init__(self, config: Config, room: ReadingRoom, images: Images, batcher: Batcher) -> None:
+        self.shelf: Shelf[Raster] = Shelf("rasters", config.raw_cache, active_seconds=config.active_seconds)
+        self.reads = 0
+        self._room = room
+        self._images = images
+        self._batcher = batcher
+        self._limit = config.synthesis_limit
+        self._forks = 2 * batcher.backend.workers  # subtrees that synthesis may still open
+
+    async def take(
+        self, work: Work, frames: Iterable[int], z: int, cells: Rect, hold: Hold[Raster]
+    ) -> list[dict[Cell, Raster]]:
+        """Return the rasters of ``cells`` of level ``z``, pinned by ``hold``, frame by frame."""
+        planes = [Plane(frame, z) for frame in frames]
+        found = [self._on_shelf(work, plane, cells, hold) for plane in planes]
+        missing = [at for at, rasters in enumerate(found) if rasters is None]
+        if not missing:
+            return [rasters for rasters in found if rasters is not None]
+        for at in missing:
+            self._check(work.image.info, planes[at], cells)
+        await together(
+            [partial(self._fetch, work, planes[at], cells, hold) for at in missing], found, missing
+        )
+        return [rasters for rasters in found if rasters is not None]
+
+    def _on_shelf(
+        self, work: Work, plane: Plane, cells: Rect, hold: Hold[Raster]
+    ) -> dict[Cell, Raster] | None:
+        """Pin all of ``cells`` if the shelf has them, else none."""
+        look = self.shelf.peek if work.background else self.shelf.get
+        entries = {}
+        for cell in cells.cells():
+            entry = look((work.image.version, plane, cell))
+            if entry is None:
+                return None
+            entries[cell] = entry
+        return {cell: hold.pin(entry).value for cell, entry in entries.items()}
+
+    def _check(self, info: ImageInfo, plane: Plane, cells: Rect) -> None:
+        if plane.frame in info.missing:
+            raise NotFound(f"frame {plane.frame}: the metadata promises this plane but the file lacks it")
+        stored = next(z for z in range(plane.z, info.levels) if info.stored[z])
+        pixels = cells.width * cells.height * info.tile_width * info.tile_height << 2 * (stored - plane.z)
+        if stored > plane.z and min(pixels, info.width * info.height) > self._limit:
+            raise LimitExceeded(
+                f"level {plane.z} is not in the file, and making it takes {pixels} pixels; "
+                f"at most {self._limit} are allowed"
+            )
+
+    async def _fetch(self, work: Work, plane: Plane, cells: Rect, hold: Hold[Raster]) -> dict[Cell, Raster]:
+        """Pin ``cells``, made or read unit by unit."""
+        units: dict[Rect, list[Cell]] = {}
+        for cell in cells.cells():
+            units.setdefault(await self._unit(work.image, plane.z, cell), []).append(cell)
+        parts: list[Any] = [None] * len(units)
+        calls = [partial(self._fetch_unit, work, plane, unit, wanted, hold) for unit, wanted in units.items()]
+        await self._forked(calls, parts)
+        return {cell: raster for part in parts for cell, raster in part.items()}
+
+    async def _fetch_unit(
+        self, work: Work, plane: Plane, unit: Rect, wanted: list[Cell], hold: Hold[Raster]
+    ) -> dict[Cell, Raster]:
+        entries = [self.shelf.peek((work.image.version, plane, cell)) for cell in wanted]
+        if all(entry is not None for entry in entries):
+            return {
+                cell: hold.pin(entry).value
+                for cell, entry in zip(wanted, entries, strict=True)
+                if entry is not None
+            }
+        make = self._decode if work.image.info.stored[plane.z] else self._reduce
+        flight = (work.image.version, plane, unit)
+        async with self.shelf.once(flight, partial(make, work, plane, unit)) as made:
+            return {cell: hold.pin(_entry(made[cell])).value for cell in wanted}
+
+    async def _unit(self, image: Image, z: int, cell: Cell) -> Rect:
+        """Return the tiles that are made together with ``cell``."""
+        if image.info.stored[z]:
+            async with self._images.handle(image) as source:
+                return source.unit(z, *cell)
+        finer = await self._unit(image, z + 1, (2 * cell[0], 2 * cell[1]))
+        columns, rows = image.info.grid.tiles(z)
+        all_columns, all_rows = image.info.grid.tiles(z + 1)
+        x, width = _halve(finer.x, finer.width, cell[0], columns, finer.width == all_columns)
+        y, height = _halve(finer.y, finer.height, cell[1], rows, finer.height == all_rows)
+        return Rect(x, y, width, height)
+
+    # -- stored levels
+
+    async def _decode(self, work: Work, plane: Plane, unit: Rect, hold: Hold[Raster]) -> Cells:
+        image = work.image
+        with self.shelf.reserve(_weight(image.info, plane.z, unit)):
+            async with self._images.handle(image) as source:
+                started = time.perf_counter()
+                job = await self._room.run(read_checked, source, image, plane, unit)
+                work.trace.add("read", time.perf_counter() - started)
+                self.reads += 1
+            weight = sum(len(chunk.data) for chunk in job.chunks if isinstance(chunk.data, bytes))
+            outcomes = await self._batcher.submit(
+                "decode", job, work.trace, weight=weight, background=work.background
+            )
+        return {
+            cell: outcome
+            if isinstance(outcome, GputilesError)
+            else hold.pin(self._put(work, plane, cell, outcome, cold=work.background))
+            for cell, outcome in zip(unit.cells(), outcomes, strict=True)
+        }
+
+    def _put(self, work: Work, plane: Plane, cell: Cell, raster: Raster, *, cold: bool) -> Entry[Raster]:
+        key = (work.image.version, plane, cell)
+        return self.shelf.put(key, raster, raster.weight, work.image.reference, cold=cold)
+
+    # -- missing levels
+
+    async def _reduce(self, work: Work, plane: Plane, unit: Rect, hold: Hold[Raster]) -> Cells:
+        """Make the tiles of ``unit`` from the next finer level: depth first, children pinned."""
+        info, quiet = work.image.info, replace(work, background=True)
+        finer = replace(plane, z=plane.z + 1)
+        columns, rows = info.grid.tiles(finer.z)
+        doubled = Rect(2 * unit.x, 2 * unit.y, 2 * unit.width, 2 * unit.height)
+        children_cells = doubled.intersect(Rect(0, 0, columns, rows)) or doubled
+        with self.shelf.reserve(_weight(info, plane.z, unit)), Hold(self.shelf) as children_hold:
+            children = await self._fetch(quiet, finer, children_cells, children_hold)
+            cells = list(unit.cells())
+            jobs = [_downsample_job(info, plane.z, cell, children) for cell in cells]
+            made = await asyncio.gather(
+                *(self._batcher.submit("downsample", job, work.trace, background=True) for job in jobs)
+            )
+        return {
+            cell: hold.pin(self._put(work, plane, cell, raster, cold=False))
+            for cell, raster in zip(cells, made, strict=True)
+        }
+
+    async def _forked(self, calls: Sequence[Callable[[], Awaitable[Any]]], results: list[Any]) -> None:
+        """Run ``calls``: in turn, or side by side while subtrees may be opened."""
+        tasks: list[asyncio.Task[None]] = []
+
+        async def run(at: int) -> None:
+            results[at] = await calls[at]()
+
+        try:
+            for at in range(len(calls)):
+                if self._forks > 0 and at < len(calls) - 1:
+                    self._forks -= 1
+                    task = asyncio.get_running_loop().create_task(run(at))
+                    task.add_done_callback(self._give_fork_back)
+                    tasks.append(task)
+                else:
+                    await run(at)
+            for task in tasks:
+                await task
+        except BaseException:
+            await _cancel(tasks)
+            raise
+
+    def _give_fork_back(self, _: object) -> None:
+        self._forks += 1
+
+
+async def together(
+    calls: Sequence[Callable[[], Awaitable[Any]]], results: list[Any], places: list[int]
+) -> None:
+    """Run ``calls`` side by side and put their results at ``places``.
+
+    The first failure cancels the others, waits for them and is raised.
+    """
+
+    async def run(call: Callable[[], Awaitable[Any]], place: int) -> None:
+        results[place] = await call()
+
+    if len(calls) == 1:
+        await run(calls[0], places[0])
+        return
+    loop = asyncio.get_running_loop()
+    tasks = [loop.create_task(run(call, place)) for call, place in zip(calls, places, strict=True)]
+    try:
+        await asyncio.gather(*tasks)
+    except BaseException:
+        await _cancel(tasks)
+        raise
+
+
+async def _cancel(tasks: Iterable[asyncio.Task[Any]]) -> None:
+    tasks = list(tasks)
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def read_checked(source: Source, image: Image, plane: Plane, unit: Rect) -> DecodeJob:
+    """Read chunks, and see to it that they are of the version that was opened."""
+    job = source.read(plane.frame, plane.z, unit)
+    if read_version(image.paths, image.version) != image.version:
+        raise Changed("the file changed while it was read")
+    return job
+
+
+def _entry(made: Entry[Raster] | GputilesError) -> Entry[Raster]:
+    if isinstance(made, GputilesError):
+        raise made
+    return made
+
+
+def _halve(start: int, length: int, at: int, count: int, whole: bool) -> tuple[int, int]:
+    """Return (start, length) of the made unit over a finer one, on one axis."""
+    if whole:
+        return 0, count
+    if length % 2 == 0:
+        return start // 2, min(ceil_div(length, 2), count - start // 2)
+    return at, 1
+
+
+def _weight(info: ImageInfo, z: int, unit: Rect) -> int:
+    """Return the bytes of the unit's rasters, without validity planes."""
+    rects = (info.grid.rect(z, *cell) for cell in unit.cells())
+    return sum(rect.width * rect.height for rect in rects) * info.samples * info.dtype.itemsize
+
+
+def _downsample_job(info: ImageInfo, z: int, cell: Cell, children: dict[Cell, Raster]) -> DownsampleJob:
+    x, y = 2 * cell[0], 2 * cell[1]
+    rect = info.grid.rect(z, *cell)
+    return DownsampleJob(
+        children=(
+            children.get((x, y)),
+            children.get((x + 1, y)),
+            children.get((x, y + 1)),
+            children.get((x + 1, y + 1)),
+        ),
+        split=(info.tile_width, info.tile_height),
+        width=rect.width,
+        height=rect.height,
+        reduction=info.reduction,
+        nodata=info.nodata,
+        alpha=info.alpha is Alpha.STRAIGHT,
+    )

@@ -1,0 +1,37 @@
+"""References: what an image is found by, and how it is opened. Opened in the reading room only."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import BinaryIO
+
+from gputiles.sources import Source
+from gputiles.sources.open import open_source
+
+_NUMBERS = itertools.count()
+
+
+@dataclass(frozen=True, slots=True)
+class FileRef:
+    """A file below ``root``; companions of the file are looked for below ``root`` only."""
+
+    path: Path
+    root: Path
+
+    def open(self, chunk_limit: int) -> Source:
+        """Open the file."""
+        return open_source(self.path, root=self.root, chunk_limit=chunk_limit)
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectRef:
+    """A binary file object; each reference is an image of its own."""
+
+    file: BinaryIO = field(compare=False)
+    number: int = field(default_factory=lambda: next(_NUMBERS))
+
+    def open(self, chunk_limit: int) -> Source:
+        """Open the image in the object, which stays the caller's to close."""
+        return open_source(self.file, chunk_limit=chunk_limit)

@@ -1,0 +1,259 @@
+"""The journey of a request: from an image and a view to an encoded tile."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from functools import partial
+from hashlib import blake2b
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gputiles import style
+from gputiles.backends import Raster, RenderJob, ResampleJob
+from gputiles.batcher import Batcher
+from gputiles.cache import Hold, Shelf
+from gputiles.config import Config
+from gputiles.encoded import EncodedTile, Encoding, Format
+from gputiles.errors import Changed, LimitExceeded, NotFound
+from gputiles.geometry import Rect
+from gputiles.image import Alpha, Colour, ImageInfo
+from gputiles.images import Image, Images
+from gputiles.measuring import Measuring
+from gputiles.rasters import Rasters, Work
+from gputiles.reading_room import ReadingRoom
+from gputiles.recipe import Recipe
+from gputiles.request import ThumbnailRequest, TileRequest, View
+from gputiles.trace import Trace
+
+CODECS = "turbo-isal-1"  # part of every entity tag: other encoders, or other arithmetic, are other bytes
+WHITE = (255, 255, 255)
+MOST_THUMBNAIL = 4096  # pixels on a side
+
+Request = TileRequest | ThumbnailRequest
+
+
+class Renderer:
+    """Answers requests from the shelves, or by the work that fills them."""
+
+    def __init__(self, config: Config, room: ReadingRoom, images: Images, batcher: Batcher) -> None:
+        self.tiles: Shelf[EncodedTile] = Shelf(
+            "tiles", config.tile_cache, active_seconds=config.active_seconds
+        )
+        self.recipes: Shelf[Recipe] = Shelf("recipes", 20_000, active_seconds=config.active_seconds)
+        self.rasters = Rasters(config, room, images, batcher)
+        self.measuring = Measuring(self.rasters, batcher)
+        self.passed_through = 0
+        self._room = room
+        self._images = images
+        self._batcher = batcher
+
+    # -- what can be asked
+
+    def etag(self, image: Image, request: Request) -> str:
+        """Return the strong entity tag of an answer: content version, request and encoders."""
+        text = f"{image.version}|{request!r}|{CODECS}"
+        return f'"{blake2b(text.encode(), digest_size=16).hexdigest()}"'
+
+    async def tile(self, image: Image, request: TileRequest, trace: Trace) -> EncodedTile:
+        """Return one encoded tile. Raises NotFound outside the grid or the frames."""
+        return await self._answer(image, request, trace, self._render_tile)
+
+    async def thumbnail(self, image: Image, request: ThumbnailRequest, trace: Trace) -> EncodedTile:
+        """Return the whole image, no larger than asked for and never enlarged."""
+        return await self._answer(image, request, trace, self._render_thumbnail)
+
+    async def raster(self, image: Image, frame: int, z: int, x: int, y: int) -> NDArray[Any]:
+        """Return the unstyled tile as a new (rows, columns, samples) array of the image's dtype."""
+        image.info.grid.check(z, x, y)
+        check_frame(image.info, frame)
+        work = Work(image, Trace())
+        with Hold(self.rasters.shelf) as hold:
+            (cells,) = await self.rasters.take(work, (frame,), z, Rect(x, y, 1, 1), hold)
+            array: NDArray[Any] = await self._batcher.submit("download", cells[x, y], work.trace)
+            return array
+
+    async def pixel(self, image: Image, frame: int, x: int, y: int) -> list[int | float | None]:
+        """Return the stored samples of a full-resolution pixel; None for those that are not finite."""
+        info = image.info
+        column, row = x // info.tile_width, y // info.tile_height
+        array = await self.raster(image, frame, info.levels - 1, column, row)
+        values = array[y - row * info.tile_height, x - column * info.tile_width].tolist()
+        return [value if np.isfinite(value) else None for value in values]
+
+    async def ranges(self, image: Image, view: View) -> tuple[tuple[float, float], ...]:
+        """Return the windows, (low, high) band by band, that a view resolves to."""
+        check_frame(image.info, view.frame)
+        return (await self._recipe(Work(image, Trace()), view)).resolved
+
+    # -- how it is answered
+
+    async def _answer(
+        self,
+        image: Image,
+        request: Any,
+        trace: Trace,
+        render: Callable[[Work, Any], Awaitable[bytes]],
+    ) -> EncodedTile:
+        entry = self.tiles.get((image.version, request))
+        if entry is not None:
+            trace.cache = "encoded-hit"
+            return entry.value
+        try:
+            return await self._share(image, request, trace, render)
+        except Changed:  # once more, with the file as it is now
+            self._images.drop(image)
+            return await self._share(await self._images.get(image.reference), request, trace, render)
+
+    async def _share(
+        self, image: Image, request: Any, trace: Trace, render: Callable[[Work, Any], Awaitable[bytes]]
+    ) -> EncodedTile:
+        key = (image.version, request)
+        trace.cache = "coalesced"
+        async with self.tiles.once(key, partial(self._make, key, Work(image, trace), render)) as tile:
+            return tile
+
+    async def _make(
+        self,
+        key: tuple[str, Any],
+        work: Work,
+        render: Callable[[Work, Any], Awaitable[bytes]],
+        _: Hold[EncodedTile],
+    ) -> EncodedTile:
+        request = key[1]
+        work.trace.cache = "raw-hit"
+        misses = self.rasters.shelf.misses
+        check_frame(work.image.info, request.view.frame)
+        data = await render(work, request)
+        if work.trace.cache == "raw-hit" and self.rasters.shelf.misses > misses:
+            work.trace.cache = "miss"
+        tile = EncodedTile(data, request.view.encoding.format.value, self.etag(work.image, request))
+        self.tiles.put(key, tile, len(data), work.image.reference)
+        return tile
+
+    async def _render_tile(self, work: Work, request: TileRequest) -> bytes:
+        info = work.image.info
+        info.grid.check(request.z, request.x, request.y)
+        rect = info.grid.rect(request.z, request.x, request.y)
+        stored = await self._pass_through(work, request, rect)
+        if stored is not None:
+            return stored
+        recipe = await self._recipe(work, request.view)
+        full = (rect.width, rect.height) if request.edge.crop else (info.tile_width, info.tile_height)
+        with Hold(self.rasters.shelf) as hold:
+            cells = Rect(request.x, request.y, 1, 1)
+            taken = await self.rasters.take(work, recipe.frames, request.z, cells, hold)
+            rasters = tuple(frame[request.x, request.y] for frame in taken)
+            return await self._encode(work, request.view.encoding, recipe, rasters, full, request.edge.colour)
+
+    async def _pass_through(self, work: Work, request: TileRequest, rect: Rect) -> bytes | None:
+        """Return the stored bytes where they are the answer as they stand."""
+        info, view = work.image.info, request.view
+        whole = (rect.width, rect.height) == (info.tile_width, info.tile_height)
+        wanted = view.style is None and view.encoding.format is Format.JPEG and not view.encoding.explicit
+        if not (whole and wanted and info.stored[request.z] and may_pass(info)):
+            return None
+        async with self._images.handle(work.image) as source:
+            data = await self._room.run(source.passthrough, view.frame, request.z, request.x, request.y)
+        if data is not None:
+            self.passed_through += 1
+            work.trace.cache = "passthrough"
+        return data
+
+    async def _render_thumbnail(self, work: Work, request: ThumbnailRequest) -> bytes:
+        if max(request.width, request.height) > MOST_THUMBNAIL:
+            raise LimitExceeded(
+                f"width and height: at most {MOST_THUMBNAIL}; got {request.width} x {request.height}"
+            )
+        info = work.image.info
+        width, height = fit(info, request.width, request.height)
+        z = next(z for z in range(info.levels) if all(map(int.__ge__, info.grid.size(z), (width, height))))
+        recipe = await self._recipe(work, request.view)
+        with Hold(self.rasters.shelf) as hold:
+            cells = Rect(0, 0, *info.grid.tiles(z))
+            taken = await self.rasters.take(work, recipe.frames, z, cells, hold)
+            jobs = [_resample_job(info, z, frame, width, height) for frame in taken]
+            rasters = [await self._batcher.submit("resample", job, work.trace) for job in jobs]
+        return await self._encode(work, request.view.encoding, recipe, tuple(rasters), (width, height), None)
+
+    async def _recipe(self, work: Work, view: View) -> Recipe:
+        """Return the view's recipe: a light record, shared by all encodings."""
+        key = (work.image.version, view.style and view.style.key, view.frame, view.single)
+        entry = self.recipes.get(key)
+        if entry is not None:
+            return entry.value
+        async with self.recipes.once(key, partial(self._resolve, key, work, view)) as recipe:
+            return recipe
+
+    async def _resolve(self, key: object, work: Work, view: View, _: Hold[Recipe]) -> Recipe:
+        info = work.image.info
+        frames = style.frames_to_measure(view.style, info, view.frame, single=view.single)
+        statistics = await self.measuring.statistics(work, frames)
+        recipe = style.make_recipe(view.style, info, view.frame, statistics, single=view.single)
+        self.recipes.put(key, recipe, 1, work.image.reference)
+        return recipe
+
+    async def _encode(
+        self,
+        work: Work,
+        encoding: Encoding,
+        recipe: Recipe,
+        rasters: tuple[Raster, ...],
+        size: tuple[int, int],
+        fill: tuple[int, int, int, int] | None,
+    ) -> bytes:
+        job = RenderJob(
+            recipe=recipe,
+            rasters=rasters,
+            width=size[0],
+            height=size[1],
+            encoding=encoding,
+            fill=fill,
+            background=background(work.image.info, recipe),
+        )
+        data: bytes = await self._batcher.submit("render", job, work.trace)
+        return data
+
+
+def check_frame(info: ImageInfo, frame: int) -> None:
+    """Raise NotFound unless the image has ``frame``."""
+    if not 0 <= frame < len(info.frames):
+        raise NotFound("Frame does not exist")
+
+
+def may_pass(info: ImageInfo) -> bool:
+    """Say whether stored JPEG tiles of the image can be its default look."""
+    return info.dtype == np.uint8 and info.colormap is None and info.alpha is Alpha.NONE
+
+
+def background(info: ImageInfo, recipe: Recipe) -> tuple[int, int, int] | None:
+    """Return what shows through transparent pixels of a JPEG.
+
+    White under an RGB picture that no style has recoloured; under a composite black,
+    which is what a masked pixel's colour is.
+    """
+    return WHITE if recipe.bands is None and info.colour is Colour.RGB else None
+
+
+def fit(info: ImageInfo, width: int, height: int) -> tuple[int, int]:
+    """Return the largest (width, height) of the image's aspect within the given one."""
+    if info.width * height >= info.height * width:
+        width = min(width, info.width)
+        return width, max(1, info.height * width // info.width)
+    height = min(height, info.height)
+    return max(1, info.width * height // info.height), height
+
+
+def _resample_job(
+    info: ImageInfo, z: int, cells: dict[tuple[int, int], Raster], width: int, height: int
+) -> ResampleJob:
+    return ResampleJob(
+        tiles=tuple((x * info.tile_width, y * info.tile_height, raster) for (x, y), raster in cells.items()),
+        region=Rect(0, 0, *info.grid.size(z)),
+        width=width,
+        height=height,
+        reduction=info.reduction,
+        nodata=info.nodata,
+        alpha=info.alpha is Alpha.STRAIGHT,
+    )

@@ -1,0 +1,185 @@
+"""Byte sources: positioned reads of a file, without a shared seek position."""
+
+from __future__ import annotations
+
+import io
+import os
+import threading
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import BinaryIO, Protocol
+
+from gputiles.errors import Damaged, GputilesError, NotFound, Unavailable
+
+_GAP = 4096  # bytes that are cheaper to read and throw away than to skip
+_RUN = 16 * 1024**2  # most bytes of one merged read
+
+
+class ByteSource(Protocol):
+    """Bytes that can be read at any offset from several threads at once."""
+
+    name: str
+    size: int
+
+    def read_at(self, offset: int, size: int) -> bytes:
+        """Return exactly ``size`` bytes from ``offset``; Damaged where the file ends before."""
+
+    def version(self) -> str:
+        """Return a text that changes when the content does."""
+
+    def close(self) -> None:
+        """Release the descriptor. Closing twice is fine."""
+
+
+class PathSource:
+    """A file opened once and read with ``pread``."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.name = path.name
+        try:
+            self._descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+            self.size = os.fstat(self._descriptor).st_size
+        except OSError as error:
+            raise NotFound(f"{path.name}: cannot be opened: {error.strerror}") from error
+
+    def read_at(self, offset: int, size: int) -> bytes:
+        """Return exactly ``size`` bytes from ``offset``."""
+        if self._descriptor < 0:
+            raise Unavailable(f"{self.name}: the file was closed")
+        try:
+            data = os.pread(self._descriptor, _fitting(self, offset, size), offset)
+            while len(data) < size:  # a read may stop early, at 2 GiB or on a network file system
+                more = os.pread(self._descriptor, size - len(data), offset + len(data))
+                if not more:
+                    raise Damaged(_short(self, offset, size, len(data)))
+                data += more
+        except OSError as error:
+            raise Damaged(f"{self.name}: read of {size} bytes at {offset}: {error.strerror}") from error
+        return data
+
+    def version(self) -> str:
+        """Return the version of the opened file."""
+        return _version(os.fstat(self._descriptor))
+
+    def close(self) -> None:
+        """Close the descriptor."""
+        descriptor, self._descriptor = self._descriptor, -1
+        if descriptor >= 0:
+            os.close(descriptor)
+
+    def __del__(self) -> None:
+        self.close() if hasattr(self, "_descriptor") else None
+
+
+class ObjectSource:
+    """A binary file object; its seek position is guarded by a lock of its own.
+
+    ``close`` leaves the object open: it belongs to whoever made it.
+    """
+
+    def __init__(self, file: BinaryIO, name: str = "") -> None:
+        self._file = file
+        self._lock = threading.Lock()
+        self.name = name or str(getattr(file, "name", "file object"))
+        with self._lock:
+            self.size = file.seek(0, io.SEEK_END)
+
+    def read_at(self, offset: int, size: int) -> bytes:
+        """Return exactly ``size`` bytes from ``offset``."""
+        _fitting(self, offset, size)
+        try:
+            with self._lock:
+                self._file.seek(offset)
+                data = self._file.read(size)
+        except (OSError, ValueError) as error:  # ValueError: the object was closed
+            raise Damaged(f"{self.name}: read of {size} bytes at {offset}: {error}") from error
+        if len(data) < size:
+            raise Damaged(_short(self, offset, size, len(data)))
+        return data
+
+    def version(self) -> str:
+        """Return the size and identity of the object: its content is taken to stay the same."""
+        return f"object-{id(self._file):x}-{self.size}"
+
+    def close(self) -> None:
+        """Leave the object to its owner."""
+
+
+def _short(source: ByteSource, offset: int, size: int, got: int) -> str:
+    return f"{source.name}: wanted {size} bytes at {offset}, the file ends after {got} of them"
+
+
+def _fitting(source: ByteSource, offset: int, size: int) -> int:
+    """Return ``size``, or raise Damaged *before* memory is asked for bytes that are not there."""
+    if offset < 0 or size < 0 or offset + size > source.size:
+        raise Damaged(_short(source, offset, size, max(0, min(size, source.size - offset))))
+    return size
+
+
+def read_ranges(source: ByteSource, ranges: Sequence[tuple[int, int]]) -> list[bytes | GputilesError]:
+    """Read many (offset, size) ranges, neighbours in one read; one outcome per range, in order."""
+    outcomes: list[bytes | GputilesError] = [b""] * len(ranges)
+    order = sorted(range(len(ranges)), key=lambda index: ranges[index])
+    for run in _runs(order, ranges):
+        start = ranges[run[0]][0]
+        end = max(ranges[index][0] + ranges[index][1] for index in run)
+        try:
+            data = source.read_at(start, end - start)
+        except GputilesError as error:
+            _read_singly(source, run, ranges, outcomes, error)
+            continue
+        if len(run) == 1:
+            outcomes[run[0]] = data
+            continue
+        for index in run:
+            offset, size = ranges[index]
+            outcomes[index] = data[offset - start : offset - start + size]
+    return outcomes
+
+
+def _runs(order: Sequence[int], ranges: Sequence[tuple[int, int]]) -> Iterable[list[int]]:
+    """Group indices, sorted by offset, whose ranges lie close together."""
+    run: list[int] = []
+    start = end = 0
+    for index in order:
+        offset, size = ranges[index]
+        if run and (offset > end + _GAP or max(end, offset + size) - start > _RUN):
+            yield run
+            run = []
+        if not run:
+            start = end = offset
+        run.append(index)
+        end = max(end, offset + size)
+    if run:
+        yield run
+
+
+def _read_singly(
+    source: ByteSource,
+    run: Sequence[int],
+    ranges: Sequence[tuple[int, int]],
+    outcomes: list[bytes | GputilesError],
+    error: GputilesError,
+) -> None:
+    """Read the ranges of a failed run one by one, so that each fails for itself."""
+    for index in run:
+        try:
+            outcomes[index] = error if len(run) == 1 else source.read_at(*ranges[index])
+        except GputilesError as own:
+            outcomes[index] = own
+
+
+def _version(stat: os.stat_result) -> str:
+    return f"{stat.st_size:x}-{stat.st_mtime_ns:x}-{stat.st_ctime_ns:x}-{stat.st_ino:x}"
+
+
+def content_version(paths: Iterable[Path]) -> str:
+    """Return a text that changes when any of the files is changed, replaced or removed."""
+    parts = []
+    for path in paths:
+        try:
+            parts.append(_version(os.stat(path)))
+        except OSError:
+            parts.append("absent")
+    return "+".join(parts)

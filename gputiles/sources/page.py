@@ -1,0 +1,286 @@
+"""One page of a TIFF file: its sizes, sample layout and chunk table, checked once."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import IntEnum
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gputiles.errors import Damaged, LimitExceeded, Unsupported
+from gputiles.geometry import ceil_div
+from gputiles.image import Alpha, Colour
+from gputiles.sources.bytesource import ByteSource
+from gputiles.sources.ifd import Directory
+
+_MOST_SIDE = 1 << 30
+_PLAIN_BITS = (8, 16, 32, 64)
+
+
+class Photometric(IntEnum):
+    """Tag 262: what the sample values mean."""
+
+    WHITE_IS_ZERO = 0
+    BLACK_IS_ZERO = 1
+    RGB = 2
+    PALETTE = 3
+    MASK = 4
+    CMYK = 5
+    YCBCR = 6
+
+
+_OTHER_PHOTOMETRIC = {
+    8: "CIE L*a*b*", 9: "ICC L*a*b*", 10: "ITU L*a*b*", 32803: "colour filter array",
+    32844: "LogL", 32845: "LogLuv", 34892: "linear raw",
+}  # fmt: skip
+
+
+@dataclass(frozen=True, eq=False)
+class Page:
+    """A page as its directory describes it.
+
+    ``samples`` counts the values of a pixel; with ``separate`` each lies in chunks of its
+    own. ``bits`` and ``kind`` (``u``, ``i``, ``f``) describe one stored sample. A strip is a
+    chunk as wide as the page. ``shift`` is added to all chunk offsets (ImageJ stacks).
+    """
+
+    source: ByteSource
+    tags: Directory
+    width: int
+    height: int
+    samples: int
+    bits: int
+    kind: str
+    compression: int
+    photometric: Photometric
+    separate: bool
+    predictor: int
+    tiled: bool
+    chunk_width: int
+    chunk_height: int
+    extra: tuple[int, ...] = ()
+    shift: int = 0
+    warnings: tuple[str, ...] = field(default=(), repr=False)
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Width and height in pixels."""
+        return self.width, self.height
+
+    @property
+    def dtype(self) -> np.dtype[np.generic]:
+        """The type of decoded samples: the smallest native one that holds the stored ones."""
+        if self.kind == "f":
+            return np.dtype("f8" if self.bits == 64 else "f4")
+        return np.dtype(f"{self.kind}{next(size for size in _PLAIN_BITS if size >= self.bits) // 8}")
+
+    @property
+    def reduced(self) -> bool:
+        """Whether the page says that it is a smaller version of another one."""
+        return bool(self.tags.integer(254, 0) & 1) or self.tags.integer(255, 0) == 2
+
+    @property
+    def mask(self) -> bool:
+        """Whether the page is a transparency mask of another one."""
+        return bool(self.tags.integer(254, 0) & 4) or self.photometric is Photometric.MASK
+
+    @property
+    def macro(self) -> bool:
+        """Whether the page is a macro picture (Aperio: subfile type 9)."""
+        return bool(self.tags.integer(254, 0) & 8)
+
+    @property
+    def orientation(self) -> int:
+        """Tag 274: 1 is upright."""
+        return self.tags.integer(274, 1)
+
+    @cached_property
+    def description(self) -> str:
+        """Tag 270, the writer's free text; empty where it cannot be read."""
+        try:
+            return self.tags.text(270)
+        except (Damaged, LimitExceeded):
+            return ""
+
+    @property
+    def colour(self) -> Colour:
+        """What the decoded samples mean."""
+        if self.photometric is Photometric.PALETTE:
+            return Colour.PALETTE
+        rgb = self.photometric in (Photometric.RGB, Photometric.YCBCR, Photometric.CMYK)
+        return Colour.RGB if rgb and self.samples >= 3 else Colour.GREY
+
+    @property
+    def decoded_samples(self) -> int:
+        """Samples per pixel after decoding: CMYK becomes RGB."""
+        return 3 if self.photometric is Photometric.CMYK else self.samples
+
+    @property
+    def alpha(self) -> Alpha:
+        """What the last extra sample says about coverage."""
+        kinds = {1: Alpha.PREMULTIPLIED, 2: Alpha.STRAIGHT}
+        return kinds.get(self.extra[-1], Alpha.NONE) if self.extra else Alpha.NONE
+
+    @property
+    def columns(self) -> int:
+        """Chunks side by side."""
+        return ceil_div(self.width, self.chunk_width)
+
+    @property
+    def rows(self) -> int:
+        """Chunks one above the other."""
+        return ceil_div(self.height, self.chunk_height)
+
+    @property
+    def planes(self) -> int:
+        """How many times the page's area is stored: once per sample where they are separate."""
+        return self.samples if self.separate else 1
+
+    @property
+    def chunk_samples(self) -> int:
+        """Samples per pixel inside one chunk."""
+        return 1 if self.separate else self.samples
+
+    def row_bytes(self, width: int) -> int:
+        """Bytes of ``width`` uncompressed pixels of one chunk row: rows are padded to bytes."""
+        return ceil_div(width * self.chunk_samples * self.bits, 8)
+
+    @property
+    def rows_addressable(self) -> bool:
+        """Whether any rows can be read by offset arithmetic: uncompressed strips."""
+        plain = self.compression == 1 and self.predictor == 1 and not self.tiled
+        return plain and not (self.photometric is Photometric.YCBCR and self.subsampling != (1, 1))
+
+    @property
+    def pixels_addressable(self) -> bool:
+        """Whether any pixels of a row can be read by offset arithmetic."""
+        return self.rows_addressable and self.bits % 8 == 0
+
+    @property
+    def subsampling(self) -> tuple[int, int]:
+        """How many pixels share a chroma sample, horizontally and vertically (tag 530)."""
+        values = self.tags.integers(530)
+        return (values[0], values[1]) if len(values) >= 2 else (2, 2)
+
+    @cached_property
+    def offsets(self) -> NDArray[np.int64]:
+        """Where every chunk starts; 0 is a chunk that is not stored. Read at first use."""
+        return self._table(324 if 324 in self.tags else 273) + self.shift
+
+    @cached_property
+    def counts(self) -> NDArray[np.int64]:
+        """Stored bytes of every chunk; 0 is a chunk that is not stored. Read at first use."""
+        code = 325 if 325 in self.tags else 279
+        if code in self.tags:
+            return self._table(code)
+        if self.compression == 1:
+            full = self.row_bytes(self.chunk_width) * self.chunk_height
+            return np.full(len(self.offsets), full, np.int64)
+        ends = np.append(np.sort(self.offsets)[1:], self.source.size)
+        return (ends - np.sort(self.offsets))[np.argsort(np.argsort(self.offsets))]
+
+    def _table(self, code: int) -> NDArray[np.int64]:
+        values = self.tags.numbers(code)
+        if values is None or values.dtype.kind not in "ui":
+            raise Damaged(f"{self.source.name}: the table of chunks (tag {code}) is missing or of the wrong type")
+        return values.astype(np.int64)
+
+    def check_tables(self) -> None:
+        """Raise Damaged unless the chunk tables have an entry for every chunk."""
+        needed = self.columns * self.rows * self.planes
+        for name, codes in (("offsets", (324, 273)), ("byte counts", (325, 279))):
+            entry = next((self.tags.entries[code] for code in codes if code in self.tags), None)
+            if entry is None and name == "byte counts":
+                continue
+            if entry is None or entry.count < needed:
+                held = entry.count if entry else 0
+                raise Damaged(f"{self.source.name}: {held} chunk {name} where the sizes ask for {needed}")
+            if entry.count and entry.size > self.tags.dialect.inline and entry.offset + entry.size > self.source.size:
+                raise Damaged(f"{self.source.name}: the table of chunk {name} lies beyond the end of the file")
+
+
+def read_page(tags: Directory, chunk_limit: int) -> Page:
+    """Make a page of a directory, or say why it cannot be served.
+
+    Raises Damaged for impossible values, LimitExceeded for absurd ones, Unsupported for
+    layouts that are not read. Compressions are judged by ``codec.choose``.
+    """
+    width, height = tags.integer(256, 0), tags.integer(257, 0)
+    if width <= 0 or height <= 0:
+        raise Damaged(f"{tags.source.name}: an image of {width}x{height} pixels has no pixels")
+    if max(width, height) > _MOST_SIDE:
+        raise LimitExceeded(f"{tags.source.name}: {width}x{height} pixels; most {_MOST_SIDE} a side")
+    if tags.integer(32997, 1) > 1 or tags.integer(32998, 1) > 1:
+        raise Unsupported(f"{tags.source.name}: a page with depth (tag 32997, volumetric tiles) is not read")
+    page = Page(source=tags.source, tags=tags, width=width, height=height, **_samples(tags), **_chunks(tags, width, height))
+    page.check_tables()
+    size = page.row_bytes(page.chunk_width) * page.chunk_height
+    if size > chunk_limit and not page.rows_addressable:
+        raise LimitExceeded(
+            f"{tags.source.name}: a chunk of {page.chunk_width}x{page.chunk_height} pixels"
+            f" decodes to {size} bytes; most {chunk_limit}"
+        )
+    return page
+
+
+def _samples(tags: Directory) -> Mapping[str, Any]:
+    name = tags.source.name
+    samples = tags.integer(277, 1)
+    if not 1 <= samples <= 65535:
+        raise Damaged(f"{name}: {samples} samples per pixel")
+    extra = tags.integers(338)
+    return {
+        "samples": samples,
+        "bits": (bits := _one(tags, 258, 1, samples, "BitsPerSample")),
+        "kind": _kind(name, _one(tags, 339, 1, samples, "SampleFormat"), bits),
+        "compression": tags.integer(259, 1),
+        "photometric": _photometric(tags, samples),
+        "separate": tags.integer(284, 1) == 2 and samples > 1,
+        "predictor": tags.integer(317, 1),
+        "extra": extra,
+    }
+
+
+def _one(tags: Directory, code: int, default: int, samples: int, what: str) -> int:
+    """Return the value that all samples share."""
+    values = tags.integers(code)[:samples] or (default,)
+    if any(value != values[0] for value in values):
+        raise Unsupported(f"{tags.source.name}: samples that differ in {what}: {values}")
+    return values[0]
+
+
+def _kind(name: str, sample_format: int, bits: int) -> str:
+    kind = {1: "u", 2: "i", 3: "f", 4: "u"}.get(sample_format)
+    if kind is None:
+        kinds = {5: "complex integer", 6: "complex"}
+        raise Unsupported(f"{name}: {kinds.get(sample_format, f'format {sample_format}')} samples are not read")
+    allowed = {"u": (*range(1, 17), 32, 64), "i": (8, 16, 32, 64), "f": (16, 32, 64)}[kind]
+    if bits not in allowed:
+        words = {"u": "unsigned integer", "i": "signed integer", "f": "floating-point"}
+        raise Unsupported(f"{name}: {bits}-bit {words[kind]} samples are not read; {allowed} are")
+    return kind
+
+
+def _photometric(tags: Directory, samples: int) -> Photometric:
+    value = tags.integer(262, Photometric.RGB if samples >= 3 else Photometric.BLACK_IS_ZERO)
+    if value in _OTHER_PHOTOMETRIC:
+        raise Unsupported(f"{tags.source.name}: {_OTHER_PHOTOMETRIC[value]} colours (tag 262 is {value}) are not read")
+    try:
+        return Photometric(value)
+    except ValueError:
+        raise Unsupported(f"{tags.source.name}: photometric interpretation {value} is not known") from None
+
+
+def _chunks(tags: Directory, width: int, height: int) -> Mapping[str, Any]:
+    if 322 in tags or 324 in tags:
+        chunk_width, chunk_height = tags.integer(322, 0), tags.integer(323, 0)
+        if chunk_width <= 0 or chunk_height <= 0:
+            raise Damaged(f"{tags.source.name}: tiles of {chunk_width}x{chunk_height} pixels")
+        return {"tiled": True, "chunk_width": chunk_width, "chunk_height": chunk_height}
+    rows = tags.integer(278, height)
+    rows = height if rows <= 0 else min(rows, height)
+    return {"tiled": False, "chunk_width": width, "chunk_height": rows}

@@ -1,0 +1,156 @@
+"""The walk: all image files under the roots, found in the reading room.
+
+Nothing outside the roots is found: a symbolic link counts only where what it points to lies
+under the same root, and every real folder is entered once, so that links cannot make circles.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+import stat
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeAlias
+
+from gputiles.errors import NotFound
+
+logger = logging.getLogger(__name__)
+
+Version: TypeAlias = tuple[int, int, int, int]
+
+SUFFIXES = (
+    ".tif", ".tiff", ".btf", ".tf2", ".tf8",
+    ".svs", ".qptiff", ".ndpi", ".scn", ".lsm", ".stk", ".gel", ".bif",
+)  # fmt: skip
+"""Endings of the file names that are taken for images, in lower case."""
+
+
+@dataclass(frozen=True, slots=True)
+class FileRef:
+    """A file that may be served: its path, and the folder that it may not lead out of."""
+
+    path: Path
+    root: Path
+
+    def resolve(self) -> Path:
+        """Return the real path of the file, all links followed; for the reading room.
+
+        Raises NotFound where the file does not exist (any more) or leads out of the root.
+        """
+        try:
+            real = self.path.resolve(strict=True)
+        except (OSError, RuntimeError) as error:  # gone, no permission, or a circle of links
+            raise NotFound(f"The file {printable(self.path.name)!r} does not exist.") from error
+        if not real.is_relative_to(self.root):
+            raise NotFound(f"The file {printable(self.path.name)!r} leads out of its root.")
+        return real
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """A file of the library: its id, its path relative to the root, its size in bytes.
+
+    ``version`` is (size, mtime_ns, ctime_ns, inode) as the walk saw it.
+    """
+
+    id: str
+    name: str
+    size: int
+    version: Version
+    ref: FileRef
+
+
+def walk(roots: Sequence[Path]) -> dict[str, Item]:
+    """Return {id: item} of the files under ``roots``: folders, or single files.
+
+    Where several roots hold a file of the same relative path, the id of the later ones also
+    depends on their place among the roots. Raises NotFound where a root does not exist.
+    """
+    result: dict[str, Item] = {}
+    for index, root in enumerate(roots):
+        for relative, ref, status in _files(root):
+            item_id = _identify(relative)
+            if item_id in result:
+                item_id = _identify(f"{index}\0{relative}")
+            version = (status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino)
+            result[item_id] = Item(item_id, printable(relative), status.st_size, version, ref)
+    return result
+
+
+def printable(name: str) -> str:
+    """Return a file name as text that can be encoded: bytes that are no UTF-8 replaced."""
+    return os.fsencode(name).decode("utf-8", "replace")
+
+
+def _identify(relative: str) -> str:
+    return hashlib.sha256(os.fsencode(relative)).hexdigest()[:24]
+
+
+_Found: TypeAlias = tuple[str, FileRef, os.stat_result]
+
+
+def _files(root: Path) -> Iterator[_Found]:
+    """Yield (path relative to the root, reference, status) of the files of one root."""
+    try:
+        real = root.resolve(strict=True)
+        status = real.stat()
+    except (OSError, RuntimeError) as error:
+        raise NotFound(f"The root {printable(str(root))!r} does not exist or cannot be read.") from error
+    if stat.S_ISDIR(status.st_mode):
+        yield from _Walk(real).files()
+    elif stat.S_ISREG(status.st_mode):
+        yield root.name, FileRef(real, real.parent), status
+
+
+class _Walk:
+    """One walk under one real folder: real folders first, links to folders after them."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+        self._entered: set[tuple[int, int]] = set()
+        self._linked: list[str] = []
+
+    def files(self) -> Iterator[_Found]:
+        yield from self._below("")
+        while self._linked:
+            yield from self._below(self._linked.pop(0))
+
+    def _below(self, top: str) -> Iterator[_Found]:
+        folders = [top]
+        while folders:
+            folder = folders.pop()
+            for entry in self._entries(folder):
+                relative = f"{folder}/{entry.name}" if folder else entry.name
+                status = self._status(entry)
+                if status is None:
+                    continue
+                if stat.S_ISDIR(status.st_mode):
+                    (self._linked if entry.is_symlink() else folders).append(relative)
+                elif stat.S_ISREG(status.st_mode) and entry.name.lower().endswith(SUFFIXES):
+                    yield relative, FileRef(self._root / relative, self._root), status
+
+    def _entries(self, folder: str) -> list[os.DirEntry[str]]:
+        """Return the visible entries of a folder, by name; none where it was entered before."""
+        path = self._root / folder
+        try:
+            status = path.stat()
+            if (status.st_dev, status.st_ino) in self._entered:
+                return []
+            self._entered.add((status.st_dev, status.st_ino))
+            with os.scandir(path) as entries:
+                return sorted((e for e in entries if not e.name.startswith(".")), key=lambda e: e.name)
+        except OSError as error:  # no permission, or gone since it was listed
+            logger.debug("%r cannot be walked: %s", printable(str(path)), error)
+            return []
+
+    def _status(self, entry: os.DirEntry[str]) -> os.stat_result | None:
+        """Return what an entry (or what it links to) is; None where that may not be served."""
+        try:
+            if entry.is_symlink() and not Path(entry.path).resolve(strict=True).is_relative_to(self._root):
+                return None
+            return entry.stat()
+        except (OSError, RuntimeError):  # gone, a dead link or a circle of links
+            return None

@@ -1,0 +1,149 @@
+// The job tables: the structs behind the NumPy dtypes of gputiles/backends/tables.py.
+//
+// Addresses are u64, in the memory of the target. Every struct is a multiple of 8 bytes
+// with its fields in falling order of size, so that no compiler pads; the sizes are
+// checked here and, through layout(), by tables.py.
+#pragma once
+
+#include "target.h"
+
+enum Type { UINT8, INT8, UINT16, INT16, UINT32, INT32, UINT64, INT64, FLOAT32, FLOAT64 };
+
+// How one component of a band's palette is looked up.
+enum Kind { SKIP, CONSTANT, RAMP, LINEAR, STEP };
+
+enum Blend { LIGHTEN, MULTIPLY, ADDITIVE, SCREEN };
+
+enum Finish { FINISH_UINT8, FINISH_UINT16, FINISH_FLOAT };
+
+// A raster (rows, columns, samples) and its validity plane (0: everywhere valid).
+struct Source {
+  u64 pixels;
+  u64 valid;
+  u64 nodata;  // integers sign-extended to 64 bits, floats as the bits of a double
+  i32 columns;
+  i32 rows;
+  i32 samples;
+  i32 type;
+  i32 has_nodata;
+  i32 unused;
+};
+
+struct Band {
+  Source source;
+  double wide_low;  // low, for values that float32 does not hold
+  u64 palette;      // four planes (red, green, blue, alpha) of stops float32
+  float low;
+  float delta;  // high - low, or 1
+  float limit;  // where n ends: 1, or beyond the window for ramps
+  i32 sample;
+  i32 stops;
+  i32 blend;
+  i32 clamp;
+  i32 unused;
+  i32 kind[4];
+  float value[4];  // the constant, or the end of the ramp
+};
+
+// Composites columns × rows, padded to width × height with fill.
+struct Composite {
+  u64 out;
+  u64 bands;
+  i64 runs;
+  i32 width;
+  i32 height;
+  i32 columns;
+  i32 rows;
+  i32 band_count;
+  i32 accumulators;  // 1 or 4
+  i32 first;         // the first accumulator that is stored
+  i32 samples;       // stored samples
+  i32 finish;
+  i32 blended;  // alpha is blended over background, and not stored
+  u8 fill[4];
+  u8 background[4];
+};
+
+// The unstyled conversion of one raster.
+struct Unstyled {
+  Source source;
+  u64 out;
+  u64 colormap;  // entries × 3, or 0
+  i64 runs;
+  i32 entries;
+  i32 width;
+  i32 height;
+  i32 columns;
+  i32 rows;
+  i32 colours;  // 1 or 3
+  i32 alpha;    // the sample that is alpha, -1: none
+  i32 samples;  // stored samples
+  i32 blended;
+  u8 fill[4];
+  u8 background[4];
+  i32 unused;
+};
+
+struct Downsample {
+  Source child[4];  // pixels 0: the grid does not have it
+  u64 out;
+  u64 valid;  // 0: all pixels are known to be valid
+  u64 empty;  // what a sample without weight holds, as Source.nodata
+  i64 runs;
+  i32 split_x;
+  i32 split_y;
+  i32 width;
+  i32 height;
+  i32 alpha;
+  i32 nearest;
+};
+
+struct Resample {
+  Source source;
+  u64 out;
+  u64 valid;
+  u64 empty;
+  i64 runs;
+  i32 width;
+  i32 height;
+  i32 alpha;
+  i32 nearest;
+};
+
+// What one row of a raster measures.
+struct Extremes {
+  double low;
+  double high;
+  i64 count;
+};
+
+struct Measure {
+  Source source;
+  u64 out;    // Extremes per row, or u64 counts per bin
+  u64 edges;  // bins + 1 doubles
+  double low;
+  double high;
+  i64 runs;
+  i32 sample;
+  i32 bins;
+  i32 direct;  // every integer has its own bin: value - direct_low
+  i32 direct_low;
+};
+
+struct PngFilter {
+  u64 pixels;
+  u64 out;
+  i64 runs;
+  i32 row;     // bytes of a row
+  i32 stride;  // bytes of a pixel
+};
+
+static_assert(sizeof(Source) == 48, "see tables.py");
+static_assert(sizeof(Band) == 128, "see tables.py");
+static_assert(sizeof(Composite) == 72, "see tables.py");
+static_assert(sizeof(Unstyled) == 120, "see tables.py");
+static_assert(sizeof(Downsample) == 248, "see tables.py");
+static_assert(sizeof(Resample) == 96, "see tables.py");
+static_assert(sizeof(Extremes) == 24, "see tables.py");
+static_assert(sizeof(Measure) == 104, "see tables.py");
+static_assert(sizeof(PngFilter) == 32, "see tables.py");

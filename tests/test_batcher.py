@@ -1,0 +1,151 @@
+"""The stair: order, batches, bounds and cancellation, over a small backend of real threads."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator, Callable, Sequence
+from typing import Any
+
+import pytest
+
+from gputiles.batcher import Batcher
+from gputiles.errors import Damaged, Overloaded
+from gputiles.trace import Trace
+
+Make = Callable[..., Batcher]
+
+
+class Recorder:
+    """A backend that notes what it runs and waits at a gate."""
+
+    name = "recorder"
+
+    def __init__(self, workers: int = 1, most: int = 1) -> None:
+        self.workers = workers
+        self.most = most
+        self.ran: list[tuple[str, list[Any]]] = []
+        self.gate = threading.Event()
+
+    def _run(self, verb: str, jobs: Sequence[Any]) -> list[Any]:
+        self.gate.wait(10)
+        self.ran.append((verb, list(jobs)))
+        return [job if isinstance(job, Exception) else f"{verb} {job}" for job in jobs]
+
+    def decode(self, jobs: Sequence[Any]) -> list[Any]:
+        return self._run("decode", jobs)
+
+    def downsample(self, jobs: Sequence[Any]) -> list[Any]:
+        return self._run("downsample", jobs)
+
+    def render(self, jobs: Sequence[Any]) -> list[Any]:
+        return self._run("render", jobs)
+
+    def measure(self, jobs: Sequence[Any]) -> list[Any]:
+        raise RuntimeError("a bug")
+
+
+@pytest.fixture
+async def make() -> AsyncIterator[Make]:
+    made: list[Batcher] = []
+
+    def build(backend: Recorder, items: int = 100, weight: int = 1000) -> Batcher:
+        made.append(Batcher(backend, items=items, weight=weight))  # type: ignore[arg-type]
+        return made[-1]
+
+    yield build
+    for batcher in made:
+        batcher.backend.gate.set()  # type: ignore[attr-defined]
+        batcher.close()
+
+
+async def _fill(batcher: Batcher, *jobs: tuple[str, Any], **kwargs: Any) -> list[asyncio.Task[Any]]:
+    tasks = [asyncio.create_task(batcher.submit(verb, job, Trace(), **kwargs)) for verb, job in jobs]
+    await asyncio.sleep(0)
+    return tasks
+
+
+async def test_the_latest_stage_runs_first_and_background_work_last(make: Make) -> None:
+    backend = Recorder()
+    batcher = make(backend)
+    tasks = await _fill(batcher, ("decode", "a"), ("decode", "b"))  # one runs, one is handed over
+    tasks += await _fill(batcher, ("render", "quiet"), background=True)
+    tasks += await _fill(batcher, ("decode", "c"), ("downsample", "d"), ("render", "e"))
+    backend.gate.set()
+    await asyncio.gather(*tasks)
+    order = [job for _, jobs in backend.ran for job in jobs]
+    assert order == ["a", "b", "e", "d", "c", "quiet"]
+
+
+async def test_what_queued_while_the_worker_was_busy_is_one_batch(make: Make) -> None:
+    backend = Recorder(most=64)
+    batcher = make(backend)
+    tasks = await _fill(batcher, ("render", 0), ("render", 1), *(("render", i) for i in range(2, 66)))
+    backend.gate.set()
+    await asyncio.gather(*tasks)
+    assert [len(jobs) for _, jobs in backend.ran] == [1, 1, 64]
+    assert batcher.report()["batches"] == 3
+
+
+async def test_an_error_reaches_its_own_job_only(make: Make) -> None:
+    backend = Recorder(most=64)
+    batcher = make(backend)
+    backend.gate.set()
+    tasks = await _fill(batcher, ("decode", "good"), ("decode", Damaged("tile 4")), ("decode", "fine"))
+    outcomes = await asyncio.gather(*tasks, return_exceptions=True)
+    assert outcomes[0] == "decode good"
+    assert isinstance(outcomes[1], Damaged)
+    assert outcomes[2] == "decode fine"
+
+
+async def test_a_bug_in_the_backend_reaches_the_waiter_and_the_worker_lives_on(make: Make) -> None:
+    backend = Recorder()
+    backend.gate.set()
+    batcher = make(backend)
+    with pytest.raises(RuntimeError, match="a bug"):
+        await batcher.submit("measure", "x", Trace())
+    assert await batcher.submit("render", "y", Trace()) == "render y"
+
+
+async def test_a_full_queue_refuses_and_serves_on(make: Make) -> None:
+    backend = Recorder()
+    batcher = make(backend, items=2)
+    tasks = await _fill(batcher, *(("decode", i) for i in range(4)))
+    with pytest.raises(Overloaded, match="at most 2 jobs"):
+        await batcher.submit("decode", "too many", Trace())
+    backend.gate.set()
+    assert await asyncio.gather(*tasks) == [f"decode {i}" for i in range(4)]
+
+
+async def test_the_bytes_of_waiting_jobs_are_bounded_too(make: Make) -> None:
+    backend = Recorder()
+    batcher = make(backend, weight=100)
+    tasks = await _fill(batcher, *(("decode", i) for i in range(3)), weight=80)
+    with pytest.raises(Overloaded, match="80 bytes"):
+        await batcher.submit("decode", "too large", Trace(), weight=80)
+    backend.gate.set()
+    await asyncio.gather(*tasks)
+    assert batcher.report()["waitingBytes"] == 0
+
+
+async def test_a_cancelled_job_leaves_the_queue_and_never_runs(make: Make) -> None:
+    backend = Recorder()
+    batcher = make(backend)
+    tasks = await _fill(batcher, *(("decode", i) for i in range(5)))
+    for task in tasks[2:]:
+        task.cancel()
+    await asyncio.gather(*tasks[2:], return_exceptions=True)
+    assert batcher.report()["waiting"] == 0
+    backend.gate.set()
+    await asyncio.gather(*tasks[:2])
+    assert [job for _, jobs in backend.ran for job in jobs] == [0, 1]
+    assert batcher.report()["skipped"] == 3
+
+
+async def test_the_time_in_the_queue_and_in_the_stage_is_traced(make: Make) -> None:
+    backend = Recorder()
+    backend.gate.set()
+    trace = Trace()
+    await make(backend).submit("render", "x", trace)
+    assert set(trace.stages) == {"queue", "render"}
+    assert all(milliseconds >= 0 for milliseconds in trace.stages.values())
