@@ -51,11 +51,22 @@ CSS: dict[str, str] = dict(
     springgreen:00ff7f steelblue:4682b4 tan:d2b48c teal:008080 thistle:d8bfd8 tomato:ff6347
     transparent:00000000 turquoise:40e0d0 violet:ee82ee wheat:f5deb3 white:ffffff
     whitesmoke:f5f5f5 yellow:ffff00 yellowgreen:9acd32
-    """.split()
+    """.split()  # noqa: SIM905  (a list would be a page long)
 )
 """The named colours of CSS, as hexadecimal digits."""
 
-_TABLEAU = ("1f77b4", "ff7f0e", "2ca02c", "d62728", "9467bd", "8c564b", "e377c2", "7f7f7f", "bcbd22", "17becf")
+_TABLEAU = (
+    "1f77b4",
+    "ff7f0e",
+    "2ca02c",
+    "d62728",
+    "9467bd",
+    "8c564b",
+    "e377c2",
+    "7f7f7f",
+    "bcbd22",
+    "17becf",
+)
 _TABLEAU_NAMES = ("blue", "orange", "green", "red", "purple", "brown", "pink", "gray", "olive", "cyan")
 
 MATPLOTLIB: dict[str, str] = {

@@ -133,13 +133,14 @@ class Library:
         self._adopt(items)
 
     def _adopt(self, items: Mapping[str, Item]) -> None:
-        known, self._items = self._items, items
+        """Take over what a walk found; unchanged items stay the objects that they were."""
+        known = self._items
+        self._items = {item_id: _same(known.get(item_id), item) for item_id, item in items.items()}
         for item_id in known.keys() - items.keys():
             self._errors.pop(item_id, None)
             self._pending.pop(item_id, None)
-        for item_id, item in items.items():
-            before = known.get(item_id)
-            if before is None or before.version != item.version:
+        for item_id, item in self._items.items():
+            if item is not known.get(item_id):
                 self._pending[item_id] = item
         if self._pending and self._validating is None:
             self._validating = asyncio.get_running_loop().create_task(self._validate_pending())
@@ -162,3 +163,7 @@ class Library:
             self.note(item, await self._validate(item.ref))
         except Exception:  # a bug in a reader must not end the validation of the other files
             logger.exception("%r: the validation failed", item.name)
+
+
+def _same(known: Item | None, found: Item) -> Item:
+    return known if known is not None and known == found else found

@@ -5,11 +5,11 @@ from __future__ import annotations
 import importlib
 import re
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from numbers import Real
 from types import ModuleType
-from typing import TypeAlias
+from typing import SupportsFloat, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -86,23 +86,24 @@ def _ramp(stops: NDArray[np.float64], position: NDArray[np.float64]) -> NDArray[
 
 def _entry(value: object, place: str) -> Rgba:
     """Return one colour of a list."""
-    if isinstance(value, str):
-        colour = parse_colour(value) or parse_matplotlib(value)
-    else:
-        colour = _fractions(value)
+    colour = _colour(value) if isinstance(value, str) else _fractions(value)
     if colour is None:
         raise _refusal(place, value)
     return colour
+
+
+def _colour(text: str) -> Rgba | None:
+    return parse_colour(text) or parse_matplotlib(text)
 
 
 def _fractions(value: object) -> Rgba | None:
     """Return the RGBA of three or four numbers of 0 … 1."""
     if not isinstance(value, Sequence) or isinstance(value, bytes) or len(value) not in (3, 4):
         return None
-    if not all(isinstance(part, Real) and not isinstance(part, bool) and 0 <= part <= 1 for part in value):
+    if not all(isinstance(part, Real) and not isinstance(part, bool) for part in value):
         return None
-    red, green, blue, alpha = (float(part) * 255 for part in (*value, 1.0)[:4])
-    return red, green, blue, alpha
+    parts = [float(part) for part in value]
+    return _scaled([*parts, 1.0][:4]) if all(0 <= part <= 1 for part in parts) else None
 
 
 @lru_cache(maxsize=1024)
@@ -129,21 +130,28 @@ def _from_palettable(name: str) -> Palette | None:
 
 
 def _from_cmap(name: str) -> Palette | None:
-    """Return 256 samples of a colour map, or the colours of a qualitative one."""
+    """Return 256 samples of a colour map, or the colours of a qualitative one; ``_r`` reverses."""
     if not _MAP_NAME.fullmatch(name):
         return None
+    stem = name.removesuffix("_r")
     colormap = importlib.import_module("cmap").Colormap
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # names that the package has renamed still work
         try:
-            found = colormap(colormap.catalog().resolve(name))
+            found = colormap(colormap.catalog().resolve(stem))
         except (KeyError, ValueError):
             return None
     if found.category == "qualitative":
-        colours = [tuple(stop.color) for stop in found.color_stops]
+        colours = [stop.color for stop in found.color_stops]
     else:
-        colours = found.lut(256).tolist()
-    return tuple((red * 255, green * 255, blue * 255, alpha * 255) for red, green, blue, alpha in colours)
+        colours = list(found.lut(256))
+    ramp = tuple(_scaled(colour) for colour in colours)
+    return ramp if stem == name else ramp[::-1]
+
+
+def _scaled(colour: Iterable[SupportsFloat]) -> Rgba:
+    red, green, blue, alpha = (float(part) * 255 for part in colour)
+    return red, green, blue, alpha
 
 
 def _refusal(place: str, value: object) -> BadStyle:

@@ -16,7 +16,7 @@ typedef unsigned long long u64;
 
 #if defined(__CUDACC__)
 
-#define INLINE static __device__ __forceinline__
+#define INLINE __device__ __forceinline__
 
 constexpr int RUN = 4;
 constexpr int SHARED_BINS = 4096;
@@ -51,7 +51,7 @@ INLINE void increment(u32* counter) { atomicAdd(counter, 1u); }
 
 #else
 
-#define INLINE static inline __attribute__((always_inline))
+#define INLINE inline __attribute__((always_inline))
 
 constexpr int RUN = 1024;
 constexpr int SHARED_BINS = 4096;
@@ -79,9 +79,9 @@ INLINE void increment(u32* counter) { *counter += 1; }
 
 // One portable binary that uses the vectors the machine has. The bits do not depend on
 // the level: nothing is contracted to a fused multiply-add, nothing is reassociated.
-#if defined(__x86_64__) && defined(__gnu_linux__) && defined(__GNUC__) && !defined(__clang__) && \
+#if defined(__x86_64__) && defined(__gnu_linux__) && !defined(__clang__) && __GNUC__ >= 12 && \
     !defined(GPUTILES_ONE_LEVEL)
-#define LEVELS __attribute__((target_clones("avx512bw", "avx2", "default")))
+#define LEVELS __attribute__((target_clones("arch=x86-64-v4", "arch=x86-64-v3", "default")))
 #else
 #define LEVELS
 #endif

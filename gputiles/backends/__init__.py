@@ -44,7 +44,9 @@ class Raster:
 class ChunkCodec(Protocol):
     """How the stored bytes of a chunk become samples; one object per file and level."""
 
-    compression: int
+    @property
+    def compression(self) -> int:
+        """The TIFF code of the compression; negative for what is not from a TIFF file."""
 
     def decode(self, data: bytes, width: int, height: int) -> NDArray[Any]:
         """Decode ``data`` to a (height, width, samples) array in native byte order.

@@ -175,11 +175,16 @@ def _version(stat: os.stat_result) -> str:
 
 
 def content_version(paths: Iterable[Path]) -> str:
-    """Return a text that changes when any of the files is changed, replaced or removed."""
+    """Return a text that changes when any of the files is changed or replaced.
+
+    Raises FileNotFoundError where one of them is gone, NotFound where it cannot be looked at.
+    """
     parts = []
     for path in paths:
         try:
             parts.append(_version(os.stat(path)))
-        except OSError:
-            parts.append("absent")
+        except FileNotFoundError:
+            raise
+        except OSError as error:
+            raise NotFound(f"{path.name}: cannot be looked at: {error.strerror}") from error
     return "+".join(parts)

@@ -32,7 +32,7 @@ _NDPI_TAG = 65420
 class Dialect:
     """Byte order (``<`` or ``>``) and widths of a file's directories."""
 
-    order: str
+    order: Literal["<", ">"]
     big: bool = False
     ndpi: bool = False
 
@@ -90,7 +90,8 @@ class Directory:
         values = np.frombuffer(data, np.dtype(_TYPES[kind]).newbyteorder(self.dialect.order))
         if kind in _RATIONAL:
             top, bottom = values[0::2].astype(np.float64), values[1::2].astype(np.float64)
-            return np.divide(top, bottom, out=np.full(len(top), np.nan), where=bottom != 0)
+            quotients: NDArray[np.float64] = np.full(len(top), np.nan)
+            return np.divide(top, bottom, out=quotients, where=bottom != 0)
         return values.astype(values.dtype.newbyteorder("="))
 
     def integers(self, code: int) -> tuple[int, ...]:
@@ -107,15 +108,24 @@ class Directory:
 
     def ratio(self, code: int) -> float | None:
         """Return a tag's first value as a float, or None where there is no finite one."""
-        values = self.numbers(code)
+        try:
+            values = self.numbers(code)
+        except (Damaged, LimitExceeded):  # a fact that the picture can do without
+            return None
         if values is None or not len(values) or values.dtype.kind not in "uif":
             return None
         value = float(values[0].item())
         return value if np.isfinite(value) else None
 
     def text(self, code: int) -> str:
-        """Return a tag as text up to its first NUL; bytes that are not UTF-8 read as Latin-1."""
-        data = (self.raw(code) or b"").partition(b"\0")[0]
+        """Return a tag as text up to its first NUL; empty where it is absent or unreadable.
+
+        Bytes that are not UTF-8 read as Latin-1.
+        """
+        try:
+            data = (self.raw(code) or b"").partition(b"\0")[0]
+        except (Damaged, LimitExceeded):
+            return ""
         try:
             return data.decode("utf-8")
         except UnicodeDecodeError:
@@ -125,7 +135,8 @@ class Directory:
 def read_dialect(source: ByteSource) -> tuple[Dialect, int]:
     """Return the file's dialect and the offset of its first directory; Damaged if not a TIFF."""
     head = source.read_at(0, min(16, source.size))
-    order = {b"II": "<", b"MM": ">"}.get(head[:2])
+    orders: dict[bytes, Literal["<", ">"]] = {b"II": "<", b"MM": ">"}
+    order = orders.get(head[:2])
     if order is None or len(head) < 8:
         raise Damaged(f"{source.name}: not a TIFF file: starts with {head[:6]!r}")
     magic = struct.unpack(f"{order}H", head[2:4])[0]
@@ -203,7 +214,9 @@ def walk(source: ByteSource, dialect: Dialect, offset: int) -> tuple[list[Direct
     seen: set[int] = set()
     while offset:
         if offset in seen:
-            warnings.append(f"the directory chain returns to offset {offset}; stopped after {len(found)} pages")
+            warnings.append(
+                f"the directory chain returns to offset {offset}; stopped after {len(found)} pages"
+            )
             break
         if len(found) >= _MOST_DIRECTORIES:
             raise LimitExceeded(f"{source.name}: more than {_MOST_DIRECTORIES} pages")

@@ -75,7 +75,9 @@ def segments(data: bytes) -> Iterator[tuple[int, int, int]]:
 
 def read_header(data: bytes) -> Header:
     """Read the header of a stream; Damaged where there is no frame before the first scan."""
-    jfif, icc, adobe, frame = False, False, None, None
+    jfif, icc = False, False
+    adobe: int | None = None
+    frame: tuple[int, int, int, tuple[int, ...], int] | None = None
     for marker, start, end in segments(data):
         payload = data[start:end]
         if marker in _FRAMES and len(payload) >= 6:
@@ -91,6 +93,17 @@ def read_header(data: bytes) -> Header:
     if frame is None:
         raise Damaged("a JPEG stream without an image")
     return Header(*frame, jfif=jfif, adobe=adobe, icc=icc)
+
+
+def adobe_transform(tables: bytes | None) -> int | None:
+    """Return the transform that an Adobe marker among shared tables gives, if there is one."""
+    try:
+        for marker, start, end in segments(tables or b"\xff\xd8"):
+            if marker == _APP14 and tables and tables[start:end].startswith(b"Adobe") and end - start >= 12:
+                return tables[start + 11]
+    except Damaged:  # the decoder says what is wrong with the tables
+        pass
+    return None
 
 
 def splice(data: bytes, tables: bytes | None) -> bytes:

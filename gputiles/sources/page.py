@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import IntEnum
 from functools import cached_property
 from typing import Any
@@ -64,7 +64,6 @@ class Page:
     chunk_height: int
     extra: tuple[int, ...] = ()
     shift: int = 0
-    warnings: tuple[str, ...] = field(default=(), repr=False)
 
     @property
     def size(self) -> tuple[int, int]:
@@ -100,11 +99,8 @@ class Page:
 
     @cached_property
     def description(self) -> str:
-        """Tag 270, the writer's free text; empty where it cannot be read."""
-        try:
-            return self.tags.text(270)
-        except (Damaged, LimitExceeded):
-            return ""
+        """Tag 270, the writer's free text."""
+        return self.tags.text(270)
 
     @property
     def colour(self) -> Colour:
@@ -186,7 +182,9 @@ class Page:
     def _table(self, code: int) -> NDArray[np.int64]:
         values = self.tags.numbers(code)
         if values is None or values.dtype.kind not in "ui":
-            raise Damaged(f"{self.source.name}: the table of chunks (tag {code}) is missing or of the wrong type")
+            raise Damaged(
+                f"{self.source.name}: the table of chunks (tag {code}) is missing or of the wrong type"
+            )
         return values.astype(np.int64)
 
     def check_tables(self) -> None:
@@ -199,8 +197,14 @@ class Page:
             if entry is None or entry.count < needed:
                 held = entry.count if entry else 0
                 raise Damaged(f"{self.source.name}: {held} chunk {name} where the sizes ask for {needed}")
-            if entry.count and entry.size > self.tags.dialect.inline and entry.offset + entry.size > self.source.size:
-                raise Damaged(f"{self.source.name}: the table of chunk {name} lies beyond the end of the file")
+            if (
+                entry.count
+                and entry.size > self.tags.dialect.inline
+                and entry.offset + entry.size > self.source.size
+            ):
+                raise Damaged(
+                    f"{self.source.name}: the table of chunk {name} lies beyond the end of the file"
+                )
 
 
 def read_page(tags: Directory, chunk_limit: int) -> Page:
@@ -216,7 +220,14 @@ def read_page(tags: Directory, chunk_limit: int) -> Page:
         raise LimitExceeded(f"{tags.source.name}: {width}x{height} pixels; most {_MOST_SIDE} a side")
     if tags.integer(32997, 1) > 1 or tags.integer(32998, 1) > 1:
         raise Unsupported(f"{tags.source.name}: a page with depth (tag 32997, volumetric tiles) is not read")
-    page = Page(source=tags.source, tags=tags, width=width, height=height, **_samples(tags), **_chunks(tags, width, height))
+    page = Page(
+        source=tags.source,
+        tags=tags,
+        width=width,
+        height=height,
+        **_samples(tags),
+        **_chunks(tags, width, height),
+    )
     page.check_tables()
     size = page.row_bytes(page.chunk_width) * page.chunk_height
     if size > chunk_limit and not page.rows_addressable:
@@ -257,7 +268,9 @@ def _kind(name: str, sample_format: int, bits: int) -> str:
     kind = {1: "u", 2: "i", 3: "f", 4: "u"}.get(sample_format)
     if kind is None:
         kinds = {5: "complex integer", 6: "complex"}
-        raise Unsupported(f"{name}: {kinds.get(sample_format, f'format {sample_format}')} samples are not read")
+        raise Unsupported(
+            f"{name}: {kinds.get(sample_format, f'format {sample_format}')} samples are not read"
+        )
     allowed = {"u": (*range(1, 17), 32, 64), "i": (8, 16, 32, 64), "f": (16, 32, 64)}[kind]
     if bits not in allowed:
         words = {"u": "unsigned integer", "i": "signed integer", "f": "floating-point"}
@@ -268,7 +281,9 @@ def _kind(name: str, sample_format: int, bits: int) -> str:
 def _photometric(tags: Directory, samples: int) -> Photometric:
     value = tags.integer(262, Photometric.RGB if samples >= 3 else Photometric.BLACK_IS_ZERO)
     if value in _OTHER_PHOTOMETRIC:
-        raise Unsupported(f"{tags.source.name}: {_OTHER_PHOTOMETRIC[value]} colours (tag 262 is {value}) are not read")
+        raise Unsupported(
+            f"{tags.source.name}: {_OTHER_PHOTOMETRIC[value]} colours (tag 262 is {value}) are not read"
+        )
     try:
         return Photometric(value)
     except ValueError:

@@ -1,0 +1,126 @@
+"""The codec of a page, chosen once from its tags; codecs are frozen and equal where pages agree."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from gputiles.backends import ChunkCodec
+from gputiles.errors import Damaged, Unsupported
+from gputiles.sources import bytecodec, imagecodec
+from gputiles.sources.bytecodec import ByteCodec
+from gputiles.sources.colour import FULL_RANGE, CmykCodec, SubsampledCodec, YCbCrCodec
+from gputiles.sources.imagecodec import JPEG, JPEG2000, Frame, ImageCodec, JpegCodec
+from gputiles.sources.page import Page, Photometric
+
+_UNREAD = {
+    6: "old-style JPEG", 9: "JBIG", 10: "JBIG", 32766: "NeXT", 32809: "ThunderScan", 32908: "PixarFilm",
+    32909: "PixarLog", 34661: "JBIG", 34676: "SGI LogL", 34677: "SGI LogLuv", 48124: "Jetraw",
+    50002: "JPEG XL", 52546: "JPEG XL", 65000: "EER", 65001: "EER", 65002: "EER",
+}  # fmt: skip
+
+
+def choose(page: Page) -> ChunkCodec:
+    """Return the codec of the page's chunks.
+
+    Raises Unsupported, naming what is not read.
+    """
+    name = page.source.name
+    if page.photometric is Photometric.CMYK:
+        _check_cmyk(page)
+    if page.compression in JPEG:
+        return _jpeg(page)
+    if page.compression in imagecodec.COMPRESSIONS:
+        return _image(page)
+    if page.compression in bytecodec.COMPRESSIONS:
+        return _bytes(page)
+    what = _UNREAD.get(page.compression, "unknown")
+    raise Unsupported(f"{name}: compression {page.compression} ({what}) is not read")
+
+
+def _check_cmyk(page: Page) -> None:
+    plain = page.samples == 4 and not page.separate and page.kind == "u" and page.bits in (8, 16)
+    if not plain or page.compression in JPEG or page.tags.integer(332, 1) != 1:
+        raise Unsupported(
+            f"{page.source.name}: separated colours of {page.samples} {page.bits}-bit samples,"
+            f" compression {page.compression}; only plain CMYK of 8 or 16 bits is converted"
+        )
+
+
+def _frame(page: Page) -> Frame:
+    return Frame(page.chunk_samples, page.dtype, (page.chunk_width, page.chunk_height))
+
+
+def _jpeg(page: Page) -> ChunkCodec:
+    raw = page.separate or page.samples != 3 or page.photometric not in (Photometric.RGB, Photometric.YCBCR)
+    said_rgb = page.photometric is Photometric.RGB
+    tables = page.tags.raw(347)
+    return JpegCodec(page.compression, _frame(page), tables, said_rgb, raw)
+
+
+def _image(page: Page) -> ChunkCodec:
+    codec = ImageCodec(page.compression, _frame(page))
+    if page.compression not in JPEG2000:
+        return _convert(page, codec) if page.photometric is Photometric.CMYK else codec
+    # Aperio's 33003 holds YCbCr without the component transform that would say so
+    ycbcr = page.compression == 33003 or page.photometric is Photometric.YCBCR
+    return YCbCrCodec(codec) if ycbcr and page.samples == 3 and not page.separate else codec
+
+
+def _bytes(page: Page) -> ChunkCodec:
+    name = page.source.name
+    if page.predictor not in (1, 2, 3):
+        raise Unsupported(f"{name}: predictor {page.predictor} is not read; 1, 2 and 3 are")
+    if page.predictor == 3 and page.kind != "f":
+        raise Damaged(f"{name}: the floating-point predictor on samples that are integers")
+    if page.compression in bytecodec.FAX and (page.bits, page.samples) != (1, 1):
+        raise Damaged(f"{name}: CCITT compression of {page.samples} samples of {page.bits} bits")
+    return _convert(page, _packed(page, page.chunk_samples))
+
+
+def _packed(page: Page, samples: int) -> ByteCodec:
+    options = page.tags.integer(292, 0) if page.compression == 3 else 0
+    predictor = 1 if page.compression in bytecodec.FAX else page.predictor
+    return ByteCodec(
+        page.compression,
+        samples,
+        page.bits,
+        page.kind,
+        page.tags.dialect.order,
+        predictor,
+        page.tags.integer(266, 1) == 2,
+        options,
+    )
+
+
+def _convert(page: Page, codec: ChunkCodec) -> ChunkCodec:
+    """Put the conversion to RGB that the page's colour model needs around ``codec``."""
+    if page.photometric is Photometric.CMYK:
+        return CmykCodec(codec)
+    if page.photometric is not Photometric.YCBCR:
+        return codec
+    across, down = page.subsampling
+    if page.separate or page.samples != 3 or page.bits != 8:
+        raise Unsupported(f"{page.source.name}: YCbCr other than three interleaved 8-bit samples is not read")
+    if (across, down) != (1, 1):
+        if page.predictor != 1 or across not in (1, 2, 4) or down not in (1, 2, 4):
+            raise Unsupported(
+                f"{page.source.name}: YCbCr subsampled {across}x{down} with a predictor is not read"
+            )
+        codec = SubsampledCodec(_packed(page, across * down + 2), across, down)
+    return YCbCrCodec(codec, _reference(page), _luma(page))
+
+
+def _reference(page: Page) -> tuple[float, ...]:
+    """Return tag 532, or the full range where it is absent or would divide by zero."""
+    values = page.tags.numbers(532)
+    if values is None or len(values) != 6 or not np.all(np.isfinite(values)):
+        return FULL_RANGE
+    reference = tuple(float(value) for value in values)
+    return FULL_RANGE if any(reference[i] == reference[i + 1] for i in (0, 2, 4)) else reference
+
+
+def _luma(page: Page) -> tuple[float, ...]:
+    values = page.tags.numbers(529)
+    if values is None or len(values) != 3 or not np.all(np.isfinite(values)) or float(values[1]) <= 0:
+        return (0.299, 0.587, 0.114)
+    return tuple(float(value) for value in values)

@@ -1,0 +1,109 @@
+"""Colour conversions that a file's own colour model asks for: YCbCr and CMYK to RGB."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gputiles.errors import Damaged
+from gputiles.geometry import ceil_div
+
+_BT601 = (0.299, 0.587, 0.114)
+FULL_RANGE = (0.0, 255.0, 128.0, 255.0, 128.0, 255.0)
+
+
+class _Codec(Protocol):
+    @property
+    def compression(self) -> int: ...
+    def decode(self, data: bytes, width: int, height: int) -> NDArray[Any]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class YCbCrCodec:
+    """Converts what ``codec`` decodes from 8-bit YCbCr to RGB.
+
+    ``reference`` is tag 532 (black and white of Y, Cb, Cr), ``luma`` tag 529. The formula is
+    TIFF 6.0 section 21's; the defaults are JFIF's (BT.601, full range).
+    """
+
+    codec: _Codec
+    reference: tuple[float, ...] = FULL_RANGE
+    luma: tuple[float, ...] = _BT601
+
+    @property
+    def compression(self) -> int:
+        """The compression of the inner codec."""
+        return self.codec.compression
+
+    def decode(self, data: bytes, width: int, height: int) -> NDArray[Any]:
+        """Decode ``data`` to RGB (height, width, 3)."""
+        return ycbcr_to_rgb(self.codec.decode(data, width, height), self.reference, self.luma)
+
+
+@dataclass(frozen=True, slots=True)
+class SubsampledCodec:
+    """Spreads the data units of subsampled YCbCr: ``across`` × ``down`` Y, then Cb, Cr.
+
+    ``codec`` decodes units as pixels of ``across * down + 2`` samples. Chroma is repeated.
+    """
+
+    codec: _Codec
+    across: int
+    down: int
+
+    @property
+    def compression(self) -> int:
+        """The compression of the inner codec."""
+        return self.codec.compression
+
+    def decode(self, data: bytes, width: int, height: int) -> NDArray[Any]:
+        """Decode ``data`` to YCbCr (height, width, 3)."""
+        columns, rows = ceil_div(width, self.across), ceil_div(height, self.down)
+        units = self.codec.decode(data, columns, rows)
+        luma = units[..., :-2].reshape(rows, columns, self.down, self.across)
+        pixels = np.empty((rows, self.down, columns, self.across, 3), units.dtype)
+        pixels[..., 0] = luma.transpose(0, 2, 1, 3)
+        pixels[..., 1:] = units[:, np.newaxis, :, np.newaxis, -2:]
+        whole = pixels.reshape(rows * self.down, columns * self.across, 3)
+        return np.ascontiguousarray(whole[:height, :width])
+
+
+@dataclass(frozen=True, slots=True)
+class CmykCodec:
+    """Converts what ``codec`` decodes from CMYK to RGB, without a profile: (1 − ink)(1 − black)."""
+
+    codec: _Codec
+
+    @property
+    def compression(self) -> int:
+        """The compression of the inner codec."""
+        return self.codec.compression
+
+    def decode(self, data: bytes, width: int, height: int) -> NDArray[Any]:
+        """Decode ``data`` to RGB (height, width, 3)."""
+        inks = self.codec.decode(data, width, height)
+        top = np.iinfo(inks.dtype).max
+        light = top - inks.astype(np.uint64)
+        mixed: NDArray[Any] = (light[..., :3] * light[..., 3:] + top // 2) // top
+        return mixed.astype(inks.dtype)
+
+
+def ycbcr_to_rgb(
+    pixels: NDArray[Any], reference: tuple[float, ...] = FULL_RANGE, luma: tuple[float, ...] = _BT601
+) -> NDArray[np.uint8]:
+    """Convert 8-bit YCbCr (…, 3) to RGB, rounded to nearest."""
+    if pixels.dtype != np.uint8:
+        raise Damaged(f"YCbCr of type {pixels.dtype}; only uint8 is converted")
+    black_y, white_y, black_b, white_b, black_r, white_r = reference
+    red, green, blue = luma
+    y = (pixels[..., 0].astype(np.float32) - black_y) * (255 / (white_y - black_y))
+    cb = (pixels[..., 1].astype(np.float32) - black_b) * (127 / (white_b - black_b))
+    cr = (pixels[..., 2].astype(np.float32) - black_r) * (127 / (white_r - black_r))
+    r = y + cr * (2 - 2 * red)
+    b = y + cb * (2 - 2 * blue)
+    g = (y - red * r - blue * b) / green
+    rgb: NDArray[np.float32] = np.clip(np.rint(np.stack((r, g, b), -1)), 0, 255)
+    return rgb.astype(np.uint8)

@@ -1,0 +1,125 @@
+"""The ImageInfo of a TIFF layout: grid, colours, alpha, palette, nodata, reduction."""
+
+from __future__ import annotations
+
+import itertools
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gputiles.errors import Damaged
+from gputiles.geometry import Grid
+from gputiles.image import Colour, Frame, ImageInfo, Reduction
+from gputiles.sources.layout import Layout
+from gputiles.sources.page import Page, Photometric
+
+_TILE = range(128, 2049)
+_LARGE = 2048  # a side beyond which made-up tiles are 512 pixels, not 256
+_NODATA = 42113
+_ICC = 34675
+
+
+def choose_grid(page: Page) -> Grid:
+    """Return the grid of a page: its own tiles where they are of a usual size, else 256 or 512."""
+    usual = 512 if max(page.size) > _LARGE else 256
+    width = page.chunk_width if page.tiled and page.chunk_width in _TILE else usual
+    height = page.chunk_height if page.tiled and page.chunk_height in _TILE else usual
+    return Grid(page.width, page.height, width, height)
+
+
+def read_info(layout: Layout, grid: Grid, stored: tuple[bool, ...]) -> ImageInfo:
+    """Return what is known of an image without decoding it."""
+    page, warnings = layout.lead, list(layout.warnings)
+    palette = page.colour is Colour.PALETTE and not layout.lut_is_hint
+    nodata = _nodata(page, warnings)
+    if page.orientation != 1:
+        warnings.append(f"orientation {page.orientation} is ignored: the image is served as it is stored")
+    return ImageInfo(
+        grid=grid,
+        stored=stored,
+        dtype=page.dtype,
+        samples=page.decoded_samples,
+        colour=Colour.GREY if page.colour is Colour.PALETTE and not palette else page.colour,
+        alpha=page.alpha,
+        frames=_frames(layout),
+        axes=layout.axes,
+        channels=layout.channels,
+        mm_x=layout.mm_x,
+        mm_y=layout.mm_y,
+        magnification=layout.magnification,
+        significant_bits=_significant_bits(layout),
+        nodata=nodata,
+        reduction=Reduction.NEAREST if palette or _is_label(page) else Reduction.MEAN,
+        colormap=None if layout.lut_is_hint else _colormap(page, warnings),
+        missing=frozenset(index for index, frame in enumerate(layout.levels[0]) if frame is None),
+        warnings=tuple(dict.fromkeys(warnings)),
+        format=layout.format,
+    )
+
+
+def has_profile(page: Page) -> bool:
+    """Whether the page carries an ICC profile."""
+    return _ICC in page.tags
+
+
+def _frames(layout: Layout) -> tuple[Frame, ...]:
+    names = [name for name, _ in reversed(layout.axes)]
+    lengths = [range(length) for _, length in reversed(layout.axes)]
+    positions = itertools.product(*lengths)
+    return tuple(Frame(tuple(zip(names, position, strict=True))[::-1]) for position in positions)
+
+
+def _significant_bits(layout: Layout) -> int | None:
+    """Return the bits that values use: as told, or of a width that is no type's own."""
+    bits, page = layout.significant_bits, layout.lead
+    if bits is None and page.kind == "u" and 1 < page.bits < 8 * page.dtype.itemsize:
+        bits = page.bits
+    return bits if bits is not None and page.kind != "f" and bits <= 8 * page.dtype.itemsize else None
+
+
+def _is_label(page: Page) -> bool:
+    """Whether samples look like object numbers: single integers wider than detectors are."""
+    return page.samples == 1 and page.dtype.kind in "ui" and page.dtype.itemsize >= 4
+
+
+def _nodata(page: Page, warnings: list[str]) -> float | None:
+    text = page.tags.text(_NODATA).strip()
+    if not text:
+        return None
+    try:
+        value = float(text)
+    except ValueError:
+        warnings.append(f"nodata {text[:40]!r} is not a number; ignored")
+        return None
+    if page.dtype.kind == "f":
+        return None if math.isnan(value) else value  # NaN is no data in any case
+    limits = np.iinfo(page.dtype.str)
+    if not math.isfinite(value) or value != int(value) or not limits.min <= value <= limits.max:
+        warnings.append(f"nodata {text[:40]} is not a {page.dtype} value; ignored")
+        return None
+    return value
+
+
+def _colormap(page: Page, warnings: list[str]) -> NDArray[np.uint8] | None:
+    if page.colour is Colour.PALETTE:
+        return _palette(page)
+    if page.decoded_samples != 1 or page.kind != "u":
+        return None
+    inverted = page.photometric is Photometric.WHITE_IS_ZERO
+    if page.bits > 16 and inverted:
+        warnings.append(f"WhiteIsZero is ignored for {page.bits}-bit samples")
+    if page.bits > 16 or not (inverted or page.bits == 1):
+        return None
+    ramp = np.rint(np.linspace(0, 255, 1 << page.bits)).astype(np.uint8)
+    return np.repeat((ramp[::-1] if inverted else ramp)[:, np.newaxis], 3, axis=1)
+
+
+def _palette(page: Page) -> NDArray[np.uint8]:
+    """Return tag 320 as (n, 3); some writers store 8-bit values in the 16-bit map."""
+    values = page.tags.numbers(320)
+    entries = 1 << page.bits
+    if values is None or len(values) < 3 * entries or page.bits > 16 or page.kind != "u":
+        raise Damaged(f"{page.source.name}: a palette image whose colour map (tag 320) is missing or short")
+    table = values[: 3 * entries].astype(np.uint32).reshape(3, entries).T
+    return np.ascontiguousarray(table if table.max() < 256 else table >> 8).astype(np.uint8)

@@ -1,0 +1,131 @@
+"""Codecs whose streams are pictures of their own: JPEG, JPEG 2000, PNG, WebP, JPEG XR, LERC.
+
+The size that a stream claims is compared with the chunk's before anything is decoded.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import imagecodecs
+import numpy as np
+from numpy.typing import NDArray
+
+from gputiles.errors import Damaged, GputilesError, Unsupported
+from gputiles.sources import jpeg, streamsize
+from gputiles.sources.bytecodec import DECODER_ERRORS
+
+JPEG = (7, 34892, 33007)
+JPEG2000 = (34712, 33003, 33004, 33005)
+_WEBP = (50001, 34927)
+
+_Size = Callable[[bytes], tuple[int, int]]
+_Decode = Callable[..., Any]
+_STREAMS: dict[int, tuple[str, _Size, _Decode]] = {
+    **dict.fromkeys(JPEG2000, ("JPEG 2000", streamsize.jpeg2000_size, imagecodecs.jpeg2k_decode)),
+    **dict.fromkeys(_WEBP, ("WebP", streamsize.webp_size, imagecodecs.webp_decode)),
+    34933: ("PNG", streamsize.png_size, imagecodecs.png_decode),
+    34934: ("JPEG XR", streamsize.jpegxr_size, imagecodecs.jpegxr_decode),
+    22610: ("JPEG XR", streamsize.jpegxr_size, imagecodecs.jpegxr_decode),
+    34887: ("LERC", streamsize.lerc_size, imagecodecs.lerc_decode),
+}
+COMPRESSIONS = (*JPEG, *_STREAMS)
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """What a chunk must decode to: samples, type, and the full (width, height) of the grid."""
+
+    samples: int
+    dtype: np.dtype[np.generic]
+    full: tuple[int, int]
+
+    def check(self, name: str, width: int, height: int) -> None:
+        """Raise Damaged for a stream larger than a full chunk."""
+        if width > self.full[0] or height > self.full[1]:
+            raise Damaged(
+                f"a {name} stream of {width}x{height} pixels in a chunk of {self.full[0]}x{self.full[1]}"
+            )
+
+    def fit(self, name: str, pixels: NDArray[Any], width: int, height: int) -> NDArray[Any]:
+        """Cut or pad decoded ``pixels`` to (height, width, samples); Damaged where they cannot fit."""
+        pixels = pixels[..., np.newaxis] if pixels.ndim == 2 else pixels
+        if pixels.ndim != 3 or pixels.shape[2] != self.samples or pixels.dtype != self.dtype:
+            raise Damaged(
+                f"a {name} stream of {pixels.shape[2:]} {pixels.dtype} samples in a chunk of"
+                f" {self.samples} {self.dtype}"
+            )
+        pixels = pixels[:height, :width]
+        missing = height - pixels.shape[0], width - pixels.shape[1]
+        if any(missing):  # writers may cut the chunks at the right and lower rim
+            pixels = np.pad(pixels, ((0, missing[0]), (0, missing[1]), (0, 0)))
+        return pixels
+
+
+@dataclass(frozen=True, slots=True)
+class ImageCodec:
+    """Decodes JPEG 2000, PNG, WebP, JPEG XR or LERC streams."""
+
+    compression: int
+    frame: Frame
+
+    def decode(self, data: bytes, width: int, height: int) -> NDArray[Any]:
+        """Decode ``data`` to (height, width, samples)."""
+        name, read_size, decode = _STREAMS[self.compression]
+        self.frame.check(name, *read_size(data))
+        options: dict[str, Any] = (
+            {"hasalpha": True} if self.compression in _WEBP and self.frame.samples == 4 else {}
+        )
+        if self.compression in JPEG2000:
+            options = {"numthreads": 1}
+        try:
+            pixels = np.asarray(decode(data, **options))
+        except DECODER_ERRORS as error:
+            raise Damaged(f"a {name} chunk does not decode: {error}") from error
+        return self.frame.fit(name, pixels, width, height)
+
+
+@dataclass(frozen=True, slots=True)
+class JpegCodec:
+    """Decodes JPEG streams to RGB, grey, or the components as they are.
+
+    ``tables`` are the page's shared tables (tag 347). ``said_rgb`` tells what the page
+    says that three components mean; see ``jpeg.py``. ``raw`` leaves the components as
+    they are coded (separate planes, more than three samples).
+    """
+
+    compression: int
+    frame: Frame
+    tables: bytes | None = None
+    said_rgb: bool = False
+    raw: bool = False
+
+    def decode(self, data: bytes, width: int, height: int) -> NDArray[Any]:
+        """Decode ``data`` to (height, width, samples)."""
+        header = jpeg.read_header(data)
+        self.frame.check("JPEG", header.width, header.height)
+        if header.adobe is None:
+            header = replace(header, adobe=jpeg.adobe_transform(self.tables))
+        try:
+            pixels = self._decode(data, header)
+        except GputilesError:
+            raise
+        except DECODER_ERRORS as error:
+            raise Damaged(f"a JPEG chunk does not decode: {error}") from error
+        return self.frame.fit("JPEG", pixels, width, height)
+
+    def _decode(self, data: bytes, header: jpeg.Header) -> NDArray[Any]:
+        if header.frame not in (0xC0, 0xC1, 0xC2, 0xC3):
+            raise Unsupported(f"JPEG coding process SOF{header.frame - 0xC0} is not read")
+        spaces: dict[str, Any] = {}
+        if len(header.components) == 3 and not self.raw:
+            inside = "RGB" if header.is_rgb(self.said_rgb) else "YCBCR"
+            spaces = {"colorspace": inside, "outcolorspace": "RGB"}
+        try:
+            return np.asarray(imagecodecs.jpeg8_decode(data, tables=self.tables, **spaces))
+        except imagecodecs.Jpeg8Error:
+            if not header.lossless:
+                raise
+            return np.asarray(imagecodecs.ljpeg_decode(jpeg.splice(data, self.tables)))

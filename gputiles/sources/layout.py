@@ -1,0 +1,159 @@
+"""Layouts: which pages of a file are its frames, and which are smaller levels of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from gputiles.image import Channel
+from gputiles.sources.book import Book, read_subs
+from gputiles.sources.bytesource import ByteSource
+from gputiles.sources.page import Page, Photometric
+
+_MOST_MM = 0.02  # millimetres of a pixel that an instrument may have made
+_NEAR = 1  # pixels that a level's side may be off from the exact fraction
+
+Stack = tuple[Page | None, ...]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Layout:
+    """The pages that make up one image.
+
+    ``levels[0]`` is full resolution, the others smaller, each with a page per frame (None
+    where the file lacks the frame). ``axes`` are in frame order, fastest first.
+    ``lut_is_hint`` says that palettes only suggest how channels may be shown. ``sources``
+    are open companion files, ``paths`` the companions that the content depends on.
+    """
+
+    format: str
+    levels: tuple[Stack, ...]
+    axes: tuple[tuple[str, int], ...] = ()
+    channels: tuple[Channel, ...] = ()
+    mm_x: float | None = None
+    mm_y: float | None = None
+    magnification: float | None = None
+    significant_bits: int | None = None
+    lut_is_hint: bool = False
+    warnings: tuple[str, ...] = ()
+    sources: tuple[ByteSource, ...] = ()
+    paths: tuple[Path, ...] = ()
+
+    @property
+    def lead(self) -> Page:
+        """The first page of full resolution that is there."""
+        return next(page for page in self.levels[0] if page is not None)
+
+
+def alike(page: Page, other: Page) -> bool:
+    """Whether both pages decode to the same kind of samples."""
+    return _kind(page) == _kind(other)
+
+
+def _kind(page: Page) -> tuple[object, ...]:
+    return page.decoded_samples, page.dtype, page.colour, page.photometric is Photometric.WHITE_IS_ZERO
+
+
+def fits(full: tuple[int, int], size: tuple[int, int]) -> int | None:
+    """Return k > 0 where ``size`` is ``full`` / 2**k, each side to within a pixel, else None."""
+    for k in range(1, 32):
+        if all(abs((side << k) - whole) <= _NEAR << k for whole, side in zip(full, size, strict=True)):
+            return k
+    return None
+
+
+def find_levels(
+    frames: Stack, others: Iterable[Page], chunk_limit: int
+) -> tuple[tuple[Stack, ...], list[str]]:
+    """Return the levels of ``frames`` (themselves first, then smaller) and warnings.
+
+    Smaller levels are sub-pages of the frames, or groups among ``others`` with one page
+    per frame. A level counts only if every frame that is there has it.
+    """
+    found, warnings = _sub_levels(frames, chunk_limit)
+    for size, group in _by_size(others).items():
+        if size not in found and len(group) == sum(page is not None for page in frames):
+            pages = iter(group)
+            found[size] = tuple(None if page is None else next(pages) for page in frames)
+    lead = next(page for page in frames if page is not None)
+    levels = [
+        stack
+        for size, stack in found.items()
+        if fits(lead.size, size) and all(page is None or alike(page, lead) for page in stack)
+    ]
+    levels.sort(key=lambda stack: -max(page.width for page in stack if page is not None))
+    return (frames, *levels), warnings
+
+
+def _sub_levels(frames: Stack, chunk_limit: int) -> tuple[dict[tuple[int, int], Stack], list[str]]:
+    """Return {size: sub-pages of that size, one per frame}, and warnings."""
+    warnings: list[str] = []
+    sizes: dict[tuple[int, int], list[Page | None]] = {}
+    for index, frame in enumerate(frames):
+        subs, complaints = ([], []) if frame is None else read_subs(frame, chunk_limit)
+        warnings += complaints
+        for sub in subs:
+            sizes.setdefault(sub.size, [None] * len(frames))[index] = sub
+    complete: dict[tuple[int, int], Stack] = {}
+    for size, stack in sizes.items():
+        if all((sub is None) == (frame is None) for sub, frame in zip(stack, frames, strict=True)):
+            complete[size] = tuple(stack)
+        else:
+            warnings.append(f"a level of {size[0]}x{size[1]} was dropped: not every frame has it")
+    return complete, list(dict.fromkeys(warnings))[:5]
+
+
+def _by_size(pages: Iterable[Page]) -> dict[tuple[int, int], list[Page]]:
+    groups: dict[tuple[int, int], list[Page]] = {}
+    for page in pages:
+        groups.setdefault(page.size, []).append(page)
+    return groups
+
+
+def choose_frames(pages: Sequence[Page]) -> tuple[list[Page], list[Page]]:
+    """Split pages into the frames of the main image and all others.
+
+    The main image is the largest page that does not call itself reduced or a mask; the
+    pages like it, of the same size, are its frames.
+    """
+    candidates = [page for page in pages if not page.mask and not page.reduced] or list(pages)
+    main = max(candidates, key=lambda page: page.width * page.height)
+    frames = [page for page in candidates if page.size == main.size and alike(page, main)]
+    taken = set(map(id, frames))
+    others = [page for page in pages if id(page) not in taken and not page.mask and not page.macro]
+    return frames, others
+
+
+def resolution(page: Page) -> tuple[float | None, float | None]:
+    """Return millimetres per pixel from tags 282, 283 and 296, None where they are not told."""
+    unit = {2: 25.4, 3: 10.0}.get(page.tags.integer(296, 2))
+    sizes = []
+    for code in (282, 283):
+        density = page.tags.ratio(code)
+        size = unit / density if unit and density and density > 0 else None
+        # larger pixels are the densities of printers and screens (72, 300 … per inch)
+        sizes.append(size if size is not None and size < _MOST_MM else None)
+    return sizes[0], sizes[1]
+
+
+def plain_layout(book: Book, format: str = "TIFF") -> Layout:
+    """Return the layout of a file that says nothing about itself: equal pages are a Z stack."""
+    return lay_out(book, book.readable(), format=format)
+
+
+def lay_out(book: Book, pages: Sequence[Page], *, format: str, axis: str = "Z") -> Layout:
+    """Return the layout of ``pages``: the largest ones are frames on ``axis``, smaller ones levels."""
+    frames, others = choose_frames(pages)
+    levels, warnings = find_levels(tuple(frames), others, book.chunk_limit)
+    if any(page.mask and page.size == frames[0].size for page in pages):
+        warnings.append("the transparency mask of the image is ignored")
+    mm_x, mm_y = resolution(frames[0])
+    return Layout(
+        format=format,
+        levels=levels,
+        axes=((axis, len(frames)),) if len(frames) > 1 else (),
+        mm_x=mm_x,
+        mm_y=mm_y,
+        warnings=(*book.warnings, *book.complaints(), *warnings),
+    )

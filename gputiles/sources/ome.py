@@ -1,0 +1,175 @@
+"""OME-XML: what it says about the pixels of a file, as plain frozen data."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from pathlib import PurePath
+from xml.etree.ElementTree import Element, ParseError
+
+from defusedxml.common import DefusedXmlException
+from defusedxml.ElementTree import fromstring
+
+from gputiles.errors import Damaged
+from gputiles.image import Channel
+
+_MILLIMETRES = {
+    "m": 1e3, "dm": 100.0, "cm": 10.0, "mm": 1.0, "µm": 1e-3, "μm": 1e-3, "um": 1e-3, "nm": 1e-6,
+    "Å": 1e-7, "pm": 1e-9, "in": 25.4, "ft": 304.8,
+}  # fmt: skip
+_MOST_PLANES = 200_000
+
+
+@dataclass(frozen=True, slots=True)
+class TiffData:
+    """Where planes lie: ``count`` pages from ``ifd`` of ``file`` (None: this file) on.
+
+    ``first`` is the position (c, z, t) of the first of them; ``uuid`` names the file, too.
+    """
+
+    first: tuple[int, int, int]
+    ifd: int
+    count: int | None
+    file: str | None
+    uuid: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class OmeImage:
+    """One Image element: sizes, axes' order (``XYCZT`` …), channels, planes' places."""
+
+    width: int
+    height: int
+    order: str
+    sizes: tuple[int, int, int]
+    channels: tuple[Channel, ...]
+    channel_samples: tuple[int, ...]
+    blocks: tuple[TiffData, ...]
+    mm_x: float | None
+    mm_y: float | None
+    significant_bits: int | None
+    magnification: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class OmeDocument:
+    """A parsed document: its images, the largest first, or the file that holds the metadata."""
+
+    uuid: str | None
+    images: tuple[OmeImage, ...] = ()
+    metadata_file: str | None = None
+
+
+def parse(text: str) -> OmeDocument:
+    """Parse OME-XML. Raises Damaged, saying what is wrong with it."""
+    try:
+        root = fromstring(text.strip(), forbid_dtd=True)
+        _strip_namespaces(root)
+        images = [
+            _image(element, root) for element in root.findall("Image") if element.find("Pixels") is not None
+        ]
+    except (ParseError, DefusedXmlException, ValueError, OverflowError) as error:
+        raise Damaged(f"the OME-XML cannot be used: {error}") from error
+    if root.tag != "OME":
+        raise Damaged(f"the OME-XML cannot be used: its root is {root.tag[:40]!r}")
+    images.sort(key=lambda image: -image.width * image.height)
+    binary = root.find("BinaryOnly")
+    if not images and binary is None:
+        raise Damaged("the OME-XML cannot be used: it describes no image")
+    return OmeDocument(
+        root.get("UUID"), tuple(images), None if binary is None else binary.get("MetadataFile")
+    )
+
+
+def _strip_namespaces(root: Element) -> None:
+    for element in root.iter():
+        if isinstance(element.tag, str):
+            element.tag = element.tag.rpartition("}")[2]
+
+
+def _image(element: Element, root: Element) -> OmeImage:
+    pixels = element.find("Pixels")
+    assert pixels is not None
+    order = pixels.get("DimensionOrder", "XYCZT")
+    if sorted(order) != sorted("XYCZT") or not order.startswith("XY"):
+        raise ValueError(f"DimensionOrder is {order!r}")
+    sizes = _size(pixels, "C"), _size(pixels, "Z"), _size(pixels, "T")
+    if math.prod(sizes) > _MOST_PLANES:
+        raise ValueError(f"{math.prod(sizes)} planes; most {_MOST_PLANES}")
+    channels = pixels.findall("Channel")
+    bits = pixels.get("SignificantBits", "")
+    return OmeImage(
+        width=_size(pixels, "X"),
+        height=_size(pixels, "Y"),
+        order=order[2:],
+        sizes=sizes,
+        channels=tuple(_channel(index, channel) for index, channel in enumerate(channels)),
+        channel_samples=tuple(int(channel.get("SamplesPerPixel", "1")) for channel in channels),
+        blocks=tuple(_tiff_data(block) for block in pixels.findall("TiffData")),
+        mm_x=_physical(pixels, "PhysicalSizeX"),
+        mm_y=_physical(pixels, "PhysicalSizeY"),
+        significant_bits=int(bits) if bits.isdigit() and 0 < int(bits) <= 64 else None,
+        magnification=_magnification(element, root),
+    )
+
+
+def _size(pixels: Element, axis: str) -> int:
+    value = int(pixels.get(f"Size{axis}", "1"))
+    if value < 1:
+        raise ValueError(f"Size{axis} is {value}")
+    return value
+
+
+def _channel(index: int, element: Element) -> Channel:
+    return Channel((element.get("Name") or "").strip() or f"Channel {index}", colour(element.get("Color")))
+
+
+def colour(text: str | None) -> str | None:
+    """Return ``#rrggbb`` of OME's signed 32-bit RGBA; None for black, which nobody wishes for."""
+    try:
+        value = int(text or "0") & 0xFFFFFFFF
+    except ValueError:
+        return None
+    return f"#{value >> 8:06x}" if value >> 8 else None
+
+
+def _tiff_data(element: Element) -> TiffData:
+    uuid = element.find("UUID")
+    count = element.get("PlaneCount")
+    if count is None and element.get("IFD") is not None:
+        count = "1"
+    first = (int(element.get(f"First{axis}", "0")) for axis in "CZT")
+    return TiffData(
+        first=(next(first), next(first), next(first)),
+        ifd=int(element.get("IFD", "0")),
+        count=None if count is None else int(count),
+        file=None if uuid is None else uuid.get("FileName"),
+        uuid=None if uuid is None else (uuid.text or "").strip(),
+    )
+
+
+def _physical(pixels: Element, name: str) -> float | None:
+    scale = _MILLIMETRES.get(pixels.get(f"{name}Unit", "µm"))
+    text = pixels.get(name)
+    if scale is None or text is None:
+        return None
+    value = float(text) * scale
+    return value if 0 < value < float("inf") else None
+
+
+def _magnification(element: Element, root: Element) -> float | None:
+    settings = element.find("ObjectiveSettings")
+    wanted = None if settings is None else settings.get("ID")
+    for objective in root.iter("Objective"):
+        text = objective.get("NominalMagnification")
+        if text and (wanted is None or objective.get("ID") == wanted):
+            value = float(text)
+            return value if 0 < value < float("inf") else None
+    return None
+
+
+def is_plain_name(name: str) -> bool:
+    """Whether ``name`` names a file beside this one: no folders, no way out."""
+    return (
+        name not in ("", ".", "..") and PurePath(name).name == name and "\\" not in name and "\0" not in name
+    )

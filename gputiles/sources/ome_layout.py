@@ -1,0 +1,229 @@
+"""Layout of OME-TIFF: planes found by TiffData, in this file or in companions beside it."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from gputiles.errors import Damaged, GputilesError, LimitExceeded, Unsupported
+from gputiles.sources import ome
+from gputiles.sources.book import Book, read_book
+from gputiles.sources.bytesource import PathSource
+from gputiles.sources.layout import Layout, alike, find_levels, plain_layout
+from gputiles.sources.ome import OmeDocument, OmeImage, TiffData
+from gputiles.sources.page import Page
+
+_MOST_COMPANIONS = 256
+_MOST_XML = 1 << 28
+
+
+@dataclass(slots=True)
+class Shelf:
+    """The files of a set: this one, and those beside it as they are asked for.
+
+    A companion must lie in the folder of ``path`` and, links followed, below ``root``.
+    """
+
+    book: Book
+    path: Path | None
+    root: Path | None
+    uuid: str | None
+    books: dict[str, Book | None] = field(default_factory=dict)
+    warnings: list[str] = field(default_factory=list)
+
+    def own(self, block: TiffData) -> bool:
+        """Whether a block says that it lies in this very file."""
+        name = self.path.name if self.path else None
+        same = block.uuid is not None and block.uuid == self.uuid and bool(self.uuid)
+        return block.file is None or block.file == name or same
+
+    def find(self, name: str) -> Path | None:
+        """Return the path of a companion that may be read, or None with a warning."""
+        if self.path is None or not ome.is_plain_name(name):
+            self.warnings.append(f"the companion {name[:80]!r} is not looked for: not a file beside this one")
+            return None
+        path = self.path.parent / name
+        try:
+            real = path.resolve(strict=True)
+        except (OSError, RuntimeError):
+            self.warnings.append(f"the companion {name[:80]!r} is missing")
+            return None
+        if not real.is_file() or not real.is_relative_to((self.root or self.path.parent).resolve()):
+            self.warnings.append(f"the companion {name[:80]!r} lies outside the image folder")
+            return None
+        return path
+
+    def get(self, name: str) -> Book | None:
+        """Return the pages of a companion, opened once."""
+        if name not in self.books:
+            if len(self.books) >= _MOST_COMPANIONS:
+                raise LimitExceeded(f"more than {_MOST_COMPANIONS} files in an OME-TIFF set")
+            self.books[name] = self._open(name)
+        return self.books[name]
+
+    def _open(self, name: str) -> Book | None:
+        path = self.find(name)
+        if path is None:
+            return None
+        source = None
+        try:
+            source = PathSource(path)
+            return read_book(source, self.book.chunk_limit)
+        except GputilesError as error:
+            if source is not None:
+                source.close()
+            self.warnings.append(f"the companion {name[:80]!r} cannot be read: {error}")
+            return None
+
+    def sources(self) -> list[PathSource]:
+        """Return the open companions."""
+        books = (book for book in self.books.values() if book is not None)
+        return [book.source for book in books if isinstance(book.source, PathSource)]
+
+    def close(self) -> None:
+        """Close the companions again, where they come to no use."""
+        for source in self.sources():
+            source.close()
+
+
+def ome_layout(book: Book, text: str, path: Path | None, root: Path | None) -> Layout:
+    """Return the layout that OME-XML describes; the plain pages, with a warning, where it cannot be used."""
+    shelf = Shelf(book, path, root, None)
+    try:
+        document, metadata = _document(text, shelf)
+        shelf.uuid = document.uuid
+        layout = _lay_out(document, shelf)
+        paths = (*metadata, *(source.path for source in shelf.sources()))
+        return replace(layout, sources=tuple(shelf.sources()), paths=paths)
+    except Damaged as error:
+        shelf.close()
+        plain = plain_layout(book, "OME-TIFF")
+        return replace(plain, lut_is_hint=True, warnings=(*shelf.warnings, str(error), *plain.warnings))
+    except BaseException:
+        shelf.close()
+        raise
+
+
+def _document(text: str, shelf: Shelf) -> tuple[OmeDocument, tuple[Path, ...]]:
+    """Return the document, followed to the companion that holds it, and that companion's path."""
+    document = ome.parse(text)
+    if document.images or document.metadata_file is None:
+        return document, ()
+    path = shelf.find(document.metadata_file)
+    if path is None:
+        raise Damaged("the OME-XML is in another file, which is not there; the plain pages are served")
+    source = PathSource(path)
+    try:
+        if source.size > _MOST_XML:
+            raise LimitExceeded(f"{source.name}: {source.size} bytes of OME-XML; most {_MOST_XML}")
+        found = ome.parse(source.read_at(0, source.size).decode("utf-8", "replace"))
+    finally:
+        source.close()
+    if not found.images:
+        raise Damaged("the OME-XML describes no image")
+    return replace(found, uuid=document.uuid), (path,)
+
+
+def _lay_out(document: OmeDocument, shelf: Shelf) -> Layout:
+    image = document.images[0]
+    blocks = [(block, book) for block, book in _find_books(image, shelf) if book is not None]
+    pages = (page for block, book in blocks for page in book.pages[max(block.ifd, 0) :][:1])
+    first = next((page for page in pages if isinstance(page, Page)), None)
+    if first is None:
+        raise Damaged("the OME-XML names no page that can be read")
+    sizes = _channel_planes(image, first), *image.sizes[1:]
+    placed = _place(image.order, sizes, blocks)
+    frames = [placed.get((c, z, t)) for t, z, c in itertools.product(*map(range, reversed(sizes)))]
+    frames = _uniform(frames, image, shelf)
+    levels, warnings = find_levels(tuple(frames), (), shelf.book.chunk_limit)
+    missing = sum(page is None for page in frames)
+    if missing:
+        warnings.append(f"{missing} of {len(frames)} planes are not in the file")
+    if len(document.images) > 1:
+        warnings.append(f"{len(document.images) - 1} further images of the file are not shown")
+    return Layout(
+        format="OME-TIFF",
+        levels=levels,
+        axes=tuple((axis, size) for axis, size in zip("CZT", sizes, strict=True) if size > 1),
+        channels=image.channels if len(image.channels) == sizes[0] else (),
+        mm_x=image.mm_x,
+        mm_y=image.mm_y,
+        magnification=image.magnification,
+        significant_bits=image.significant_bits,
+        lut_is_hint=True,
+        warnings=(*shelf.book.warnings, *dict.fromkeys(shelf.warnings), *warnings),
+    )
+
+
+def _channel_planes(image: OmeImage, page: Page) -> int:
+    """Return how many planes the channels fill: a page may hold several channels as samples."""
+    size = image.sizes[0]
+    return size // page.samples if page.samples > 1 and size % page.samples == 0 else size
+
+
+def _uniform(frames: list[Page | None], image: OmeImage, shelf: Shelf) -> list[Page | None]:
+    """Check that all planes are alike; a plane of another size is taken as missing."""
+    lead = next(page for page in frames if page is not None)
+    if lead.size != (image.width, image.height):
+        shelf.warnings.append(
+            f"the OME-XML says {image.width}x{image.height} pixels; the pages have {lead.width}x{lead.height}"
+        )
+    for page in frames:
+        if page is not None and not alike(page, lead):
+            raise Unsupported(
+                f"frames of different kinds: {lead.samples} {lead.dtype} samples"
+                f" and {page.samples} {page.dtype} samples"
+            )
+    odd = sum(page is not None and page.size != lead.size for page in frames)
+    if odd:
+        shelf.warnings.append(f"{odd} planes of another size than the first are left out")
+    return [page if page is not None and page.size == lead.size else None for page in frames]
+
+
+def _find_books(image: OmeImage, shelf: Shelf) -> list[tuple[TiffData, Book | None]]:
+    """Return every block with the file that it lies in, None where that is not to be had."""
+    blocks = image.blocks or (TiffData((0, 0, 0), 0, None, None, None),)
+    named = {block.file for block in blocks if block.file is not None and not shelf.own(block)}
+    # a file that was renamed still names itself as it was called: its only name is its own
+    renamed = len(named) == 1 and not any(shelf.own(block) for block in blocks)
+    if renamed and all(shelf.get(name) is None for name in named):
+        return [(block, shelf.book) for block in blocks]
+    return [
+        (block, shelf.book if block.file is None or shelf.own(block) else shelf.get(block.file))
+        for block in blocks
+    ]
+
+
+def _place(
+    order: str, sizes: tuple[int, int, int], blocks: list[tuple[TiffData, Book]]
+) -> dict[tuple[int, int, int], Page]:
+    """Return {(c, z, t): page} of all planes that are there."""
+    placed: dict[tuple[int, int, int], Page] = {}
+    for block, book in blocks:
+        # by index, not by slice: a set of n blocks must not copy n pages n times
+        for step, position in enumerate(_positions(order, sizes, block)):
+            at = block.ifd + step
+            if not 0 <= at < len(book.pages):
+                break
+            page = book.pages[at]
+            if isinstance(page, Page):
+                placed.setdefault(position, page)
+    return placed
+
+
+def _positions(
+    order: str, sizes_czt: tuple[int, int, int], block: TiffData
+) -> Iterator[tuple[int, int, int]]:
+    """Yield the (c, z, t) of a block's planes, in the order of the image's axes."""
+    sizes = dict(zip("CZT", sizes_czt, strict=True))
+    strides, total = {}, 1
+    for axis in order:
+        strides[axis] = total
+        total *= sizes[axis]
+    start = sum(position * strides[axis] for axis, position in zip("CZT", block.first, strict=True))
+    stop = total if block.count is None else min(total, start + block.count)
+    for index in range(max(start, 0), stop):
+        c, z, t = (index // strides[axis] % sizes[axis] for axis in "CZT")
+        yield c, z, t

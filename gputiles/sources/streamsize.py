@@ -1,0 +1,72 @@
+"""The picture size that an image stream claims, read before anything is decoded."""
+
+from __future__ import annotations
+
+import struct
+
+from gputiles.errors import Damaged
+from gputiles.sources import jpeg
+
+_J2K = b"\xff\x4f\xff\x51"
+
+
+def jpeg2000_size(data: bytes) -> tuple[int, int]:
+    """Return (width, height) of a JPEG 2000 codestream, bare or in a JP2 box."""
+    start = data.find(_J2K, 0, 1 << 16)
+    if start < 0 or len(data) < start + 40:
+        raise Damaged(f"not a JPEG 2000 stream: starts with {data[:4]!r}")
+    right, bottom, left, top = struct.unpack_from(">4I", data, start + 8)
+    return right - left, bottom - top
+
+
+def png_size(data: bytes) -> tuple[int, int]:
+    """Return (width, height) of a PNG stream."""
+    if data[:8] != b"\x89PNG\r\n\x1a\n" or len(data) < 24:
+        raise Damaged(f"not a PNG stream: starts with {data[:4]!r}")
+    width, height = struct.unpack_from(">II", data, 16)
+    return width, height
+
+
+def webp_size(data: bytes) -> tuple[int, int]:
+    """Return (width, height) of a WebP stream: lossy, lossless or extended."""
+    if data[:4] != b"RIFF" or data[8:12] != b"WEBP" or len(data) < 30:
+        raise Damaged(f"not a WebP stream: starts with {data[:4]!r}")
+    kind = data[12:16]
+    if kind == b"VP8X":
+        return 1 + int.from_bytes(data[24:27], "little"), 1 + int.from_bytes(data[27:30], "little")
+    if kind == b"VP8L":
+        bits = int.from_bytes(data[21:25], "little")
+        return 1 + (bits & 0x3FFF), 1 + (bits >> 14 & 0x3FFF)
+    width, height = struct.unpack_from("<HH", data, 26)
+    return width & 0x3FFF, height & 0x3FFF
+
+
+def jpeg_size(data: bytes) -> tuple[int, int]:
+    """Return (width, height) of a JPEG stream."""
+    header = jpeg.read_header(data)
+    return header.width, header.height
+
+
+def jpegxr_size(data: bytes) -> tuple[int, int]:
+    """Return (width, height) of a JPEG XR file: tags 0xBC80 and 0xBC81 of its directory."""
+    if data[:3] != b"II\xbc" or len(data) < 8:
+        raise Damaged(f"not a JPEG XR stream: starts with {data[:4]!r}")
+    start = int.from_bytes(data[4:8], "little")
+    number = int.from_bytes(data[start : start + 2], "little")
+    sizes = {}
+    for at in range(start + 2, min(start + 2 + 12 * number, len(data) - 11), 12):
+        code, kind, _, value = struct.unpack_from("<HHII", data, at)
+        sizes[code] = value & 0xFFFF if kind == 3 else value
+    if 0xBC80 not in sizes or 0xBC81 not in sizes:
+        raise Damaged("a JPEG XR stream without a size")
+    return sizes[0xBC80], sizes[0xBC81]
+
+
+def lerc_size(data: bytes) -> tuple[int, int]:
+    """Return (width, height) of a LERC2 blob."""
+    if data[:6] != b"Lerc2 " or len(data) < 26:
+        raise Damaged(f"not a LERC2 stream: starts with {data[:6]!r}")
+    version = struct.unpack_from("<i", data, 6)[0]
+    at = 14 if version >= 3 else 10  # a checksum follows the version
+    rows, columns = struct.unpack_from("<ii", data, at)
+    return columns, rows

@@ -1,0 +1,184 @@
+"""The TIFF family as a source: TIFF, BigTIFF, OME-TIFF, SVS, QPTIFF, NDPI, ImageJ stacks."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from gputiles.backends import ChunkCodec, DecodeJob
+from gputiles.errors import GputilesError, NotFound
+from gputiles.geometry import Rect
+from gputiles.image import Alpha, Colour
+from gputiles.sources import jpeg
+from gputiles.sources.book import Book, read_book
+from gputiles.sources.bytesource import ByteSource, PathSource
+from gputiles.sources.chunks import chunk_place, read_chunks, unit_tiles
+from gputiles.sources.codec import choose
+from gputiles.sources.facts import choose_grid, has_profile, read_info
+from gputiles.sources.imagecodec import JpegCodec
+from gputiles.sources.layout import Layout, Stack, fits, plain_layout
+from gputiles.sources.ome_layout import ome_layout
+from gputiles.sources.page import Page, Photometric
+from gputiles.sources.vendors import NDPI_LENS, imagej_layout, ndpi_layout, qptiff_layout, svs_layout
+
+_SOFTWARE = 305
+
+
+class TiffSource:
+    """An open file of the TIFF family; see ``Source``."""
+
+    def __init__(self, source: ByteSource, path: Path | None, layout: Layout) -> None:
+        self._sources = (source, *layout.sources)
+        self.paths = () if path is None else (path, *layout.paths)
+        self.descriptors = sum(isinstance(each, PathSource) for each in self._sources)
+        grid = choose_grid(layout.lead)
+        self._stacks = _by_level(layout, grid.levels)
+        self._codecs: dict[int, ChunkCodec] = {}
+        codecs: dict[ChunkCodec, ChunkCodec] = {}
+        for z in list(self._stacks):
+            self._adopt_level(z, grid.levels - 1, codecs)
+        stored = tuple(z in self._stacks for z in range(grid.levels))
+        self.info = read_info(layout, grid, stored)
+        leads = {z: next(page for page in stack if page is not None) for z, stack in self._stacks.items()}
+        self._sizes = {z: page.size for z, page in leads.items()}
+        self._units = {z: unit_tiles(page, grid, z) for z, page in leads.items()}
+
+    def _adopt_level(self, z: int, full: int, codecs: dict[ChunkCodec, ChunkCodec]) -> None:
+        """Choose the codecs of a level; a smaller level that is not readable is made instead."""
+        try:
+            for page in self._stacks[z]:
+                if page is not None:
+                    codec = choose(page)
+                    self._codecs[id(page)] = codecs.setdefault(codec, codec)
+        except GputilesError:
+            if z == full:
+                raise
+            del self._stacks[z]
+
+    def unit(self, z: int, x: int, y: int) -> Rect:
+        """Return the tiles, around (x, y), that share chunks."""
+        across, down = self._units[z]
+        columns, rows = self.info.grid.tiles(z)
+        left, top = x - x % across, y - y % down
+        return Rect(left, top, min(across, columns - left), min(down, rows - top))
+
+    def read(self, frame: int, z: int, unit: Rect) -> DecodeJob:
+        """Read the chunks of the tiles in ``unit``.
+
+        Raises NotFound for a frame that the file lacks or a level that is not stored.
+        """
+        page = self._page(frame, z)
+        grid, (width, height) = self.info.grid, page.size
+        tiles = tuple(grid.rect(z, x, y) for x, y in unit.cells())
+        # the level may lack the grid's last row or column: then the one before it is needed
+        left, top = min(tiles[0].x, width - 1), min(tiles[0].y, height - 1)
+        right, bottom = min(tiles[-1].right, width), min(tiles[-1].bottom, height)
+        area = Rect(left, top, max(right - left, 1), max(bottom - top, 1))
+        return DecodeJob(
+            chunks=read_chunks(page, self._codecs[id(page)], area),
+            tiles=tiles,
+            level=page.size,
+            samples=self.info.samples,
+            dtype=self.info.dtype,
+            fill=self.info.nodata or 0,
+        )
+
+    def _page(self, frame: int, z: int) -> Page:
+        stack = self._stacks.get(z)
+        if stack is None:
+            raise NotFound(f"level {z} is not stored")
+        if not 0 <= frame < len(stack):
+            raise NotFound(f"frame {frame} does not exist; the image has {len(stack)}")
+        page = stack[frame]
+        if page is None:
+            raise NotFound(f"frame {frame} is described in the file's metadata but is not in the file")
+        return page
+
+    def passthrough(self, frame: int, z: int, x: int, y: int) -> bytes | None:
+        """Return a complete JPEG stream that *is* tile (x, y), or None."""
+        if z not in self._stacks:
+            return None
+        page = self._page(frame, z)
+        grid, codec = self.info.grid, self._codecs[id(page)]
+        place = Rect(x * grid.tile_width, y * grid.tile_height, grid.tile_width, grid.tile_height)
+        if not isinstance(codec, JpegCodec) or not self._is_plain(page):
+            return None
+        inside = place.right <= page.width and place.bottom <= page.height and grid.rect(z, x, y) == place
+        if not inside or chunk_place(page, x, y) != place:
+            return None
+        (chunk,) = read_chunks(page, codec, place)
+        if not isinstance(chunk.data, bytes):
+            return None
+        try:
+            return _publish(jpeg.splice(chunk.data, codec.tables), codec, place)
+        except GputilesError:  # the ordinary way says what is wrong with it
+            return None
+
+    def _is_plain(self, page: Page) -> bool:
+        """Whether a page's streams show by themselves what the page shows."""
+        grey = page.samples == 1 and page.photometric is Photometric.BLACK_IS_ZERO
+        rgb = page.samples == 3 and page.colour is Colour.RGB and not page.separate
+        lead = self._stacks[self.info.levels - 1][0] or page
+        profiled = has_profile(page) or has_profile(lead)
+        plain = page.orientation == 1 and lead.orientation == 1 and self.info.alpha is Alpha.NONE
+        return (grey or rgb) and plain and page.tiled and page.bits == 8 and not profiled
+
+    def close(self) -> None:
+        """Close the file and its companions."""
+        for source in self._sources:
+            source.close()
+
+
+def _publish(stream: bytes, codec: JpegCodec, place: Rect) -> bytes | None:
+    header = jpeg.read_header(stream)
+    if (header.width, header.height) != (place.width, place.height):
+        return None
+    if len(header.components) != codec.frame.samples:
+        return None
+    return jpeg.publish(stream, codec.said_rgb)
+
+
+def _by_level(layout: Layout, levels: int) -> dict[int, Stack]:
+    """Return {z: pages} of the levels that the grid has; the first that fits serves."""
+    full = layout.lead.size
+    stacks = {levels - 1: layout.levels[0]}
+    for stack in layout.levels[1:]:
+        size = next(page.size for page in stack if page is not None)
+        k = fits(full, size)
+        if k is not None and k < levels:
+            stacks.setdefault(levels - 1 - k, stack)
+    return stacks
+
+
+def open_tiff(
+    source: ByteSource, path: Path | None, *, root: Path | None = None, chunk_limit: int
+) -> TiffSource:
+    """Open a file of the TIFF family; the source's owner is then the returned TiffSource.
+
+    Companions of ``path`` are looked for beside it, below ``root``. Raises Damaged,
+    Unsupported or LimitExceeded with the reason; then the caller closes ``source``.
+    """
+    book = read_book(source, chunk_limit)
+    layout = read_layout(book, path, root)
+    try:
+        return TiffSource(source, path, layout)
+    except BaseException:
+        for companion in layout.sources:
+            companion.close()
+        raise
+
+
+def read_layout(book: Book, path: Path | None, root: Path | None) -> Layout:
+    """Return the layout in the manner of the program that wrote the file."""
+    description = book.first.text(270)
+    head = description[:4096].lstrip("\ufeff \r\n\t")
+    if "<OME" in head or "<OME:OME" in head:
+        return ome_layout(book, description, path, root)
+    if head.startswith("ImageJ="):
+        return imagej_layout(book)
+    if head.startswith("Aperio"):
+        return svs_layout(book)
+    if NDPI_LENS in book.first:
+        return ndpi_layout(book)
+    if "PerkinElmer-QPI" in head or book.first.text(_SOFTWARE).startswith("PerkinElmer-QPI"):
+        return qptiff_layout(book)
+    return plain_layout(book)

@@ -1,0 +1,234 @@
+// Styles: bands blended into a picture; and the unstyled conversion.
+//
+// Over a run, bands are the outer loop and pixels the inner one; values, masks and the
+// four accumulators lie in planes, and samples are interleaved last.
+#include "pixel.h"
+
+struct Span {
+  i64 row;
+  int from;   // the first column of the run
+  int count;  // columns with data
+  int all;    // columns, the filling included
+};
+
+template <class Job> INLINE Span span_of(const Job& job, i64 run) {
+  const i64 per_row = (job.width + RUN - 1) / RUN;
+  Span span;
+  span.row = run / per_row;
+  span.from = (int)(run % per_row) * RUN;
+  span.all = smaller(RUN, job.width - span.from);
+  const int inside = span.row < job.rows ? job.columns - span.from : 0;
+  span.count = smaller(larger(inside, 0), span.all);
+  return span;
+}
+
+// What the planes of one run hold: n is the place in the window, counts the mask.
+struct Planes {
+  float n[RUN];
+  i32 counts[RUN];
+  float out[4][RUN];
+};
+
+template <class T>
+INLINE void mask_values(const Band& band, const T* v, const u8* valid, int count, Planes& at) {
+  const T nodata = from_table<T>(band.source.nodata);
+  const int step = band.source.samples;
+  for (int i = 0; i < count; ++i) at.counts[i] = !is_nan(v[(i64)i * step]);
+  if (band.source.has_nodata)
+    for (int i = 0; i < count; ++i) at.counts[i] &= !(v[(i64)i * step] == nodata);
+  if (valid)
+    for (int i = 0; i < count; ++i) at.counts[i] &= valid[i] != 0;
+}
+
+template <class T, bool planar>
+INLINE void place_values(const Band& band, const T* v, int count, bool clamped, Planes& at) {
+  const int step = planar ? 1 : band.source.samples;
+  const float low = band.low, delta = band.delta, limit = band.limit;
+  const double wide_low = band.wide_low;
+  if (clamped) {
+    for (int i = 0; i < count; ++i) {
+      const T value = v[(i64)i * step];
+      at.n[i] = between(above(is_nan(value) ? (T)0 : value, low, wide_low) / delta, 0.0f, limit);
+    }
+  } else {
+    for (int i = 0; i < count; ++i) {
+      const T value = v[(i64)i * step];
+      const float n = above(is_nan(value) ? (T)0 : value, low, wide_low) / delta;
+      at.counts[i] &= !outside(n);
+      at.n[i] = between(n, 0.0f, limit);
+    }
+  }
+}
+
+// Reads one band; returns whether some of its pixels may be masked out.
+template <class T> INLINE bool read_band(const Band& band, const Span& span, Planes& at) {
+  const Source& source = band.source;
+  const i64 first = span.row * source.columns + span.from;
+  const T* v = (const T*)source.pixels + first * source.samples + band.sample;
+  const u8* valid = source.valid ? (const u8*)source.valid + first : nullptr;
+  const bool masked = Traits<T>::is_float || source.has_nodata || valid || !band.clamp;
+  if (masked) mask_values(band, v, valid, span.count, at);
+  if (source.samples == 1)
+    place_values<T, true>(band, v, span.count, band.clamp, at);
+  else
+    place_values<T, false>(band, v, span.count, band.clamp, at);
+  return masked;
+}
+
+INLINE bool read_any(const Band& band, const Span& span, Planes& at) {
+  switch (band.source.type) {
+    case UINT8: return read_band<u8>(band, span, at);
+    case INT8: return read_band<i8>(band, span, at);
+    case UINT16: return read_band<u16>(band, span, at);
+    case INT16: return read_band<i16>(band, span, at);
+    case UINT32: return read_band<u32>(band, span, at);
+    case INT32: return read_band<i32>(band, span, at);
+    case UINT64: return read_band<u64>(band, span, at);
+    case INT64: return read_band<i64>(band, span, at);
+    case FLOAT32: return read_band<float>(band, span, at);
+    default: return read_band<double>(band, span, at);
+  }
+}
+
+template <class Join, class Colour>
+INLINE void join_pixels(float* out, const i32* counts, bool masked, int count, Colour colour) {
+  if (masked)
+    for (int i = 0; i < count; ++i) out[i] = Join::join(out[i], colour(i), counts[i] != 0);
+  else
+    for (int i = 0; i < count; ++i) out[i] = Join::join(out[i], colour(i), true);
+}
+
+template <class Join>
+INLINE void join_component(const Band& band, int c, bool masked, int count, Planes& at) {
+  const float* p = (const float*)band.palette + (i64)c * band.stops;
+  const float* n = at.n;
+  const float value = band.value[c];
+  const int stops = band.stops;
+  float* out = at.out[c];
+  switch (band.kind[c]) {
+    case CONSTANT: join_pixels<Join>(out, at.counts, masked, count, [=](int) { return value; }); break;
+    case RAMP: join_pixels<Join>(out, at.counts, masked, count, [=](int i) { return n[i] * value; }); break;
+    case LINEAR:
+      join_pixels<Join>(out, at.counts, masked, count,
+                        [=](int i) { return linear_stop(p, stops, smaller(n[i], 1.0f)); });
+      break;
+    case STEP:
+      join_pixels<Join>(out, at.counts, masked, count,
+                        [=](int i) { return step_stop(p, stops, smaller(n[i], 1.0f)); });
+      break;
+    default: break;
+  }
+}
+
+INLINE void join_band(const Band& band, int accumulators, bool masked, int count, Planes& at) {
+  for (int c = 0; c < accumulators; ++c) {
+    const bool light = band.blend == ADDITIVE || band.blend == SCREEN;
+    const int blend = light && c == 3 ? (int)LIGHTEN : band.blend;  // opaque stays opaque
+    if (blend == LIGHTEN) join_component<Lighten>(band, c, masked, count, at);
+    if (blend == MULTIPLY) join_component<Multiply>(band, c, masked, count, at);
+    if (blend == ADDITIVE) join_component<Add>(band, c, masked, count, at);
+    if (blend == SCREEN) join_component<Screen>(band, c, masked, count, at);
+  }
+}
+
+template <int samples>
+INLINE void store_samples(u8* out, const Planes& at, int first, int finish, int count) {
+  if (finish == FINISH_UINT8) {
+    for (int i = 0; i < count; ++i)
+      for (int c = 0; c < samples; ++c) out[i * samples + c] = (u8)finished(at.out[first + c][i], FINISH_UINT8);
+  } else {
+    for (int i = 0; i < count; ++i)
+      for (int c = 0; c < samples; ++c) out[i * samples + c] = (u8)finished(at.out[first + c][i], finish);
+  }
+}
+
+INLINE void store_over(u8* out, const Planes& at, const Composite& job, int count) {
+  for (int i = 0; i < count; ++i) {
+    const int alpha = finished(at.out[3][i], job.finish);
+    for (int c = 0; c < 3; ++c)
+      out[3 * i + c] = (u8)over(finished(at.out[c][i], job.finish), alpha, job.background[c]);
+  }
+}
+
+INLINE void fill_pixels(u8* out, const u8* fill, int samples, int from, int to) {
+  for (int i = from; i < to; ++i)
+    for (int c = 0; c < samples; ++c) out[(i64)i * samples + c] = fill[c];
+}
+
+INLINE void composite_run(const Composite& job, i64 run) {
+  const Span span = span_of(job, run);
+  u8* out = (u8*)job.out + (span.row * job.width + span.from) * job.samples;
+  fill_pixels(out, job.fill, job.samples, span.count, span.all);
+  if (span.count == 0) return;
+  Planes at;
+  for (int c = 0; c < job.accumulators; ++c)
+    for (int i = 0; i < span.count; ++i) at.out[c][i] = 0.0f;
+  const Band* bands = (const Band*)job.bands;
+  for (int b = 0; b < job.band_count; ++b)
+    join_band(bands[b], job.accumulators, read_any(bands[b], span, at), span.count, at);
+  if (job.blended)
+    store_over(out, at, job, span.count);
+  else if (job.samples == 4)
+    store_samples<4>(out, at, job.first, job.finish, span.count);
+  else if (job.samples == 3)
+    store_samples<3>(out, at, job.first, job.finish, span.count);
+  else
+    store_samples<1>(out, at, job.first, job.finish, span.count);
+}
+
+// ---- unstyled -------------------------------------------------------------------------
+
+template <class T> INLINE void unstyled_pixel(const Unstyled& job, const T* v, bool valid, u8* out) {
+  int colour[3];
+  for (int c = 0; c < job.colours; ++c) {
+    if (job.colormap)
+      colour[c] = ((const u8*)job.colormap)[3 * entry_of(v[0], job.entries) + c];
+    else
+      colour[c] = to_byte(v[c]);
+  }
+  const int alpha = !valid ? 0 : job.alpha < 0 ? 255 : to_byte(v[job.alpha]);
+  for (int c = 0; c < job.colours; ++c) {
+    const int value = valid ? colour[c] : 0;
+    out[c] = (u8)(job.blended ? over(value, alpha, job.background[c]) : value);
+  }
+  if (job.samples > job.colours) out[job.colours] = (u8)alpha;
+}
+
+// All samples are stored as they are, converted to bytes.
+template <class T> INLINE bool is_plain(const Unstyled& job) {
+  return !job.colormap && !job.source.valid && !job.blended && job.samples == job.source.samples;
+}
+
+template <class T> INLINE void unstyled_span(const Unstyled& job, const Span& span, u8* out) {
+  const i64 first = span.row * job.source.columns + span.from;
+  const T* v = (const T*)job.source.pixels + first * job.source.samples;
+  const u8* valid = job.source.valid ? (const u8*)job.source.valid + first : nullptr;
+  if (is_plain<T>(job)) {
+    for (int i = 0; i < span.count * job.samples; ++i) out[i] = (u8)to_byte(v[i]);
+    return;
+  }
+  for (int i = 0; i < span.count; ++i)
+    unstyled_pixel(job, v + (i64)i * job.source.samples, !valid || valid[i], out + (i64)i * job.samples);
+}
+
+INLINE void unstyled_run(const Unstyled& job, i64 run) {
+  const Span span = span_of(job, run);
+  u8* out = (u8*)job.out + (span.row * job.width + span.from) * job.samples;
+  fill_pixels(out, job.fill, job.samples, span.count, span.all);
+  if (span.count == 0) return;
+  switch (job.source.type) {
+    case UINT8: return unstyled_span<u8>(job, span, out);
+    case INT8: return unstyled_span<i8>(job, span, out);
+    case UINT16: return unstyled_span<u16>(job, span, out);
+    case INT16: return unstyled_span<i16>(job, span, out);
+    case UINT32: return unstyled_span<u32>(job, span, out);
+    case INT32: return unstyled_span<i32>(job, span, out);
+    case UINT64: return unstyled_span<u64>(job, span, out);
+    case INT64: return unstyled_span<i64>(job, span, out);
+    case FLOAT32: return unstyled_span<float>(job, span, out);
+    default: return unstyled_span<double>(job, span, out);
+  }
+}
+
+PIXEL_KERNEL(composite, Composite, composite_run)
+PIXEL_KERNEL(unstyled, Unstyled, unstyled_run)

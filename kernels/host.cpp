@@ -1,0 +1,16 @@
+// The host library: every kernel as a plain C function over a table of jobs.
+//
+// Called through ctypes, which releases the GIL. Nothing is kept between calls, so any
+// number of threads may call at once.
+#include "composite.cu"
+#include "downsample.cu"
+#include "histogram.cu"
+#include "png.cu"
+#include "resample.cu"
+
+// The sizes of the job structs in the order of tables.py, which compares them when it loads.
+extern "C" __attribute__((visibility("default"))) void layout(i64* sizes) {
+  const i64 all[] = {sizeof(Source),   sizeof(Band),     sizeof(Composite), sizeof(Unstyled), sizeof(Downsample),
+                     sizeof(Resample), sizeof(Extremes), sizeof(Measure),   sizeof(PngFilter)};
+  for (int i = 0; i < (int)(sizeof all / sizeof *all); ++i) sizes[i] = all[i];
+}

@@ -1,0 +1,64 @@
+// The row filters of PNG: per row the filter with the least sum of absolute differences.
+#include "pixel.h"
+
+enum Filter { NONE, SUB, UP, AVERAGE, PAETH, FILTERS };
+
+INLINE u8 filtered(int filter, int value, int left, int above, int corner) {
+  switch (filter) {
+    case SUB: return (u8)(value - left);
+    case UP: return (u8)(value - above);
+    case AVERAGE: return (u8)(value - ((left + above) >> 1));
+    case PAETH: return (u8)(value - paeth(left, above, corner));
+    default: return (u8)value;
+  }
+}
+
+// The bytes left of the row, and above the picture, are 0.
+template <int filter, class Use>
+INLINE void filter_row(const u8* row, const u8* above, int bytes, int stride, Use use) {
+  for (int i = 0; i < smaller(stride, bytes); ++i)
+    use(i, filtered(filter, row[i], 0, above ? above[i] : 0, 0));
+  if (above)
+    for (int i = stride; i < bytes; ++i)
+      use(i, filtered(filter, row[i], row[i - stride], above[i], above[i - stride]));
+  else
+    for (int i = stride; i < bytes; ++i) use(i, filtered(filter, row[i], row[i - stride], 0, 0));
+}
+
+template <int filter> INLINE i64 cost_row(const u8* row, const u8* above, int bytes, int stride) {
+  u32 cost = 0;
+  filter_row<filter>(row, above, bytes, stride, [&](int, u8 byte) { cost += (u32)cost_of(byte); });
+  return cost;
+}
+
+template <int filter>
+INLINE void store_row(const u8* row, const u8* above, int bytes, int stride, u8* out) {
+  out[0] = (u8)filter;
+  filter_row<filter>(row, above, bytes, stride, [=](int i, u8 byte) { out[1 + i] = byte; });
+}
+
+INLINE int cheapest(const i64 (&costs)[FILTERS]) {
+  int best = 0;
+  for (int i = 1; i < FILTERS; ++i)
+    if (costs[i] < costs[best]) best = i;
+  return best;
+}
+
+INLINE void png_filter_run(const PngFilter& job, i64 y) {
+  const u8* row = (const u8*)job.pixels + y * job.row;
+  const u8* above = y ? row - job.row : nullptr;
+  u8* out = (u8*)job.out + y * (job.row + 1);
+  const i64 costs[FILTERS] = {
+      cost_row<NONE>(row, above, job.row, job.stride), cost_row<SUB>(row, above, job.row, job.stride),
+      cost_row<UP>(row, above, job.row, job.stride), cost_row<AVERAGE>(row, above, job.row, job.stride),
+      cost_row<PAETH>(row, above, job.row, job.stride)};
+  switch (cheapest(costs)) {
+    case NONE: return store_row<NONE>(row, above, job.row, job.stride, out);
+    case SUB: return store_row<SUB>(row, above, job.row, job.stride, out);
+    case UP: return store_row<UP>(row, above, job.row, job.stride, out);
+    case AVERAGE: return store_row<AVERAGE>(row, above, job.row, job.stride, out);
+    default: return store_row<PAETH>(row, above, job.row, job.stride, out);
+  }
+}
+
+PIXEL_KERNEL(png_filter, PngFilter, png_filter_run)
