@@ -48,15 +48,17 @@ class Measuring:
     ) -> tuple[Statistics, ...]:
         info = work.image.info
         plan = ranges.plan(info)
-        samples = range(info.samples)
-        edges: list[Edges | None] = [ranges.direct_edges(info.dtype)] * info.samples
-        extremes: list[list[Measurement]] | None = None
-        if edges[0] is None:
-            extremes = await self._scan(work, frame, plan, edges)
-            edges = [ranges.second_edges(extremes[sample], info.dtype) for sample in samples]
-        counts = await self._scan(work, frame, plan, edges)
+        direct = ranges.direct_edges(info.dtype)
+        edges: list[Edges | None] = [direct] * info.samples
+        found = await self._scan(work, frame, plan, edges)
+        if direct is None:
+            edges = [ranges.second_edges(extremes, info.dtype) for extremes in found]
+            if any(edges):
+                counts = await self._scan(work, frame, plan, edges)
+                found = [[*first, *second] for first, second in zip(found, counts, strict=True)]
         statistics = tuple(
-            ranges.combine(counts[sample], edges[sample], info.dtype, plan.how) for sample in samples
+            ranges.combine(measurements, edge, info.dtype, plan.how)
+            for measurements, edge in zip(found, edges, strict=True)
         )
         self.shelf.put(key, statistics, 1, work.image.reference)
         return statistics

@@ -4,25 +4,15 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import BinaryIO
 
 from gputiles.sources import Source
 from gputiles.sources.open import open_source
+from gputiles.walk import FileRef
+
+__all__ = ["FileRef", "ObjectRef"]
 
 _NUMBERS = itertools.count()
-
-
-@dataclass(frozen=True, slots=True)
-class FileRef:
-    """A file below ``root``; companions of the file are looked for below ``root`` only."""
-
-    path: Path
-    root: Path
-
-    def open(self, chunk_limit: int) -> Source:
-        """Open the file."""
-        return open_source(self.path, root=self.root, chunk_limit=chunk_limit)
 
 
 @dataclass(frozen=True, slots=True)

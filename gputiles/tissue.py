@@ -212,7 +212,7 @@ def _fibres(random: np.random.Generator) -> Field:
     rows = np.arange(PERIOD, dtype=np.float32)[:, None]
     bend = 60 * _smooth_noise(PERIOD, 8, random) + 14 * _smooth_noise(PERIOD, 40, random)
     waves = np.sin(2 * np.pi * (rows * (48 / PERIOD) + bend / 20))
-    return (0.6 + 0.3 * waves + 0.5 * _smooth_noise(PERIOD, 90, random)).astype(np.float32)
+    return (0.65 + 0.15 * waves + 0.5 * _smooth_noise(PERIOD, 90, random)).astype(np.float32)
 
 
 def _soft(value: NDArray[np.floating], width: float) -> Field:

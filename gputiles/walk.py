@@ -16,6 +16,8 @@ from pathlib import Path
 from typing import TypeAlias
 
 from gputiles.errors import NotFound
+from gputiles.sources import Source
+from gputiles.sources.open import open_source
 
 logger = logging.getLogger(__name__)
 
@@ -47,6 +49,10 @@ class FileRef:
         if not real.is_relative_to(self.root):
             raise NotFound(f"The file {printable(self.path.name)!r} leads out of its root.")
         return real
+
+    def open(self, chunk_limit: int) -> Source:
+        """Open the file; for the reading room."""
+        return open_source(self.resolve(), root=self.root, chunk_limit=chunk_limit)
 
 
 @dataclass(frozen=True, slots=True)

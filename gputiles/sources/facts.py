@@ -8,7 +8,7 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from gputiles.errors import Damaged
+from gputiles.errors import Damaged, LimitExceeded
 from gputiles.geometry import Grid
 from gputiles.image import Colour, Frame, ImageInfo, Reduction
 from gputiles.sources.layout import Layout
@@ -16,15 +16,25 @@ from gputiles.sources.page import Page, Photometric
 
 _TILE = range(128, 2049)
 _LARGE = 2048  # a side beyond which made-up tiles are 512 pixels, not 256
+_MOST_TILE = 1 << 28  # bytes of a decoded tile
 _NODATA = 42113
 _ICC = 34675
 
 
 def choose_grid(page: Page) -> Grid:
-    """Return the grid of a page: its own tiles where they are of a usual size, else 256 or 512."""
+    """Return the grid of a page: its own tiles where they are of a usual size, else 256 or 512.
+
+    Raises LimitExceeded where a tile would take too much memory.
+    """
     usual = 512 if max(page.size) > _LARGE else 256
     width = page.chunk_width if page.tiled and page.chunk_width in _TILE else usual
     height = page.chunk_height if page.tiled and page.chunk_height in _TILE else usual
+    size = min(width, page.width) * min(height, page.height) * page.decoded_samples * page.dtype.itemsize
+    if size > _MOST_TILE:
+        raise LimitExceeded(
+            f"{page.source.name}: a tile of {width}x{height} pixels with {page.decoded_samples}"
+            f" {page.dtype} samples takes {size} bytes; most {_MOST_TILE}"
+        )
     return Grid(page.width, page.height, width, height)
 
 

@@ -11,7 +11,7 @@ from gputiles.sources import Source
 from gputiles.sources.bytesource import ObjectSource, PathSource
 from gputiles.sources.tiff import open_tiff
 
-_BROKEN = (struct.error, IndexError, KeyError, ValueError, OverflowError, MemoryError, RecursionError, TypeError)
+_BROKEN = (struct.error, LookupError, ValueError, ArithmeticError, MemoryError, RecursionError, TypeError)
 
 
 def open_source(

@@ -48,7 +48,7 @@ def jpeg_size(data: bytes) -> tuple[int, int]:
 
 
 def jpegxr_size(data: bytes) -> tuple[int, int]:
-    """Return (width, height) of a JPEG XR file: tags 0xBC80 and 0xBC81 of its directory."""
+    """Return (width, height) of a JPEG XR file: the larger of what its directory and its codestream say."""
     if data[:3] != b"II\xbc" or len(data) < 8:
         raise Damaged(f"not a JPEG XR stream: starts with {data[:4]!r}")
     start = int.from_bytes(data[4:8], "little")
@@ -59,7 +59,18 @@ def jpegxr_size(data: bytes) -> tuple[int, int]:
         sizes[code] = value & 0xFFFF if kind == 3 else value
     if 0xBC80 not in sizes or 0xBC81 not in sizes:
         raise Damaged("a JPEG XR stream without a size")
-    return sizes[0xBC80], sizes[0xBC81]
+    width, height = _codestream_size(data)
+    return max(sizes[0xBC80], width), max(sizes[0xBC81], height)
+
+
+def _codestream_size(data: bytes) -> tuple[int, int]:
+    """Return (width, height) of the codestream in a JPEG XR file (ITU-T T.832, 8.3)."""
+    start = data.find(b"WMPHOTO\0")
+    if start < 0 or len(data) < start + 20:
+        raise Damaged("a JPEG XR file without a codestream")
+    layout = ">HH" if data[start + 10] & 0x80 else ">II"
+    width, height = struct.unpack_from(layout, data, start + 12)
+    return 1 + width, 1 + height
 
 
 def lerc_size(data: bytes) -> tuple[int, int]:

@@ -1,0 +1,31 @@
+"""Encoding on the host: JPEG through libjpeg-turbo, PNG through our filter and ISA-L."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import imagecodecs
+from isal import isal_zlib
+from numpy.typing import NDArray
+
+from gputiles import png
+from gputiles.encoded import Encoding
+
+SUBSAMPLING = ("444", "422", "420")
+DEFLATE_LEVEL = 1
+
+
+def jpeg(pixels: NDArray[Any], encoding: Encoding) -> bytes:
+    """Return (rows, columns, 1 or 3) uint8 as a baseline JFIF file."""
+    grey = pixels.shape[2] == 1
+    data: bytes = imagecodecs.jpeg8_encode(
+        pixels[..., 0] if grey else pixels,
+        level=encoding.quality,
+        subsampling=None if grey else SUBSAMPLING[encoding.subsampling],
+    )
+    return data
+
+
+def png_file(filtered: NDArray[Any], width: int, height: int, samples: int) -> bytes:
+    """Return the PNG of a stream of filtered rows."""
+    return png.frame(isal_zlib.compress(filtered, DEFLATE_LEVEL), width, height, samples)

@@ -1,0 +1,290 @@
+"""The host backend: the kernels compiled by the C++ compiler, on the processor's cores."""
+
+from __future__ import annotations
+
+import ctypes
+import importlib.util
+import threading
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gputiles.backends import (
+    DecodeJob,
+    DownsampleJob,
+    MeasureJob,
+    Measurement,
+    Outcome,
+    Raster,
+    RenderJob,
+    ResampleJob,
+    Tiles,
+    tables,
+)
+from gputiles.backends.encode import jpeg, png_file
+from gputiles.backends.paste import decode_tiles, mosaic, raster_of
+from gputiles.backends.tables import Placed
+from gputiles.encoded import Format
+from gputiles.errors import GputilesError, OutOfMemory
+from gputiles.image import Reduction
+
+RUN = 1024  # pixels of a run: RUN in target.h
+
+J = TypeVar("J")
+R = TypeVar("R")
+
+
+class Library:
+    """The kernels as functions over job tables, from a shared library (by default the built one).
+
+    A call releases the GIL and keeps nothing: any number of threads may call at once.
+    """
+
+    def __init__(self, path: str | None = None) -> None:
+        self._library = ctypes.CDLL(path or _installed())
+        sizes = np.zeros(len(tables.LAYOUT), np.int64)
+        self._library.layout(ctypes.c_void_p(sizes.ctypes.data))
+        ours = [layout.itemsize for layout in tables.LAYOUT]
+        if sizes.tolist() != ours:
+            raise ImportError(
+                f"the host kernels were built for other job tables: {sizes.tolist()}, not {ours}"
+            )
+
+    def __call__(self, kernel: str, table: NDArray[Any]) -> None:
+        """Run ``kernel`` over the jobs of ``table``."""
+        function = getattr(self._library, kernel)
+        function(ctypes.c_void_p(table.ctypes.data), ctypes.c_int64(len(table)))
+
+
+def _installed() -> str:
+    spec = importlib.util.find_spec("gputiles._host")
+    if spec is None or spec.origin is None:
+        raise ImportError("the host kernels are not built; install gputiles with pip, which builds them")
+    return spec.origin
+
+
+class HostBackend:
+    """A backend whose device memory is host memory; rasters are read-only NumPy arrays."""
+
+    name = "cpu"
+    most = 1
+
+    def __init__(self, workers: int, library: Library | None = None) -> None:
+        self.workers = workers
+        self._run = library or Library()
+        self._scratch = threading.local()
+
+    def decode(self, jobs: Sequence[DecodeJob]) -> list[Outcome[Tiles]]:
+        """Decode each job's chunks once into one raster, or error, per tile of the job."""
+        return _each(decode_tiles, jobs)
+
+    def downsample(self, jobs: Sequence[DownsampleJob]) -> list[Outcome[Raster]]:
+        """Make each job's tile from its children."""
+        return _each(self._downsample, jobs)
+
+    def resample(self, jobs: Sequence[ResampleJob]) -> list[Outcome[Raster]]:
+        """Cut and resize each job's region."""
+        return _each(self._resample, jobs)
+
+    def measure(self, jobs: Sequence[MeasureJob]) -> list[Outcome[Measurement]]:
+        """Measure each job's raster."""
+        return _each(self._measure, jobs)
+
+    def render(self, jobs: Sequence[RenderJob]) -> list[Outcome[bytes]]:
+        """Composite and encode each job's tile."""
+        return _each(self._render, jobs)
+
+    def download(self, jobs: Sequence[Raster]) -> list[Outcome[NDArray[Any]]]:
+        """Copy each raster to a new NumPy array of (rows, columns, samples)."""
+        return _each(lambda raster: np.array(raster.pixels), jobs)
+
+    def close(self) -> None:
+        """Nothing is held but memory."""
+
+    # -- made tiles
+
+    def _downsample(self, job: DownsampleJob) -> Raster:
+        children = [child and placed(child) for child in job.children]
+        like = next(child for child in job.children if child is not None)
+        table = np.zeros(1, tables.DOWNSAMPLE)
+        row = table[0]
+        tables.fill_downsample(row, job, children, RUN)
+        row["nearest"] = job.reduction is Reduction.NEAREST
+        doubtful = job.alpha or may_lack(like.dtype, job.nodata)
+        partial = doubtful or any(child is not None and child.valid is not None for child in job.children)
+        return self._make("downsample", table, like, (job.height, job.width), partial)
+
+    def _resample(self, job: ResampleJob) -> Raster:
+        source = mosaic(job.tiles, job.region)
+        table = np.zeros(1, tables.RESAMPLE)
+        row = table[0]
+        tables.fill_source(row["source"], placed(source), job.nodata)
+        row["empty"] = tables.empty(source.dtype, job.nodata)
+        row["width"], row["height"], row["alpha"] = job.width, job.height, job.alpha
+        row["nearest"] = job.reduction is Reduction.NEAREST or (
+            job.width >= job.region.width and job.height >= job.region.height
+        )
+        row["runs"] = tables.runs(job.width, job.height, RUN)
+        partial = source.valid is not None or job.alpha or may_lack(source.dtype, job.nodata)
+        return self._make("resample", table, source, (job.height, job.width), partial)
+
+    def _make(
+        self, kernel: str, table: NDArray[Any], like: Raster, size: tuple[int, int], partial: bool
+    ) -> Raster:
+        """Run a kernel that makes one raster like ``like`` of ``size`` (rows, columns)."""
+        pixels = np.empty((*size, like.shape[2]), like.dtype)
+        valid = np.empty(size, np.uint8) if partial else None
+        table["out"], table["valid"] = pixels.ctypes.data, address(valid)
+        self._run(kernel, table)
+        return raster_of(pixels, None if valid is None or valid.all() else valid)
+
+    # -- measures
+
+    def _measure(self, job: MeasureJob) -> Measurement:
+        return self._extremes(job) if job.edges is None else self._histogram(job, job.edges)
+
+    def _extremes(self, job: MeasureJob) -> Measurement:
+        rows = np.zeros(job.raster.shape[0], tables.EXTREMES)
+        table = np.zeros(1, tables.MEASURE)
+        tables.fill_measure(table[0], job, placed(job.raster), rows.ctypes.data, 0)
+        self._run("extremes", table)
+        counted = rows[rows["count"] > 0]
+        if not len(counted):
+            return Measurement(float("inf"), float("-inf"), 0)
+        return Measurement(
+            float(counted["low"].min()), float(counted["high"].max()), int(counted["count"].sum())
+        )
+
+    def _histogram(self, job: MeasureJob, edges: tuple[float, float, int]) -> Measurement:
+        low, high, bins = edges
+        borders = np.linspace(low, high, bins + 1)
+        counts = np.zeros(bins, np.int64)
+        table = np.zeros(1, tables.MEASURE)
+        tables.fill_measure(table[0], job, placed(job.raster), counts.ctypes.data, borders.ctypes.data)
+        self._run("histogram", table)
+        found = np.flatnonzero(counts)
+        if not len(found):
+            return Measurement(float("inf"), float("-inf"), 0, counts)
+        return Measurement(float(borders[found[0]]), float(borders[found[-1]]), int(counts.sum()), counts)
+
+    # -- rendering
+
+    def _render(self, job: RenderJob) -> bytes:
+        pixels = self.composite(job)
+        if job.encoding.format is Format.JPEG:
+            return jpeg(pixels, job.encoding)
+        rows, columns, samples = pixels.shape
+        filtered = self._buffer("filtered", rows * (columns * samples + 1))
+        table = np.zeros(1, tables.PNG_FILTER)
+        table[0] = (pixels.ctypes.data, filtered.ctypes.data, rows, columns * samples, samples)
+        self._run("png_filter", table)
+        return png_file(filtered, columns, rows, samples)
+
+    def composite(self, job: RenderJob) -> NDArray[np.uint8]:
+        """Return the (height, width, samples) picture of a job, without alpha for a JPEG.
+
+        It lies in a buffer of the calling thread, which the next call uses again.
+        """
+        return self._unstyled(job) if job.recipe.bands is None else self._styled(job)
+
+    def _styled(self, job: RenderJob) -> NDArray[np.uint8]:
+        recipe = job.recipe
+        sources = [placed(raster) for raster in job.rasters]
+        bands = np.zeros(len(recipe.bands or ()), tables.BAND)
+        palettes = [tables.planes(band) for band in recipe.bands or ()]
+        for row, band, palette in zip(bands, recipe.bands or (), palettes, strict=True):
+            source = sources[recipe.frames.index(band.frame)]
+            tables.fill_band(row, band, source, palette, palette.ctypes.data)
+        alpha = recipe.samples == 4 and recipe.axis is None
+        dropped = alpha and job.encoding.format is Format.JPEG
+        blended = dropped and job.background is not None
+        samples = 1 if recipe.axis is not None else recipe.samples - dropped
+        out = self._picture(job, samples)
+        table = np.zeros(1, tables.COMPOSITE)
+        row = table[0]
+        row["out"], row["bands"], row["band_count"] = out.ctypes.data, bands.ctypes.data, len(bands)
+        row["accumulators"] = 3 if dropped and not blended else recipe.samples
+        row["first"], row["samples"] = min(recipe.axis or 0, recipe.samples - 1), samples
+        row["finish"], row["blended"] = recipe.finish, blended
+        colours = min(samples, 3)
+        row["fill"] = tables.padding(job, colours, alpha=samples == 4 or blended, blended=blended)
+        self._place(row, job, sources, colours)
+        self._run("composite", table)
+        return out
+
+    def _unstyled(self, job: RenderJob) -> NDArray[np.uint8]:
+        source, colormap = placed(job.rasters[0]), job.recipe.colormap
+        stored = source.shape[2]
+        colours = 3 if colormap is not None or stored >= 3 else 1
+        sample = stored - 1 if colormap is None and stored in (2, 4) else -1
+        alpha = sample >= 0 or source.valid != 0
+        dropped = alpha and job.encoding.format is Format.JPEG
+        blended = dropped and job.background is not None
+        samples = colours + (alpha and not dropped)
+        out = self._picture(job, samples)
+        table = np.zeros(1, tables.UNSTYLED)
+        row = table[0]
+        tables.fill_source(row["source"], source)
+        if colormap is not None:
+            colormap = np.ascontiguousarray(colormap)
+            row["colormap"], row["entries"] = colormap.ctypes.data, len(colormap)
+        row["out"], row["colours"], row["alpha"], row["samples"] = out.ctypes.data, colours, sample, samples
+        row["blended"] = blended
+        row["fill"] = tables.padding(job, colours, alpha=samples > colours or blended, blended=blended)
+        self._place(row, job, [source], colours)
+        self._run("unstyled", table)
+        return out
+
+    @staticmethod
+    def _place(row: Any, job: RenderJob, sources: list[Placed], colours: int) -> None:
+        """Fill in the size of the picture and how much of it the rasters cover."""
+        row["width"], row["height"], row["runs"] = (
+            job.width,
+            job.height,
+            tables.runs(job.width, job.height, RUN),
+        )
+        row["columns"] = min([job.width, *(source.shape[1] for source in sources)])
+        row["rows"] = min([job.height, *(source.shape[0] for source in sources)])
+        row["background"] = tables.background(job, colours)
+
+    def _picture(self, job: RenderJob, samples: int) -> NDArray[np.uint8]:
+        flat = self._buffer("picture", job.height * job.width * samples)
+        return flat.reshape(job.height, job.width, samples)
+
+    def _buffer(self, name: str, size: int) -> NDArray[np.uint8]:
+        """Return ``size`` bytes of this thread's own: fresh memory would cost a fault a page."""
+        buffer: NDArray[np.uint8] | None = getattr(self._scratch, name, None)
+        if buffer is None or len(buffer) < size:
+            buffer = np.empty(size, np.uint8)
+            setattr(self._scratch, name, buffer)
+        return buffer[:size]
+
+
+def _each(function: Callable[[J], R], jobs: Iterable[J]) -> list[Outcome[R]]:
+    """Return one outcome per job: what a job dies of is its own."""
+    outcomes: list[Outcome[R]] = []
+    for job in jobs:
+        try:
+            outcomes.append(function(job))
+        except GputilesError as error:
+            outcomes.append(error)
+        except MemoryError as error:
+            outcomes.append(OutOfMemory(f"not enough memory: {error}"))
+    return outcomes
+
+
+def address(plane: NDArray[Any] | None) -> int:
+    """Return where a plane lies; 0 for none."""
+    return 0 if plane is None else plane.ctypes.data
+
+
+def placed(raster: Raster) -> Placed:
+    """Return a raster as job tables describe it."""
+    return Placed(address(raster.pixels), address(raster.valid), raster.shape, raster.dtype)
+
+
+def may_lack(dtype: np.dtype[np.generic], nodata: float | None) -> bool:
+    """Say whether values of ``dtype`` may be missing without a validity plane."""
+    return dtype.kind == "f" or tables.native(nodata, dtype) is not None

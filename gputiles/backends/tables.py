@@ -1,0 +1,235 @@
+"""Job tables: the structs of ``kernels/tables.h`` as NumPy dtypes, and how they are filled.
+
+Shared by the backends: the host passes a table's address, CUDA copies it in one transfer.
+Addresses are in the memory of the target; the builders take them as integers.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gputiles.backends import DownsampleJob, MeasureJob, RenderJob
+from gputiles.recipe import BandRecipe, Blend
+
+TYPES = {
+    np.dtype(name): code
+    for code, name in enumerate(
+        ("uint8", "int8", "uint16", "int16", "uint32", "int32", "uint64", "int64", "float32", "float64")
+    )
+}
+SKIP, CONSTANT, RAMP, LINEAR, STEP = range(5)
+
+LARGEST = 2.0**126  # windows are limited to this, so that their difference is a float32
+OVEREXPOSED = 65536.0  # how far beyond its window a ramp from 0 may go on
+
+SOURCE = np.dtype(
+    [
+        ("pixels", "u8"), ("valid", "u8"), ("nodata", "u8"), ("columns", "i4"), ("rows", "i4"),
+        ("samples", "i4"), ("type", "i4"), ("has_nodata", "i4"), ("unused", "i4"),
+    ]
+)  # fmt: skip
+BAND = np.dtype(
+    [
+        ("source", SOURCE), ("wide_low", "f8"), ("palette", "u8"), ("low", "f4"), ("delta", "f4"),
+        ("limit", "f4"), ("sample", "i4"), ("stops", "i4"), ("blend", "i4"), ("clamp", "i4"),
+        ("unused", "i4"), ("kind", "i4", 4), ("value", "f4", 4),
+    ]
+)  # fmt: skip
+COMPOSITE = np.dtype(
+    [
+        ("out", "u8"), ("bands", "u8"), ("runs", "i8"), ("width", "i4"), ("height", "i4"),
+        ("columns", "i4"), ("rows", "i4"), ("band_count", "i4"), ("accumulators", "i4"),
+        ("first", "i4"), ("samples", "i4"), ("finish", "i4"), ("blended", "i4"),
+        ("fill", "u1", 4), ("background", "u1", 4),
+    ]
+)  # fmt: skip
+UNSTYLED = np.dtype(
+    [
+        ("source", SOURCE), ("out", "u8"), ("colormap", "u8"), ("runs", "i8"), ("entries", "i4"),
+        ("width", "i4"), ("height", "i4"), ("columns", "i4"), ("rows", "i4"), ("colours", "i4"),
+        ("alpha", "i4"), ("samples", "i4"), ("blended", "i4"),
+        ("fill", "u1", 4), ("background", "u1", 4), ("unused", "i4"),
+    ]
+)  # fmt: skip
+DOWNSAMPLE = np.dtype(
+    [
+        ("child", SOURCE, 4), ("out", "u8"), ("valid", "u8"), ("empty", "u8"), ("runs", "i8"),
+        ("split_x", "i4"), ("split_y", "i4"), ("width", "i4"), ("height", "i4"),
+        ("alpha", "i4"), ("nearest", "i4"),
+    ]
+)  # fmt: skip
+RESAMPLE = np.dtype(
+    [
+        ("source", SOURCE), ("out", "u8"), ("valid", "u8"), ("empty", "u8"), ("runs", "i8"),
+        ("width", "i4"), ("height", "i4"), ("alpha", "i4"), ("nearest", "i4"),
+    ]
+)  # fmt: skip
+EXTREMES = np.dtype([("low", "f8"), ("high", "f8"), ("count", "i8")])
+MEASURE = np.dtype(
+    [
+        ("source", SOURCE), ("out", "u8"), ("edges", "u8"), ("low", "f8"), ("high", "f8"),
+        ("runs", "i8"), ("sample", "i4"), ("bins", "i4"), ("direct", "i4"), ("direct_low", "i4"),
+    ]
+)  # fmt: skip
+PNG_FILTER = np.dtype([("pixels", "u8"), ("out", "u8"), ("runs", "i8"), ("row", "i4"), ("stride", "i4")])
+
+LAYOUT = (SOURCE, BAND, COMPOSITE, UNSTYLED, DOWNSAMPLE, RESAMPLE, EXTREMES, MEASURE, PNG_FILTER)
+"""All job structs, in the order in which the host library reports their sizes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Placed:
+    """A raster whose planes lie at addresses of the target; ``valid`` 0: everywhere valid."""
+
+    pixels: int
+    valid: int
+    shape: tuple[int, int, int]
+    dtype: np.dtype[np.generic]
+
+
+def runs(width: int, height: int, run: int) -> int:
+    """Return how many runs of ``run`` pixels cover ``height`` rows of ``width``."""
+    return height * -(-width // run)
+
+
+def native(value: float | None, dtype: np.dtype[np.generic]) -> int | float | None:
+    """Return ``value`` as one of ``dtype``; None where it has no such value."""
+    if value is None:
+        return None
+    if dtype.kind == "f":
+        return float(value) if value == value else None  # NaN never counts anyway
+    limits = np.iinfo(dtype)
+    whole = np.isfinite(value) and value == int(value) and limits.min <= int(value) <= limits.max
+    return int(value) if whole else None
+
+
+def bits(value: int | float, dtype: np.dtype[np.generic]) -> int:
+    """Return a value as a table holds it: integers sign-extended, floats as a double's bits."""
+    if dtype.kind == "f":
+        return int(np.float64(value).view(np.uint64))
+    return int(value) % (1 << 64)
+
+
+def empty(dtype: np.dtype[np.generic], nodata: float | None) -> int:
+    """Return what a made sample without any weight holds: nodata, else NaN or 0."""
+    value = native(nodata, dtype)
+    return bits(value if value is not None else float("nan") if dtype.kind == "f" else 0, dtype)
+
+
+def fill_source(row: Any, placed: Placed, nodata: float | None = None) -> None:
+    """Fill a Source struct."""
+    value = native(nodata, placed.dtype)
+    row["pixels"], row["valid"] = placed.pixels, placed.valid
+    row["rows"], row["columns"], row["samples"] = placed.shape
+    row["type"] = TYPES[placed.dtype]
+    row["has_nodata"] = value is not None
+    row["nodata"] = 0 if value is None else bits(value, placed.dtype)
+
+
+def planes(band: BandRecipe) -> NDArray[np.float32]:
+    """Return the palette as four planes of stops, with the opacity worked in."""
+    stops = np.asarray(band.palette, np.float32)
+    opacity = np.float32(band.opacity)
+    if band.opacity != 1 and band.blend is Blend.MULTIPLY:
+        stops = np.float32(255) - (np.float32(255) - stops) * opacity
+    elif band.opacity != 1:
+        stops = stops * opacity
+    return np.ascontiguousarray(stops.T)
+
+
+def component(band: BandRecipe, stops: NDArray[np.float32]) -> tuple[int, float]:
+    """Return (kind, value) of one component: how it is looked up, in the cheapest way."""
+    first = float(stops[0])
+    if np.all(stops == stops[0]):
+        neutral = 255.0 if band.blend is Blend.MULTIPLY else 0.0
+        return (SKIP if first == neutral else CONSTANT), first
+    if band.discrete:
+        return STEP, 0.0
+    if len(stops) == 2 and first == 0:
+        return RAMP, float(stops[1])
+    return LINEAR, 0.0
+
+
+def window(band: BandRecipe, dtype: np.dtype[np.generic]) -> tuple[float, np.float32, np.float32]:
+    """Return (low in float64, low, high − low or 1) as the kernels subtract and divide."""
+    low, high = (min(max(value, -LARGEST), LARGEST) for value in (band.low, band.high))
+    if dtype.itemsize <= 2 or dtype == np.float32:
+        delta = np.float32(high) - np.float32(low)
+    else:
+        delta = np.float32(high - low)
+    return low, np.float32(low), delta or np.float32(1)
+
+
+def fill_band(row: Any, band: BandRecipe, placed: Placed, palette: NDArray[np.float32], address: int) -> None:
+    """Fill a Band struct; ``palette`` is from ``planes`` and lies at ``address``."""
+    fill_source(row["source"], placed, band.nodata)
+    row["wide_low"], row["low"], row["delta"] = window(band, placed.dtype)
+    row["limit"] = OVEREXPOSED if band.blend in (Blend.LIGHTEN, Blend.MULTIPLY) else 1.0
+    row["palette"], row["stops"] = address, palette.shape[1]
+    row["sample"], row["blend"], row["clamp"] = band.sample, band.blend, band.clamp
+    kinds = [component(band, stops) for stops in palette]
+    row["kind"], row["value"] = [kind for kind, _ in kinds], [value for _, value in kinds]
+
+
+def mode_colour(fill: tuple[int, int, int, int] | None, samples: int) -> tuple[int, ...]:
+    """Return ``fill`` as L, LA, RGB or RGBA, zeros for None; luma as ITU-R 601 in 16 bits."""
+    if fill is None:
+        return (0,) * samples
+    red, green, blue, alpha = fill
+    luma = (red * 19595 + green * 38470 + blue * 7471 + 0x8000) >> 16
+    return {1: (luma,), 2: (luma, alpha), 3: (red, green, blue), 4: fill}[samples]
+
+
+def padding(job: RenderJob, colours: int, *, alpha: bool, blended: bool) -> tuple[int, ...]:
+    """Return the four bytes that pad a tile of ``colours`` (1 or 3) and perhaps alpha."""
+    samples = colours + alpha
+    colour = mode_colour(job.fill, samples)
+    if blended and job.background is not None:
+        under = mode_colour((*job.background, 255), colours)
+        cover = colour[-1]
+        colour = tuple(
+            (c * cover + u * (255 - cover) + 127) // 255 for c, u in zip(colour[:-1], under, strict=True)
+        )
+    return (*colour, 0, 0, 0)[:4]
+
+
+def background(job: RenderJob, colours: int) -> tuple[int, ...]:
+    """Return the four bytes of the background of a tile of ``colours`` (1 or 3)."""
+    colour = mode_colour((*(job.background or (0, 0, 0)), 255), colours)
+    return (*colour, 0, 0, 0)[:4]
+
+
+def fill_downsample(row: Any, job: DownsampleJob, children: list[Placed | None], run: int) -> None:
+    """Fill a Downsample struct but for the addresses of its output."""
+    for at, child in enumerate(children):
+        if child is not None:
+            fill_source(row["child"][at], child, job.nodata)
+    assert children[0] is not None
+    row["empty"] = empty(children[0].dtype, job.nodata)
+    row["split_x"], row["split_y"] = job.split
+    row["width"], row["height"] = job.width, job.height
+    row["runs"] = runs(job.width, job.height, run)
+    row["alpha"] = job.alpha
+
+
+def direct_low(dtype: np.dtype[np.generic], edges: tuple[float, float, int]) -> int | None:
+    """Return the first value where every integer of ``dtype`` has its own bin, else None."""
+    if dtype.kind not in "iu" or dtype.itemsize > 2:
+        return None
+    limits = np.iinfo(dtype)
+    own = edges == (limits.min, limits.max + 1, limits.max + 1 - limits.min)
+    return int(limits.min) if own else None
+
+
+def fill_measure(row: Any, job: MeasureJob, placed: Placed, out: int, edges: int) -> None:
+    """Fill a Measure struct; ``edges`` is the address of bins + 1 doubles."""
+    fill_source(row["source"], placed, job.nodata)
+    row["out"], row["edges"], row["runs"], row["sample"] = out, edges, placed.shape[0], job.sample
+    if job.edges is not None:
+        row["low"], row["high"], row["bins"] = job.edges
+        low = direct_low(placed.dtype, job.edges)
+        row["direct"], row["direct_low"] = low is not None, low or 0

@@ -1,0 +1,122 @@
+"""Configuration options: every field of Config as an option, a variable, a line in a file."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+import tomllib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from gputiles.config import Config, parse_size
+from gputiles.errors import BadRequest
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+class Size(click.ParamType):
+    """A number of bytes, with or without a unit."""
+
+    name = "size"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """Return the bytes that ``value`` means; complain in the user's words."""
+        try:
+            return parse_size(str(value))
+        except BadRequest as error:
+            self.fail(str(error), param, ctx)
+
+
+class Device(click.ParamType):
+    """The word for a compute device."""
+
+    name = "auto|cpu|cuda[:N]"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Return ``value`` if it can be a device."""
+        if re.fullmatch(r"auto|cpu|cuda(:\d+)?", str(value)) is None:
+            self.fail(f"expected 'auto', 'cpu', 'cuda' or 'cuda:N'; got {value!r}", param, ctx)
+        return str(value)
+
+
+COUNT = click.IntRange(min=1)
+SECONDS = click.FloatRange(min=0)
+
+TYPES: dict[str, click.ParamType] = {
+    "host": click.STRING,
+    "port": click.IntRange(0, 65_535),
+    "device": Device(),
+    "tile_cache": Size(),
+    "raw_cache": Size(),
+    "workers": COUNT,
+    "readers": COUNT,
+    "sources": COUNT,
+    "revalidate": SECONDS,
+    "deadline": click.FloatRange(min=0, min_open=True),
+    "queue_items": COUNT,
+    "queue_bytes": Size(),
+    "synthesis_limit": Size(),
+    "chunk_limit": Size(),
+    "max_age": click.IntRange(min=0),
+    "style_store": click.Path(dir_okay=False, path_type=Path),
+    "style_limit": COUNT,
+    "active_seconds": SECONDS,
+}
+
+
+def settings(command: F) -> F:
+    """Give ``command`` an option for each setting, and ``--config`` for a file of them.
+
+    A setting is looked for on the command line, then in ``GPUTILES_<NAME>``, then in the
+    file, then Config's own default holds. ``read_config`` collects them.
+    """
+    for name, kind in reversed(TYPES.items()):
+        option = click.option(
+            f"--{name.replace('_', '-')}", name, type=kind, envvar=f"GPUTILES_{name.upper()}", help=_help(name)
+        )
+        command = option(command)
+    return click.option(
+        "--config",
+        type=click.Path(exists=True, dir_okay=False, path_type=Path),
+        envvar="GPUTILES_CONFIG",
+        callback=_load,
+        expose_value=False,
+        is_eager=True,
+        help="TOML file of settings, named as these options.",
+    )(command)
+
+
+def read_config(values: dict[str, Any], **fixed: Any) -> Config:
+    """Return the Config that the options ``values`` say; ``fixed`` overrules them."""
+    said = {name: value for name, value in values.items() if name in TYPES and value is not None}
+    return Config(**{**said, **fixed})
+
+
+def _load(ctx: click.Context, _: click.Parameter, path: Path | None) -> None:
+    """Make the settings in the file ``path`` the defaults of the command's options."""
+    if path is None:
+        return
+    try:
+        values = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise click.BadParameter(f"{path}: {error}") from error
+    values = {key.replace("-", "_"): value for key, value in values.items()}
+    allowed = {field.name for field in dataclasses.fields(Config)}
+    if unknown := sorted(values.keys() - allowed):
+        raise click.BadParameter(f"{path}: no such setting: {', '.join(unknown)}")
+    ctx.default_map = {**(ctx.default_map or {}), **values}
+
+
+def _help(name: str) -> str | None:
+    """Return what Config's docstring says about the field ``name``, and its default."""
+    match = re.search(rf"^\s*{name}: (.*)$", Config.__doc__ or "", re.MULTILINE)
+    if match is None:
+        return None
+    text = match[1].replace("``", "").rstrip(".")
+    default = next(field.default for field in dataclasses.fields(Config) if field.name == name)
+    if default is dataclasses.MISSING:
+        return f"{text}  [default: from the machine]"
+    return text if default is None else f"{text}  [default: {default}]"

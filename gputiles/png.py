@@ -1,0 +1,21 @@
+"""PNG framing: the chunks around a compressed stream of filtered rows (PNG specification, 5)."""
+
+from __future__ import annotations
+
+import struct
+import zlib
+
+SIGNATURE = b"\x89PNG\r\n\x1a\n"
+COLOUR_TYPES = {1: 0, 2: 4, 3: 2, 4: 6}  # samples of a pixel → colour type
+END = b"\x00\x00\x00\x00IEND\xaeB`\x82"
+
+
+def frame(stream: bytes, width: int, height: int, samples: int, bits: int = 8) -> bytes:
+    """Return the PNG file of a zlib ``stream`` of filtered rows of ``samples`` × ``bits``."""
+    header = struct.pack(">IIBBBBB", width, height, bits, COLOUR_TYPES[samples], 0, 0, 0)
+    return b"".join((SIGNATURE, _chunk(b"IHDR", header), _chunk(b"IDAT", stream), END))
+
+
+def _chunk(kind: bytes, data: bytes) -> bytes:
+    checksum = zlib.crc32(data, zlib.crc32(kind))
+    return b"".join((len(data).to_bytes(4, "big"), kind, data, checksum.to_bytes(4, "big")))
