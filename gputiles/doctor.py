@@ -1,36 +1,23 @@
-"""The doctor: checks that gputiles works on this machine, each with a finding.
-
-The self-test runs a backend's kernels on small inputs whose answers are written out here.
-"""
+"""The doctor: checks that gputiles works on this machine, each with a finding."""
 
 from __future__ import annotations
 
 import importlib.metadata
 import platform
 import resource
-import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from enum import Enum
-from typing import Any, TypeVar
-
-import imagecodecs
-import numpy as np
-from numpy.typing import NDArray
 
 import gputiles
-from gputiles.backends import Backend, DownsampleJob, MeasureJob, Outcome, Raster, RenderJob
+from gputiles.backends import Backend
 from gputiles.backends.load import load_backend
 from gputiles.config import Config, memory_limit, usable_cores
-from gputiles.encoded import Encoding, Format
 from gputiles.errors import GputilesError, Unsupported
-from gputiles.image import Reduction
-from gputiles.recipe import BandRecipe, Blend, Recipe
+from gputiles.selftest import TESTS
 
 LIBRARIES = ("numpy", "imagecodecs", "isal", "aiohttp", "cachetools", "click", "defusedxml", "tifffile")
 OPTIONAL = ("cupy-cuda13x", "cupy-cuda12x", "nvidia-cuda-nvrtc")
-
-T = TypeVar("T")
 
 
 class State(Enum):
@@ -48,10 +35,6 @@ class Finding:
     name: str
     state: State
     detail: str
-
-
-class _Wrong(Exception):
-    """A self-test's answer is not the known one."""
 
 
 def examine(device: str) -> Iterator[Finding]:
@@ -125,84 +108,3 @@ def _try(name: str, test: Callable[[Backend], str], backend: Backend) -> Finding
         return Finding(name, State.GOOD, test(backend))
     except Exception as error:  # whatever breaks here is the finding
         return Finding(name, State.BAD, f"{type(error).__name__}: {error}")
-
-
-# -- the self-test: small inputs, answers worked out by hand
-
-
-def _composite(backend: Backend) -> str:
-    """A uint16 ramp in the window 100 … 300, red; and a constant, green at half opacity."""
-    ramp = _raster([[0, 100, 101, 200, 299, 300, 65_535]])
-    flat = _raster([[50, 50, 50, 50, 50, 50, 50]])
-    red = BandRecipe(0, 0, 100.0, 300.0, _palette((255, 0, 0)))
-    green = BandRecipe(1, 0, 0.0, 100.0, _palette((0, 255, 0)), blend=Blend.LIGHTEN, opacity=0.5)
-    picture = _render(backend, Recipe((0, 1), (red, green)), (ramp, flat), Encoding(Format.PNG))
-    reds, greens = [0, 0, 1, 127, 253, 255, 255], [63] * 7
-    _expect(picture[0, :, 0], reds)
-    _expect(picture[0, :, 1], greens)
-    return f"red {reds}, green {greens[0]}"
-
-
-def _unstyled(backend: Backend) -> str:
-    """The conversion of uint16 to bytes keeps the high byte."""
-    picture = _render(
-        backend, Recipe((0,)), (_raster([[0, 255, 256, 4095, 65_535]]),), Encoding(Format.PNG)
-    )
-    _expect(np.squeeze(picture), [0, 0, 1, 15, 255])
-    return "high bytes of uint16"
-
-
-def _downsample(backend: Backend) -> str:
-    """Means of 2×2 are rounded half to even; the odd last column averages what exists."""
-    raster = _raster([[0, 1, 1, 2, 7], [0, 1, 1, 2, 8], [1, 2, 0, 0, 9], [2, 2, 0, 1, 9]])
-    job = DownsampleJob((raster, None, None, None), (8, 8), 3, 2, Reduction.MEAN)
-    made = _only(backend.download([_only(backend.downsample([job]))]))
-    _expect(made[..., 0], [[0, 2, 8], [2, 0, 9]])
-    return "0.5 → 0, 1.5 → 2, 7.5 → 8, 1.75 → 2"
-
-
-def _measure(backend: Backend) -> str:
-    """Extremes and a histogram, the last bin closed at its upper end."""
-    raster = _raster([[3, 4, 5, 9, 10, 20, 21]])
-    extremes = _only(backend.measure([MeasureJob(raster, 0)]))
-    _expect((extremes.low, extremes.high, extremes.count), (3, 21, 7))
-    counts = _only(backend.measure([MeasureJob(raster, 0, (0.0, 20.0, 4))])).histogram
-    _expect(counts, [2, 2, 1, 1])
-    return "extremes 3 … 21, bins 2 2 1 1"
-
-
-def _png(backend: Backend) -> str:
-    """A PNG gives back every byte."""
-    pixels = np.random.default_rng(1).integers(0, 256, (67, 131, 3), np.uint8)
-    data = _encode(backend, Recipe((0,)), (_of(pixels),), Encoding(Format.PNG))
-    _expect(imagecodecs.png_decode(data), pixels)
-    return f"{len(data)} bytes, exact"
-
-
-def _jpeg(backend: Backend) -> str:
-    """A JPEG of a smooth picture comes back within 3 levels."""
-    y, x = np.mgrid[0:96, 0:128]
-    pixels = np.stack([x * 2, y * 2, 255 - x], axis=-1).astype(np.uint8)
-    data = _encode(backend, Recipe((0,)), (_of(pixels),), Encoding(Format.JPEG))
-    worst = int(np.abs(imagecodecs.jpeg8_decode(data).astype(int) - pixels).max())
-    if worst > 3:
-        raise _Wrong(f"off by {worst} levels")
-    return f"{len(data)} bytes, within {worst}"
-
-
-TESTS: dict[str, Callable[[Backend], str]] = {
-    "composite": _composite,
-    "unstyled": _unstyled,
-    "downsample": _downsample,
-    "measure": _measure,
-    "PNG": _png,
-    "JPEG": _jpeg,
-}
-
-
-def _palette(colour: Sequence[int]) -> NDArray[np.float32]:
-    return np.array([(0, 0, 0, 255), (*colour, 255)], np.float32)
-
-
-def _raster(rows: Sequence[Sequence[int]]) -> NDArray[Any]:
-    return np.array(rows, np.uint16)[..., None]

@@ -20,6 +20,7 @@ from gputiles.palettes import BLACK_TO_WHITE, CLEAR_TO_OPAQUE, Palette, table
 from gputiles.ranges import Statistics
 from gputiles.recipe import BandRecipe, Blend, Recipe
 
+BLACK: Rgba = (0.0, 0.0, 0.0, 255.0)
 MOST_CHANNELS = 4
 TAIL = 0.001
 COLOURS = ("#0000ff", "#00ff00", "#ff0000", "#ffff00", "#ff00ff", "#00ffff", "#ffffff")
@@ -110,6 +111,77 @@ def _parts(info: ImageInfo, frame: int, single: bool) -> list[_Part]:
 
 
 def _colour_parts(info: ImageInfo, frame: int) -> list[_Part]:
-    ...
+    """Return red, green and blue, one sample each, and alpha where there is one."""
+    colours = ("#ff0000", "#00ff00", "#0000ff")
+    parts = [_Part(frame, sample, _ramp(colour)) for sample, colour in enumerate(colours)]
+    return parts + _alpha_parts(info, frame)
 
 
+def _channels(info: ImageInfo, frame: int, single: bool) -> list[_Part]:
+    """Return the channels to show: the first ones, or the frame's own alone."""
+    count = channel_count(info)
+    frames = dict(info.axes).get("C", 1)
+    if count == 1 or (single and frames > 1):
+        own = frame // info.strides().get("C", 1) % frames
+        channel = info.channels[own] if own < len(info.channels) else Channel("")
+        return [_Part(frame, 0, BLACK_TO_WHITE, channel.window)]
+    shown = range(min(count, MOST_CHANNELS))
+    given = [info.channels[i].colour if i < len(info.channels) else None for i in shown]
+    spare = iter(colour for colour in COLOURS if colour not in given)
+    return [_channel(info, frame, i, colour or next(spare)) for i, colour in zip(shown, given, strict=True)]
+
+
+def _channel(info: ImageInfo, frame: int, index: int, colour: str) -> _Part:
+    place, sample = channel_place(info, frame, index)
+    window = info.channels[index].window if index < len(info.channels) else None
+    return _Part(place, sample or 0, _ramp(colour), window)
+
+
+def _alpha_parts(info: ImageInfo, frame: int) -> list[_Part]:
+    sample = alpha_sample(info)
+    if sample is None:
+        return []
+    return [_Part(frame, sample, CLEAR_TO_OPAQUE, (0.0, _type_range(info)), alpha=True)]
+
+
+def _ramp(colour: str) -> Palette:
+    rgba = parse_colour(colour) or (255.0, 255.0, 255.0, 255.0)
+    return (BLACK, rgba)
+
+
+def _type_range(info: ImageInfo) -> float:
+    """Return the largest value of the type; 1 for floats."""
+    return 1.0 if info.dtype.kind == "f" else float(np.iinfo(info.dtype).max)
+
+
+def _window(info: ImageInfo, statistics: Statistics) -> Window:
+    """Return the percentile window; of a constant image one in which it is not black."""
+    low, high = statistics.percentile(TAIL), statistics.percentile(1 - TAIL)
+    if low is None or high is None:
+        return 0.0, 1.0
+    if low < high:
+        return low, high
+    extremes = statistics.low, statistics.high
+    if extremes[0] is not None and extremes[1] is not None and extremes[0] < extremes[1]:
+        return extremes[0], extremes[1]
+    top = float(2**info.significant_bits - 1) if info.significant_bits else _type_range(info)
+    return (0.0, top) if 0 <= low <= top else (low - 1, low + 1)
+
+
+def _shared(parts: Sequence[_Part], windows: Sequence[Window]) -> list[Window]:
+    """Return one window for all colours: apart they would shift the hue."""
+    colours = [window for part, window in zip(parts, windows, strict=True) if not part.alpha]
+    common = min(low for low, _ in colours), max(high for _, high in colours)
+    return [window if part.alpha else common for part, window in zip(parts, windows, strict=True)]
+
+
+def _band(part: _Part, window: Window, info: ImageInfo) -> BandRecipe:
+    return BandRecipe(
+        frame=part.frame,
+        sample=part.sample,
+        low=window[0],
+        high=window[1],
+        palette=table(part.palette, False, 1.0),
+        blend=Blend.MULTIPLY if part.alpha else Blend.ADDITIVE,
+        nodata=None if part.alpha else info.nodata,
+    )

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from gputiles import look
 from gputiles.entries import Limit
 from gputiles.errors import BadStyle, NotFound
 from gputiles.grammar import Band, Style, parse
-from gputiles.image import Alpha, Colour, ImageInfo
+from gputiles.image import ImageInfo
 from gputiles.palettes import BLACK_TO_WHITE, table
 from gputiles.ranges import Statistics
 from gputiles.recipe import BandRecipe, Blend, Finish, Recipe
@@ -139,7 +139,12 @@ def _channel(place: str, channel: int | str, info: ImageInfo, frame: int) -> tup
 
 def _is_grey(bands: Sequence[Band], info: ImageInfo) -> bool:
     """Tell whether the picture needs one component only: one band, black to white."""
-    return len(bands) == 1 and bands[0].band != "alpha" and info.samples == 1 and bands[0].palette == BLACK_TO_WHITE
+    return (
+        len(bands) == 1
+        and bands[0].band != "alpha"
+        and info.samples == 1
+        and bands[0].palette == BLACK_TO_WHITE
+    )
 
 
 def _finish(dtype: str | None, info: ImageInfo) -> Finish:

@@ -17,7 +17,7 @@ from gputiles.errors import BadRequest
 F = TypeVar("F", bound=Callable[..., Any])
 
 
-class Size(click.ParamType):
+class Size(click.ParamType):  # type: ignore[type-arg]  # generic from click 8.5 on
     """A number of bytes, with or without a unit."""
 
     name = "size"
@@ -30,7 +30,7 @@ class Size(click.ParamType):
             self.fail(str(error), param, ctx)
 
 
-class Device(click.ParamType):
+class Device(click.ParamType):  # type: ignore[type-arg]
     """The word for a compute device."""
 
     name = "auto|cpu|cuda[:N]"
@@ -45,7 +45,7 @@ class Device(click.ParamType):
 COUNT = click.IntRange(min=1)
 SECONDS = click.FloatRange(min=0)
 
-TYPES: dict[str, click.ParamType] = {
+TYPES: dict[str, Any] = {
     "host": click.STRING,
     "port": click.IntRange(0, 65_535),
     "device": Device(),
@@ -75,7 +75,11 @@ def settings(command: F) -> F:
     """
     for name, kind in reversed(TYPES.items()):
         option = click.option(
-            f"--{name.replace('_', '-')}", name, type=kind, envvar=f"GPUTILES_{name.upper()}", help=_help(name)
+            f"--{name.replace('_', '-')}",
+            name,
+            type=kind,
+            envvar=f"GPUTILES_{name.upper()}",
+            help=_help(name),
         )
         command = option(command)
     return click.option(

@@ -12,6 +12,7 @@ from gputiles.sources.bytesource import read_ranges
 from gputiles.sources.page import Page
 
 _UNIT_BYTES = 64 * 1024**2  # most decoded bytes that tiles are read together for
+_UNIT_TILES = 4096  # most tiles that are read together
 _ROWS_BYTES = 16 * 1024**2  # the same where any pixels can be read by themselves
 _SLACK = 256 * 1024  # stored bytes that a chunk may need beyond twice its decoded size
 
@@ -26,7 +27,8 @@ def unit_tiles(page: Page, grid: Grid, z: int) -> tuple[int, int]:
     across = _shared(page.chunk_width, grid.tile_width, columns)
     down = _shared(page.chunk_height, grid.tile_height, rows)
     for unit in ((across, down), (across, 1), (1, down)):
-        if _decoded(page, unit[0] * grid.tile_width, unit[1] * grid.tile_height) <= _UNIT_BYTES:
+        size = _decoded(page, unit[0] * grid.tile_width, unit[1] * grid.tile_height)
+        if size <= _UNIT_BYTES and unit[0] * unit[1] <= _UNIT_TILES:
             return unit
     return 1, 1
 
@@ -34,7 +36,7 @@ def unit_tiles(page: Page, grid: Grid, z: int) -> tuple[int, int]:
 def _addressable_tiles(page: Page, grid: Grid, columns: int) -> int:
     """Return the tile columns of a unit of rows that are read by offset arithmetic."""
     size = _decoded(page, page.width, min(grid.tile_height, page.height))
-    return columns if size <= _ROWS_BYTES or not page.pixels_addressable else 1
+    return columns if size <= _ROWS_BYTES and columns <= _UNIT_TILES else 1
 
 
 def _shared(chunk: int, tile: int, tiles: int) -> int:
@@ -109,7 +111,8 @@ def chunk_place(page: Page, column: int, row: int) -> Rect:
 
 def _row_items(page: Page, area: Rect) -> list[Item]:
     """List the runs of bytes of uncompressed strips that hold ``area``: per strip, or per row."""
-    whole = area.width * 4 >= page.width * 3 or not page.pixels_addressable
+    aligned = area.x * page.chunk_samples * page.bits % 8 == 0
+    whole = area.width * 4 >= page.width * 3 or not aligned
     left, width = (0, page.width) if whole else (area.x, area.width)
     full, skip, take = page.row_bytes(page.width), page.row_bytes(left), page.row_bytes(width)
     items = []

@@ -152,11 +152,6 @@ class Page:
         return plain and not (self.photometric is Photometric.YCBCR and self.subsampling != (1, 1))
 
     @property
-    def pixels_addressable(self) -> bool:
-        """Whether any pixels of a row can be read by offset arithmetic."""
-        return self.rows_addressable and self.bits % 8 == 0
-
-    @property
     def subsampling(self) -> tuple[int, int]:
         """How many pixels share a chroma sample, horizontally and vertically (tag 530)."""
         values = self.tags.integers(530)
@@ -229,7 +224,7 @@ def read_page(tags: Directory, chunk_limit: int) -> Page:
         **_chunks(tags, width, height),
     )
     page.check_tables()
-    size = page.row_bytes(page.chunk_width) * page.chunk_height
+    size = page.chunk_width * page.chunk_height * page.chunk_samples * page.dtype.itemsize
     if size > chunk_limit and not page.rows_addressable:
         raise LimitExceeded(
             f"{tags.source.name}: a chunk of {page.chunk_width}x{page.chunk_height} pixels"

@@ -1,0 +1,152 @@
+"""The HTTP server: its routes, its error table, its start and end."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import sys
+import uuid
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+from aiohttp import web
+from aiohttp.typedefs import Handler
+
+from gputiles.config import Config
+from gputiles.engine import Engine
+from gputiles.errors import (
+    BadRequest,
+    Damaged,
+    DeadlineExceeded,
+    GputilesError,
+    LimitExceeded,
+    NotFound,
+    Unavailable,
+    Unsupported,
+)
+from gputiles.library import Library
+from gputiles.routes import items, pages, service
+from gputiles.routes.respond import CORS, PREFLIGHT, as_json
+from gputiles.state import STATE, State
+from gputiles.styles import StyleStore
+
+logger = logging.getLogger(__name__)
+
+LONGEST_LINE = 1024**2  # bytes of a request line: styles of hundreds of bands are long
+RETRY_SECONDS = 1
+
+STATUSES: tuple[tuple[type[GputilesError], int], ...] = (
+    (BadRequest, 400),
+    (NotFound, 404),
+    (LimitExceeded, 413),
+    (Unsupported, 415),
+    (Damaged, 422),
+    (Unavailable, 503),
+)
+
+
+def create_app(config: Config) -> web.Application:
+    """Return the application; it starts its engine when it is started."""
+    app = web.Application(middlewares=[guard])
+    app.cleanup_ctx.append(lambda app: _serve_state(app, config))
+    for prefix in ("", "/api/v1"):
+        _add_routes(app.router, prefix)
+    app.router.add_get("/", pages.index)
+    app.router.add_get("/view/{item}", pages.view)
+    app.router.add_get("/healthz", service.health)
+    app.router.add_route("OPTIONS", "/{path:.*}", preflight)
+    return app
+
+
+def _add_routes(router: web.UrlDispatcher, prefix: str) -> None:
+    router.add_get(f"{prefix}/item", items.listing)
+    for tiles in ("tiles", "tile"):
+        base = f"{prefix}/item/{{item}}/{tiles}"
+        router.add_get(f"{base}/zxy/{{z}}/{{x}}/{{y}}", items.tile)
+        router.add_get(f"{base}/fzxy/{{frame}}/{{z}}/{{x}}/{{y}}", items.tile)
+        router.add_get(base, items.metadata)
+        router.add_get(f"{base}/thumbnail", items.thumbnail)
+        router.add_get(f"{base}/pixel", items.pixel)
+    router.add_get(f"{prefix}/large_image/cache", service.cache)
+    router.add_put(f"{prefix}/large_image/cache/clear", service.clear)
+    router.add_get(f"{prefix}/large_image/sources", service.sources)
+    router.add_post(f"{prefix}/styles", service.post_style)
+    router.add_get(f"{prefix}/styles/{{id}}", service.get_style)
+
+
+async def _serve_state(app: web.Application, config: Config) -> AsyncIterator[None]:
+    async with Engine(config) as engine:
+        room = engine.reading_room
+        styles = await room.run(StyleStore, config.style_store, config.style_limit)
+        roots = await room.run(lambda: tuple(root.resolve() for root in config.roots))
+        library = Library(roots, room.run, engine.validate)
+        await library.start()
+        app[STATE] = State(config, engine, library, styles)
+        yield
+        await library.close()
+        await room.run(styles.close)
+
+
+@web.middleware
+async def guard(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Keep the deadline, and turn errors into JSON."""
+    try:
+        async with asyncio.timeout(request.app[STATE].config.deadline):
+            return await handler(request)
+    except GputilesError as error:
+        return _refusal(error)
+    except TimeoutError:
+        seconds = request.app[STATE].config.deadline
+        return _refusal(DeadlineExceeded(f"no answer within the deadline of {seconds} s"))
+    except web.HTTPException as error:
+        return as_json({"message": error.reason, "type": "rest"}, error.status, _allow(error))
+    except Exception:
+        uid = uuid.uuid4().hex
+        logger.exception("internal error %s on %s", uid, request.path)
+        return as_json({"message": "internal error", "type": "internal", "uid": uid}, 500)
+
+
+def _allow(error: web.HTTPException) -> dict[str, str]:
+    return {"Allow": error.headers["Allow"]} if "Allow" in error.headers else {}
+
+
+def _refusal(error: GputilesError) -> web.Response:
+    status = next(status for kind, status in STATUSES if isinstance(error, kind))
+    headers = {"Retry-After": str(RETRY_SECONDS)} if status == 503 else {}
+    return as_json({"message": str(error), "type": "rest"}, status, headers)
+
+
+async def preflight(request: web.Request) -> web.Response:
+    """``OPTIONS``: viewers live on other hosts."""
+    return web.Response(status=204, headers=PREFLIGHT)
+
+
+def run(config: Config, on_ready: Callable[[str], None]) -> None:
+    """Serve until the process is told to end; ``on_ready`` gets the base URL.
+
+    Raises OSError where the address cannot be listened on.
+    """
+    asyncio.run(_run(config, on_ready))
+
+
+async def _run(config: Config, on_ready: Callable[[str], None]) -> None:
+    sys.setswitchinterval(0.001)  # the event loop waits for the GIL no longer than this, per thread
+    runner = web.AppRunner(create_app(config), **SERVER)
+    await runner.setup()
+    try:
+        site = web.TCPSite(runner, config.host, config.port)
+        await site.start()
+        host, port = runner.addresses[0][:2]
+        on_ready(f"http://{f'[{host}]' if ':' in host else host}:{port}")
+        await asyncio.Event().wait()
+    finally:
+        await runner.cleanup()
+
+
+SERVER: dict[str, Any] = {
+    "handler_cancellation": True,  # a client that leaves takes its work along
+    "max_line_size": LONGEST_LINE,
+    "max_field_size": LONGEST_LINE,
+    "access_log": None,
+}
+__all__ = ["CORS", "SERVER", "create_app", "run"]

@@ -1,0 +1,138 @@
+"""What is asked: HTTP requests parsed once to an item and a renderer's request."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from aiohttp import web
+
+from gputiles import style
+from gputiles.encoded import Format
+from gputiles.errors import BadRequest, BadStyle
+from gputiles.images import Image, Reference
+from gputiles.request import ThumbnailRequest, TileRequest, View
+from gputiles.routes import parameters
+from gputiles.sources.pattern import PatternRef
+from gputiles.state import STATE, State
+from gputiles.style import Style
+
+TEST_ITEM = "test"
+LONGEST_KEY = 4096  # characters of a URL that is remembered as parsed
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """An item, or the pattern that it is, and what is wanted of it."""
+
+    item: str | PatternRef
+    wanted: TileRequest | ThumbnailRequest
+
+
+async def image_of(state: State, item: str | PatternRef) -> Image:
+    """Return the image of an item, as its file is now."""
+    reference: Reference = item if isinstance(item, PatternRef) else (await state.library.item(item)).ref
+    return await state.engine.image(reference)
+
+
+async def tile(request: web.Request) -> Ask:
+    """Return the tile that a request asks for."""
+    state = request.app[STATE]
+    known = state.parsed.get(request.raw_path)
+    return known if isinstance(known, Ask) else await _remember(request, await _tile(request))
+
+
+async def thumbnail(request: web.Request) -> Ask:
+    """Return the thumbnail that a request asks for."""
+    known = request.app[STATE].parsed.get(request.raw_path)
+    return known if isinstance(known, Ask) else await _remember(request, await _thumbnail(request))
+
+
+async def _remember(request: web.Request, ask: Ask) -> Ask:
+    if len(request.raw_path) <= LONGEST_KEY:
+        request.app[STATE].parsed[request.raw_path] = ask
+    return ask
+
+
+async def _tile(request: web.Request) -> Ask:
+    query = parameters.single(request.query)
+    place = [parameters.parse_integer(request.match_info[name]) for name in "zxy"]
+    z, x, y = (number if number is not None else _not_integer() for number in place)
+    if min(z, x, y) < 0:
+        raise BadRequest("x, y, and z must be positive integers")
+    if "frame" in request.match_info:
+        query["frame"] = request.match_info["frame"]
+    item = item_of(request, query)
+    default = Format.JPEG if isinstance(item, str) else Format.PNG
+    return Ask(item, TileRequest(z, x, y, await view(request, query, default), parameters.edge(query)))
+
+
+def _not_integer() -> int:
+    raise BadRequest("x, y, and z must be integers")
+
+
+async def _thumbnail(request: web.Request) -> Ask:
+    query = parameters.single(request.query)
+    width, height = (parameters.integer(query, side, 0, 0) for side in ("width", "height"))
+    for side, given in (("width", width), ("height", height)):
+        if side in query and given < 2:
+            raise BadRequest(f"Invalid width or height.  Minimum value is 2.  ({side}: got {given})")
+    longest = max(width, height) or 256
+    wanted = ThumbnailRequest(
+        width or 16 * longest if height else longest,
+        height or 16 * longest if width else longest,
+        await view(request, query, Format.JPEG),
+    )
+    return Ask(item_of(request, query), _bounded(wanted, width, height))
+
+
+def _bounded(wanted: ThumbnailRequest, width: int, height: int) -> ThumbnailRequest:
+    """Limit a side that was not asked for to what the renderer makes."""
+    most = 4096
+    return ThumbnailRequest(
+        wanted.width if width else min(wanted.width, most),
+        wanted.height if height else min(wanted.height, most),
+        wanted.view,
+    )
+
+
+async def view(request: web.Request, query: dict[str, str], default: Format) -> View:
+    """Return the view that a query describes."""
+    frame = parameters.frame_number(query["frame"]) if query.get("frame") else 0
+    return View(
+        frame, await _style(request, query), bool(query.get("frame")), parameters.encoding(query, default)
+    )
+
+
+async def _style(request: web.Request, query: dict[str, str]) -> Style | None:
+    text = query.get("style")
+    if text is None:
+        return None
+    state = request.app[STATE]
+    if text.startswith("@"):
+        stored = await state.engine.reading_room.run(state.styles.get, text[1:65])
+        if stored is None:
+            raise BadStyle(f"style: no style was posted under the id {text[1:65]!r}")
+        text = stored
+    return style.parse(text)
+
+
+def item_of(request: web.Request, query: dict[str, str]) -> str | PatternRef:
+    """Return the id in the path, or the pattern that the query describes."""
+    item = request.match_info["item"]
+    return pattern(query) if item == TEST_ITEM else item
+
+
+def pattern(query: dict[str, str]) -> PatternRef:
+    """Return the test pattern that a query describes; large_image's names of parameters."""
+    names = {
+        "minLevel": "min_level", "maxLevel": "max_level", "tileWidth": "tile_width",
+        "tileHeight": "tile_height", "sizeX": "size_x", "sizeY": "size_y",
+    }  # fmt: skip
+    numbers = {ours: parameters.integer(query, name, 0, 0) for name, ours in names.items() if query.get(name)}
+    switches = {
+        name: query[name].lower() in ("true", "on", "yes", "1")
+        for name in ("fractal", "monochrome")
+        if query.get(name)
+    }
+    frames = {"frames": query["frames"]} if query.get("frames") else {}
+    return PatternRef(**numbers, **switches, **frames)  # type: ignore[arg-type]

@@ -1,0 +1,98 @@
+"""The routes below ``/item``: lists, metadata, tiles, thumbnails, pixels."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from aiohttp import web
+
+from gputiles.errors import GputilesError
+from gputiles.geometry import Rect
+from gputiles.metadata import describe
+from gputiles.renderer import Request
+from gputiles.routes import ask, parameters
+from gputiles.routes.ask import Ask, image_of
+from gputiles.routes.respond import as_json, as_tile, is_held, not_modified
+from gputiles.state import STATE, State
+from gputiles.trace import Trace
+
+PAGE = 1000  # items of a list, unless asked for otherwise
+
+
+async def listing(request: web.Request) -> web.Response:
+    """``GET /item``: the items, paged by ``limit`` and ``offset``; opens no file."""
+    state, query = request.app[STATE], parameters.single(request.query)
+    offset, limit = parameters.integer(query, "offset", 0, 0), parameters.integer(query, "limit", PAGE, 0)
+    items = await state.library.items()
+    page = items[offset : offset + limit] if limit else items[offset:]
+    return as_json([_entry(state, item) for item in page], headers={"X-Total-Count": str(len(items))})
+
+
+def _entry(state: State, item: Any) -> dict[str, Any]:
+    entry = {"id": item.id, "name": item.name, "size": item.size}
+    error = state.library.error(item)
+    return entry if error is None else {**entry, "error": error}
+
+
+async def metadata(request: web.Request) -> web.Response:
+    """``GET /item/{id}/tiles``: what is known about the image."""
+    image = await image_of(request.app[STATE], ask.item_of(request, parameters.single(request.query)))
+    return as_json(describe(image.info))
+
+
+async def tile(request: web.Request) -> web.Response:
+    """``GET /item/{id}/tiles/zxy/{z}/{x}/{y}``, or ``fzxy`` with a frame before it."""
+    wanted = await ask.tile(request)
+    return await _answer(request, wanted, "tile")
+
+
+async def thumbnail(request: web.Request) -> web.Response:
+    """``GET /item/{id}/tiles/thumbnail``: the whole image, 256 pixels unless asked otherwise."""
+    wanted = await ask.thumbnail(request)
+    return await _answer(request, wanted, "thumbnail")
+
+
+async def _answer(request: web.Request, asked: Ask, kind: str) -> web.Response:
+    state, trace = request.app[STATE], Trace()
+    image = await image_of(state, asked.item)
+    renderer, max_age = state.engine.renderer, state.config.max_age
+    wanted: Request = asked.wanted
+    if "If-None-Match" in request.headers:
+        _check_exists(image.info, wanted)
+        etag = renderer.etag(image, wanted)
+        if is_held(request, etag):
+            return not_modified(etag, max_age)
+    try:
+        rendered = await getattr(renderer, kind)(image, wanted, trace)
+    except GputilesError as error:
+        await _note(state, asked, error)
+        raise
+    return as_tile(rendered, trace, max_age)
+
+
+def _check_exists(info: Any, wanted: Any) -> None:
+    if hasattr(wanted, "z"):
+        info.grid.check(wanted.z, wanted.x, wanted.y)
+
+
+async def _note(state: State, asked: Ask, error: GputilesError) -> None:
+    """Log what is wrong with a file, once for each of its versions."""
+    if isinstance(asked.item, str) and type(error).__name__ in ("Damaged", "Unsupported"):
+        state.library.complain(await state.library.item(asked.item), str(error))
+
+
+async def pixel(request: web.Request) -> web.Response:
+    """``GET /item/{id}/tiles/pixel``: the stored samples of one full-resolution pixel."""
+    state, query = request.app[STATE], parameters.single(request.query)
+    left, top = (math.floor(parameters.number(query, side)) for side in ("left", "top"))
+    frame = parameters.frame_number(query["frame"]) if query.get("frame") else 0
+    image = await image_of(state, ask.item_of(request, query))
+    if Rect(0, 0, image.info.width, image.info.height).intersect(Rect(left, top, 1, 1)) is None:
+        return as_json({})
+    return as_json(_colours(await state.engine.renderer.pixel(image, frame, left, top)))
+
+
+def _colours(values: list[Any]) -> dict[str, Any]:
+    names = {1: "l", 2: "la", 3: "rgb", 4: "rgba"}.get(len(values), "")
+    return {"value": values, **dict(zip(names, values, strict=False))}

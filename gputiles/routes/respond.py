@@ -1,0 +1,63 @@
+"""Responses: headers that are the same everywhere, entity tags, JSON."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from aiohttp import web
+
+from gputiles.encoded import EncodedTile
+from gputiles.metadata import clean
+from gputiles.trace import Trace
+
+CORS = {
+    "Access-Control-Allow-Origin": "*",
+    "Access-Control-Expose-Headers": "ETag, Server-Timing, X-Cache, Retry-After",
+    "Timing-Allow-Origin": "*",
+}
+PREFLIGHT = {
+    **CORS,
+    "Access-Control-Allow-Methods": "GET, HEAD, POST, PUT, OPTIONS",
+    "Access-Control-Allow-Headers": "Content-Type, If-None-Match, Girder-Token, Authorization, Range",
+    "Access-Control-Max-Age": "86400",
+}
+
+
+def as_json(value: Any, status: int = 200, headers: dict[str, str] | None = None) -> web.Response:
+    """Return ``value`` as JSON: NaN is null, numbers stay numbers."""
+    text = json.dumps(clean(value), allow_nan=False)
+    return web.Response(
+        text=text, status=status, content_type="application/json", headers=CORS | (headers or {})
+    )
+
+
+def as_tile(tile: EncodedTile, trace: Trace, max_age: int) -> web.Response:
+    """Return an encoded tile with its entity tag, and where its time went."""
+    headers = {
+        **CORS,
+        "Content-Type": tile.media_type,
+        "ETag": tile.etag,
+        "Cache-Control": f"public, max-age={max_age}",
+        "X-Cache": trace.cache,
+    }
+    if trace.stages:
+        headers["Server-Timing"] = ", ".join(
+            f"{stage};dur={milliseconds:.2f}" for stage, milliseconds in trace.stages.items()
+        )
+    return web.Response(body=tile.data, headers=headers)
+
+
+def not_modified(etag: str, max_age: int) -> web.Response:
+    """Return 304 for a tile that the client has."""
+    headers = {**CORS, "ETag": etag, "Cache-Control": f"public, max-age={max_age}"}
+    return web.Response(status=304, headers=headers)
+
+
+def is_held(request: web.Request, etag: str) -> bool:
+    """Say whether If-None-Match names ``etag``, compared weakly (RFC 9110, 13.1.2)."""
+    given = request.headers.get("If-None-Match")
+    if given is None:
+        return False
+    tags = [tag.strip().removeprefix("W/") for tag in given.split(",")]
+    return "*" in tags or etag in tags or etag.strip('"') in tags

@@ -1,0 +1,73 @@
+"""The routes of the service itself: caches, sources, posted styles, health."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+import tifffile
+from aiohttp import web
+
+from gputiles import style
+from gputiles.errors import LimitExceeded, NotFound
+from gputiles.routes.respond import as_json
+from gputiles.state import STATE
+from gputiles.walk import SUFFIXES
+
+LONGEST_STYLE = 4 * 1024**2  # bytes of a posted style
+
+
+async def cache(request: web.Request) -> web.Response:
+    """``GET /large_image/cache``: what the caches hold, and their counters."""
+    return as_json(request.app[STATE].engine.report())
+
+
+async def clear(request: web.Request) -> web.Response:
+    """``PUT /large_image/cache/clear``: empty all caches."""
+    engine = request.app[STATE].engine
+    before = engine.report()
+    engine.clear()
+    return as_json(
+        {"cacheCleared": datetime.now(UTC).isoformat(), "before": before, "after": engine.report()}
+    )
+
+
+async def sources(request: web.Request) -> web.Response:
+    """``GET /large_image/sources``: the readers, and the file names that they take."""
+    extensions = {suffix.lstrip("."): 1 for suffix in SUFFIXES}
+    return as_json(
+        {
+            "tiff": {
+                "extensions": extensions,
+                "mimeTypes": {"image/tiff": 1},
+                "version": tifffile.__version__,
+            },
+            "test": {"extensions": {}, "mimeTypes": {}, "version": "1"},
+        }
+    )
+
+
+async def health(request: web.Request) -> web.Response:
+    """``GET /healthz``: the server answers."""
+    return as_json({"status": "ok", "device": request.app[STATE].engine.backend.name})
+
+
+async def post_style(request: web.Request) -> web.Response:
+    """``POST /styles``: keep a style; its id stands for it as ``style=@id``."""
+    state = request.app[STATE]
+    body = await request.content.read(LONGEST_STYLE + 1)
+    while not request.content.at_eof() and len(body) <= LONGEST_STYLE:
+        body += await request.content.read(LONGEST_STYLE + 1)
+    if len(body) > LONGEST_STYLE:
+        raise LimitExceeded(f"style: at most {LONGEST_STYLE} bytes")
+    key = style.parse(body).key
+    await state.engine.reading_room.run(state.styles.put, key, body.decode())
+    return as_json({"id": key})
+
+
+async def get_style(request: web.Request) -> web.Response:
+    """``GET /styles/{id}``: the text of a posted style."""
+    state = request.app[STATE]
+    text = await state.engine.reading_room.run(state.styles.get, request.match_info["id"])
+    if text is None:
+        raise NotFound(f"No style {request.match_info['id'][:64]!r}.")
+    return web.Response(text=text, content_type="application/json")

@@ -1,0 +1,238 @@
+"""The HTTP contract, over a real server on loopback and real files."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import numpy as np
+import pytest
+import tifffile
+from aiohttp.test_utils import TestClient, TestServer
+from PIL import Image as Pillow
+
+from gputiles.app import SERVER, create_app
+from gputiles.config import Config
+from tests.conftest import shared
+
+Client = TestClient[Any, Any]
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    folder = tmp_path / "images"
+    (folder / "below").mkdir(parents=True)
+    data = np.random.default_rng(3).integers(0, 4096, (3, 300, 500)).astype(np.uint16)
+    names = {"axes": "CYX", "Channel": {"Name": ["DAPI", "CD3", "CD8"]}}
+    tifffile.imwrite(folder / "multi.ome.tif", data, tile=(128, 128), compression="zlib", metadata=names)
+    tifffile.imwrite(folder / "below" / "grey.tif", data[0].astype(np.uint8), photometric="minisblack")
+    (folder / "broken.tif").write_bytes(b"II*\0nonsense")
+    return folder
+
+
+@pytest.fixture
+async def client(root: Path) -> AsyncIterator[Client]:
+    app = create_app(Config(roots=(root,), tile_cache=1 << 22, raw_cache=1 << 24, workers=2, revalidate=0))
+    server = TestServer(app)
+    await server.start_server(**SERVER)
+    async with TestClient(server) as client:
+        yield client
+
+
+async def find(client: Client, name: str) -> str:
+    items = await (await client.get("/item")).json()
+    return next(item["id"] for item in items if item["name"] == name)
+
+
+async def test_the_list_names_every_file_by_a_stable_id_and_opens_none(client: Client) -> None:
+    items = await (await client.get("/item")).json()
+    assert [item["name"] for item in items] == ["below/grey.tif", "broken.tif", "multi.ome.tif"]
+    assert all(len(item["id"]) == 24 and item["id"] == item["id"].lower() for item in items)
+    page = await (await client.get("/item?limit=1&offset=2")).json()
+    assert [item["name"] for item in page] == ["multi.ome.tif"]
+    again = await (await client.get("/api/v1/item")).json()
+    assert [item["id"] for item in again] == [item["id"] for item in items]
+
+
+async def test_metadata_has_the_keys_of_large_image(client: Client) -> None:
+    item = await find(client, "multi.ome.tif")
+    facts = await (await client.get(f"/item/{item}/tiles")).json()
+    assert {key: facts[key] for key in ("levels", "sizeX", "sizeY", "tileWidth", "tileHeight", "dtype")} == {
+        "levels": 3, "sizeX": 500, "sizeY": 300, "tileWidth": 128, "tileHeight": 128, "dtype": "uint16",
+    }  # fmt: skip
+    assert facts["channels"] == ["DAPI", "CD3", "CD8"]
+    assert facts["channelmap"] == {"DAPI": 0, "CD3": 1, "CD8": 2}
+    assert (facts["IndexRange"], facts["IndexStride"], facts["bandCount"]) == (
+        {"IndexC": 3},
+        {"IndexC": 1},
+        1,
+    )
+    assert [frame["IndexC"] for frame in facts["frames"]] == [0, 1, 2]
+
+
+@pytest.mark.parametrize("prefix", ["/item", "/api/v1/item"])
+@pytest.mark.parametrize("word", ["tiles", "tile"])
+async def test_the_corners_of_every_level_are_there_and_nothing_beyond(
+    client: Client, prefix: str, word: str
+) -> None:
+    item = await find(client, "multi.ome.tif")
+    for z, (columns, rows) in enumerate([(1, 1), (2, 2), (4, 3)]):
+        for x, y in ((0, 0), (columns - 1, rows - 1)):
+            reply = await client.get(f"{prefix}/{item}/{word}/zxy/{z}/{x}/{y}")
+            assert reply.status == 200
+            assert (await reply.read()).startswith(b"\xff\xd8")
+        for x, y in ((columns, 0), (0, rows)):
+            assert (await client.get(f"{prefix}/{item}/{word}/zxy/{z}/{x}/{y}")).status == 404
+
+
+@pytest.mark.parametrize(
+    ("path", "status", "message"),
+    [
+        ("zxy/-1/0/0", 400, "x, y, and z must be positive integers"),
+        ("zxy/0/a/0", 400, "x, y, and z must be integers"),
+        ("zxy/0/1.5/0", 400, "x, y, and z must be integers"),
+        ("zxy/3/0/0", 404, "z layer does not exist"),
+        ("zxy/0/1000000000000/0", 404, "x is outside layer"),
+        ("zxy/0/0/1", 404, "y is outside layer"),
+        ("zxy/0/0/0?frame=3", 404, "Frame does not exist"),
+        ("fzxy/9/0/0/0", 404, "Frame does not exist"),
+        ("zxy/0/0/0?frame=x", 400, "frame"),
+        ("zxy/0/0/0?encoding=BMP", 400, 'Invalid encoding "BMP"'),
+        ("zxy/0/0/0?jpegQuality=101", 400, "jpegQuality"),
+        ("zxy/0/0/0?jpegSubsampling=3", 400, "jpegSubsampling"),
+        ("zxy/0/0/0?edge=notacolour", 400, "edge"),
+        ("zxy/0/0/0?style=[", 400, "Style is not a valid json object."),
+        ("zxy/0/0/0?style={%22palette%22:%22nonsense%22}", 400, "cannot be used as a color palette"),
+        ("zxy/0/0/0?style={%22min%22:%22x%22}", 400, "min"),
+        ("zxy/0/0/0?style=@00000000", 400, "style"),
+        ("zxy/0/0/0?frame=1&frame=2", 400, "frame"),
+        ("thumbnail?width=1", 400, "Minimum value is 2"),
+        ("thumbnail?width=100000&height=100000", 413, "4096"),
+        ("pixel?left=1", 400, "top"),
+    ],
+)
+async def test_what_cannot_be_answered_says_why_in_json(
+    client: Client, path: str, status: int, message: str
+) -> None:
+    reply = await client.get(f"/item/{await find(client, 'multi.ome.tif')}/tiles/{path}")
+    body = await reply.json()
+    assert (reply.status, body["type"]) == (status, "rest")
+    assert message in body["message"]
+
+
+@pytest.mark.parametrize("item", ["0" * 24, "nonsense", "..%2f..%2fetc%2fpasswd", "%00"])
+async def test_an_unknown_item_is_absent(client: Client, item: str) -> None:
+    assert (await client.get(f"/item/{item}/tiles")).status == 404
+
+
+async def test_an_unreadable_file_says_so_and_the_others_are_served(client: Client) -> None:
+    broken = await find(client, "broken.tif")
+    reply = await client.get(f"/item/{broken}/tiles/zxy/0/0/0")
+    assert reply.status in (415, 422)
+    assert (await reply.json())["message"]
+    assert (await client.get(f"/item/{await find(client, 'below/grey.tif')}/tiles/zxy/0/0/0")).status == 200
+
+
+async def test_an_entity_tag_answers_304_and_head_has_no_body(client: Client) -> None:
+    url = f"/item/{await find(client, 'multi.ome.tif')}/tiles/zxy/0/0/0"
+    reply = await client.get(url)
+    etag = reply.headers["ETag"]
+    assert etag.startswith('"')
+    for given in (etag, f"W/{etag}", f'"other", {etag}', "*"):
+        held = await client.get(url, headers={"If-None-Match": given})
+        assert (held.status, await held.read()) == (304, b"")
+    assert (await client.get(url, headers={"If-None-Match": '"other"'})).status == 200
+    assert (await client.get(url + "?encoding=PNG")).headers["ETag"] != etag
+    head = await client.head(url)
+    assert (head.status, await head.read(), head.headers["ETag"]) == (200, b"", etag)
+
+
+async def test_a_posted_style_gives_the_bytes_of_the_inline_one(client: Client) -> None:
+    url = f"/item/{await find(client, 'multi.ome.tif')}/tiles/zxy/1/0/0?encoding=PNG&style="
+    style = {"bands": [{"channel": "CD3", "min": 0, "max": 4000, "palette": "#f0f"}]}
+    reply = await client.post("/styles", json=style)
+    identity = (await reply.json())["id"]
+    inline = await (await client.get(url + quote(json.dumps(style)))).read()
+    stored = await (await client.get(f"{url}@{identity}")).read()
+    assert inline == stored
+    assert (await client.post("/styles", data=b"[")).status == 400
+
+
+async def test_a_style_of_sixty_kilobytes_fits_a_url(client: Client) -> None:
+    bands = [{"frame": n % 3, "min": n, "max": 4000, "palette": "#ff00ff"} for n in range(900)]
+    text = quote(json.dumps({"bands": bands}))
+    assert len(text) > 60_000
+    url = f"/item/{await find(client, 'multi.ome.tif')}/tiles/zxy/0/0/0?style={text}"
+    assert (await client.get(url)).status == 200
+
+
+async def test_viewers_on_other_hosts_may_ask(client: Client) -> None:
+    item = await find(client, "multi.ome.tif")
+    for url in (f"/item/{item}/tiles/zxy/0/0/0", f"/item/{item}/tiles/zxy/9/0/0", "/item"):
+        reply = await client.get(url)
+        assert reply.headers["Access-Control-Allow-Origin"] == "*"
+        assert "Server-Timing" in reply.headers["Access-Control-Expose-Headers"]
+    reply = await client.options("/styles")
+    assert (reply.status, "POST" in reply.headers["Access-Control-Allow-Methods"]) == (204, True)
+
+
+async def test_thumbnails_and_pixels_are_those_of_the_file(client: Client, root: Path) -> None:
+    item = await find(client, "multi.ome.tif")
+    thumbnail = await (await client.get(f"/item/{item}/tiles/thumbnail?encoding=PNG")).read()
+    assert Pillow.open(BytesIO(thumbnail)).size == (256, 153)
+    data = tifffile.imread(root / "multi.ome.tif")
+    pixel = await (await client.get(f"/item/{item}/tiles/pixel?left=499&top=299&frame=2")).json()
+    assert pixel["value"] == [int(data[2, 299, 499])]
+    assert await (await client.get(f"/item/{item}/tiles/pixel?left=500&top=0")).json() == {}
+
+
+async def test_the_test_item_needs_no_file(client: Client) -> None:
+    facts = await (await client.get("/item/test/tiles?maxLevel=3&tileWidth=128&tileHeight=128")).json()
+    assert (facts["levels"], facts["sizeX"], facts["tileWidth"]) == (4, 1024, 128)
+    reply = await client.get("/item/test/tiles/zxy/2/1/1?maxLevel=3&tileWidth=128&tileHeight=128")
+    assert reply.headers["Content-Type"] == "image/png"
+    assert Pillow.open(BytesIO(await reply.read())).size == (128, 128)
+
+
+async def test_the_caches_report_and_can_be_cleared(client: Client) -> None:
+    await client.get(f"/item/{await find(client, 'multi.ome.tif')}/tiles/zxy/0/0/0")
+    report = await (await client.get("/large_image/cache")).json()
+    assert report["shelves"]["tiles"]["items"] == 1
+    cleared = await (await client.put("/large_image/cache/clear")).json()
+    assert cleared["after"]["shelves"]["tiles"]["items"] == 0
+    assert cleared["after"]["descriptors"] == 0
+    assert "tiff" in await (await client.get("/large_image/sources")).json()
+    assert (await client.get("/healthz")).status == 200
+
+
+async def test_a_replaced_file_shows_its_new_pixels_and_a_deleted_one_is_gone(
+    client: Client, root: Path
+) -> None:
+    url = f"/item/{await find(client, 'below/grey.tif')}/tiles/zxy/0/0/0?encoding=PNG"
+    first = await client.get(url)
+    tifffile.imwrite(root / "new", np.full((300, 500), 7, np.uint8), photometric="minisblack")
+    (root / "new").rename(root / "below" / "grey.tif")
+    second = await client.get(url, headers={"If-None-Match": first.headers["ETag"]})
+    assert second.status == 200
+    assert np.asarray(Pillow.open(BytesIO(await second.read()))).max() == 7
+    (root / "below" / "grey.tif").unlink()
+    assert (await client.get(url)).status == 404
+
+
+async def test_every_shared_file_is_listed_and_described_or_refused_never_500() -> None:
+    roots = (shared("data"), shared("cases"))
+    app = create_app(Config(roots=roots, tile_cache=1 << 22, raw_cache=1 << 26, workers=2))
+    async with TestClient(TestServer(app)) as client:
+        items = await (await client.get("/item?limit=0")).json()
+        assert len(items) > 150
+        for item in items:
+            for path in ("", "/zxy/0/0/0", "/thumbnail"):
+                reply = await client.get(f"/item/{item['id']}/tiles{path}")
+                body = await reply.read()
+                assert reply.status in (200, 404, 413, 415, 422), (item["name"], path, body)
+                if reply.status != 200:
+                    assert json.loads(body)["message"]
