@@ -31,6 +31,9 @@ SCHEMES = ("linear", "discrete")
 BLENDS = tuple(blend.name.lower() for blend in Blend)
 
 
+AUTO = Limit("auto")
+
+
 @dataclass(frozen=True, slots=True)
 class Band:
     """One entry of ``bands``: what to take from the image, and how to show it.
@@ -43,8 +46,8 @@ class Band:
     channel: int | str | None = None
     frame: int | None = None
     delta: int = 0
-    low: Limit = Limit("auto")
-    high: Limit = Limit("auto")
+    low: Limit = AUTO
+    high: Limit = AUTO
     palette: Palette = BLACK_TO_WHITE
     discrete: bool = False
     blend: Blend = Blend.LIGHTEN

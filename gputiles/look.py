@@ -151,7 +151,7 @@ def _ramp(colour: str) -> Palette:
 
 def _type_range(info: ImageInfo) -> float:
     """Return the largest value of the type; 1 for floats."""
-    return 1.0 if info.dtype.kind == "f" else float(np.iinfo(info.dtype).max)
+    return 1.0 if info.dtype.kind == "f" else float(np.iinfo(info.dtype.name).max)
 
 
 def _window(info: ImageInfo, statistics: Statistics) -> Window:

@@ -186,7 +186,7 @@ def combine(
     low, high = _extremes([found for found in measurements if found.histogram is None])
     if edges is None or not histograms:
         return _without_bins(low, high, sum(found.count for found in measurements), how)
-    histogram = np.sum(histograms, axis=0, dtype=np.int64)
+    histogram = np.stack(histograms).sum(axis=0, dtype=np.int64)
     count = int(histogram.sum())
     if not count:
         return _without_bins(None, None, 0, how)

@@ -18,12 +18,13 @@ DEFLATE_LEVEL = 1
 def jpeg(pixels: NDArray[Any], encoding: Encoding) -> bytes:
     """Return (rows, columns, 1 or 3) uint8 as a baseline JFIF file."""
     grey = pixels.shape[2] == 1
-    data: bytes = imagecodecs.jpeg8_encode(
-        pixels[..., 0] if grey else pixels,
-        level=encoding.quality,
-        subsampling=None if grey else SUBSAMPLING[encoding.subsampling],
+    return bytes(
+        imagecodecs.jpeg8_encode(
+            pixels[..., 0] if grey else pixels,
+            level=encoding.quality,
+            subsampling=None if grey else SUBSAMPLING[encoding.subsampling],
+        )
     )
-    return data
 
 
 def png_file(filtered: NDArray[Any], width: int, height: int, samples: int) -> bytes:

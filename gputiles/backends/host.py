@@ -106,7 +106,7 @@ class HostBackend:
     # -- made tiles
 
     def _downsample(self, job: DownsampleJob) -> Raster:
-        children = [child and placed(child) for child in job.children]
+        children = [None if child is None else placed(child) for child in job.children]
         like = next(child for child in job.children if child is not None)
         table = np.zeros(1, tables.DOWNSAMPLE)
         row = table[0]

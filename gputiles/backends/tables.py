@@ -102,7 +102,7 @@ def native(value: float | None, dtype: np.dtype[np.generic]) -> int | float | No
         return None
     if dtype.kind == "f":
         return float(value) if value == value else None  # NaN never counts anyway
-    limits = np.iinfo(dtype)
+    limits = np.iinfo(dtype.name)
     whole = np.isfinite(value) and value == int(value) and limits.min <= int(value) <= limits.max
     return int(value) if whole else None
 
@@ -220,7 +220,7 @@ def direct_low(dtype: np.dtype[np.generic], edges: tuple[float, float, int]) -> 
     """Return the first value where every integer of ``dtype`` has its own bin, else None."""
     if dtype.kind not in "iu" or dtype.itemsize > 2:
         return None
-    limits = np.iinfo(dtype)
+    limits = np.iinfo(dtype.name)
     own = edges == (limits.min, limits.max + 1, limits.max + 1 - limits.min)
     return int(limits.min) if own else None
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from html import escape
 from importlib import resources
 
 from aiohttp import web
@@ -14,9 +15,10 @@ async def index(request: web.Request) -> web.Response:
 
 async def view(request: web.Request) -> web.Response:
     """``GET /view/{id}``: one image."""
-    return _page("view.html")
+    return _page("view.html", item=request.match_info["item"])
 
 
-def _page(name: str) -> web.Response:
+def _page(name: str, item: str = "") -> web.Response:
     text = resources.files("gputiles.pages").joinpath(name).read_text("utf-8")
+    text = text.replace("{{item}}", escape(item))
     return web.Response(text=text, content_type="text/html")
