@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from gputiles.app import run
+from gputiles.commands.serving import serve
 from gputiles.commands.settings import read_config, settings
 from gputiles.sample import LARGEST, SMALLEST, count_tiles, write_sample
 from gputiles.walk import walk
@@ -37,7 +37,7 @@ def command(size: int, folder: Path, **values: Any) -> None:
         _write(path, size)
     (item,) = walk([path])
     config = read_config(values, roots=(path,))
-    run(config, on_ready=lambda url: click.echo(f"Look at {url.rstrip('/')}/view/{item}"))
+    serve(config, on_ready=lambda url: click.echo(f"Look at {url.rstrip('/')}/view/{item}"))
 
 
 def _write(path: Path, size: int) -> None:

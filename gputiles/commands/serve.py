@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from gputiles.app import run
+from gputiles.commands.serving import serve
 from gputiles.commands.settings import read_config, settings
 
 
@@ -24,7 +24,7 @@ def command(roots: tuple[Path, ...], **values: Any) -> None:
     if not roots:
         raise click.UsageError("Missing argument 'PATH…': name a folder or file to serve.")
     config = read_config(values, roots=tuple(root.resolve() for root in roots))
-    run(config, on_ready=_announce)
+    serve(config, on_ready=_announce)
 
 
 def _announce(url: str) -> None:

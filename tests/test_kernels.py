@@ -1,0 +1,246 @@
+"""Every kernel equals its NumPy specification, bit for bit."""
+
+from __future__ import annotations
+
+import os
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from gputiles.backends import DownsampleJob, MeasureJob, Raster, RenderJob, ResampleJob, tables
+from gputiles.backends.host import HostBackend
+from gputiles.backends.paste import raster_of
+from gputiles.encoded import Encoding, Format
+from gputiles.geometry import Rect
+from gputiles.image import Reduction
+from gputiles.recipe import BandRecipe, Blend, Finish, Recipe
+from tests import spec
+
+BACKEND = HostBackend(1)
+TYPES = [np.dtype(name) for name in tables.TYPES]
+KERNELS = Path(__file__).resolve().parent.parent / "kernels"
+PNG = Encoding(Format.PNG)
+
+
+def values(rng: np.random.Generator, dtype: np.dtype[Any], shape: tuple[int, ...]) -> NDArray[Any]:
+    """Return values of all magnitudes, with what breaks arithmetic among them."""
+    if dtype.kind == "f":
+        made = (rng.normal(0, 1000, shape)).astype(dtype)
+        odd = np.array([np.nan, np.inf, -np.inf, 0, 255, 256], dtype)
+    else:
+        limits = np.iinfo(dtype)
+        made = rng.integers(limits.min, limits.max, shape, dtype, endpoint=True)
+        odd = np.array([limits.min, limits.max, 0, 1, 100, 101], dtype)
+    return np.where(rng.random(shape) < 0.3, rng.choice(odd, shape), made).astype(dtype)
+
+
+def raster(
+    rng: np.random.Generator, dtype: np.dtype[Any], shape: tuple[int, int, int], masked: bool
+) -> Raster:
+    valid = (rng.random(shape[:2]) < 0.8).astype(np.uint8) if masked else None
+    return raster_of(np.ascontiguousarray(values(rng, dtype, shape)), valid)
+
+
+def plain(given: Raster) -> tuple[NDArray[Any], NDArray[Any] | None]:
+    return given.pixels, given.valid
+
+
+def window(rng: np.random.Generator, dtype: np.dtype[Any]) -> tuple[float, float]:
+    top = 1000.0 if dtype.kind == "f" else float(np.iinfo(dtype).max)
+    low, high = rng.choice([0.0, 1.0, top, top / 3, -top / 2, 0.1 * top, 100.0], 2)
+    return float(low), float(high)
+
+
+def palette(rng: np.random.Generator) -> NDArray[np.float32]:
+    stops = rng.integers(0, 256, (int(rng.choice([1, 2, 2, 2, 3, 6, 256, 4097])), 4)).astype(np.float32)
+    stops[0, rng.random(4) < 0.6] = 0
+    stops[:, rng.random(4) < 0.2] = rng.choice([0, 255])
+    return stops
+
+
+def band(rng: np.random.Generator, dtype: np.dtype[Any], frame: int, samples: int) -> BandRecipe:
+    low, high = window(rng, dtype)
+    return BandRecipe(
+        frame,
+        int(rng.integers(samples)),
+        low,
+        high,
+        palette(rng),
+        discrete=bool(rng.random() < 0.2),
+        blend=Blend(int(rng.choice([0, 0, 1, 2, 3]))),
+        opacity=float(rng.choice([1.0, 1.0, 0.5, 0.0])),
+        clamp=bool(rng.random() < 0.7),
+        nodata=float(rng.choice([100.0, 0.0, 0.5])) if rng.random() < 0.3 else None,
+    )
+
+
+@pytest.mark.parametrize("dtype", TYPES, ids=str)
+@pytest.mark.parametrize("width", [1, 3, 240, 1023, 1024, 1025])
+def test_composites_equal_the_specification(dtype: np.dtype[Any], width: int) -> None:
+    rng = np.random.default_rng([width, tables.TYPES[dtype]])
+    for _ in range(12):
+        samples = int(rng.integers(1, 5))
+        rasters = [raster(rng, dtype, (3, width, samples), bool(rng.random() < 0.4)) for _ in range(3)]
+        bands = tuple(band(rng, dtype, int(rng.integers(3)), samples) for _ in range(rng.integers(1, 5)))
+        grey = rng.random() < 0.2
+        axis = int(rng.integers(4)) if rng.random() < 0.2 and not grey else None
+        recipe = Recipe((0, 1, 2), bands, 1 if grey else 4, Finish(int(rng.integers(3))), axis)
+        fill = (1, 2, 3, 200) if rng.random() < 0.5 else None
+        background = (200, 100, 50) if rng.random() < 0.5 else None
+        size = (width + int(rng.integers(3)), 3 + int(rng.integers(2)))
+        expected = spec.composite(recipe, [plain(each) for each in rasters], *size, fill)
+        job = RenderJob(recipe, tuple(rasters), *size, PNG, fill, background)
+        assert np.array_equal(BACKEND.composite(job), expected)
+        job = RenderJob(recipe, tuple(rasters), *size, Encoding(), fill, background)
+        assert np.array_equal(BACKEND.composite(job), spec.over(expected, background))
+
+
+@pytest.mark.parametrize("dtype", TYPES, ids=str)
+@pytest.mark.parametrize("samples", [1, 2, 3, 4, 5])
+@pytest.mark.parametrize("mapped", [False, True])
+@pytest.mark.parametrize("masked", [False, True])
+def test_unstyled_conversions_equal_the_specification(
+    dtype: np.dtype[Any], samples: int, mapped: bool, masked: bool
+) -> None:
+    rng = np.random.default_rng(7)
+    colormap = rng.integers(0, 256, (50, 3)).astype(np.uint8) if mapped else None
+    source = raster(rng, dtype, (5, 1030, samples), masked)
+    recipe = Recipe((0,), colormap=colormap)
+    for fill, background in product([None, (9, 8, 7, 100)], [None, (250, 128, 3)]):
+        expected = spec.composite(recipe, [plain(source)], 1040, 6, fill)
+        png = BACKEND.composite(RenderJob(recipe, (source,), 1040, 6, PNG, fill, background))
+        assert np.array_equal(png, expected)
+        jpeg = BACKEND.composite(RenderJob(recipe, (source,), 1040, 6, Encoding(), fill, background))
+        assert np.array_equal(jpeg, spec.over(expected, background))
+
+
+@pytest.mark.parametrize("dtype", TYPES, ids=str)
+@pytest.mark.parametrize("reduction", Reduction)
+@settings(max_examples=25, deadline=None)
+@given(
+    st.integers(0, 2**32),
+    st.sampled_from([(1, 1), (7, 5), (16, 16), (33, 1), (64, 7)]),
+    st.integers(1, 4),
+    st.booleans(),
+    st.booleans(),
+    st.sampled_from([None, 100.0, float("nan")]),
+)
+def test_downsampled_tiles_equal_the_specification(
+    dtype: np.dtype[Any],
+    reduction: Reduction,
+    seed: int,
+    split: tuple[int, int],
+    samples: int,
+    masked: bool,
+    alpha: bool,
+    nodata: float | None,
+) -> None:
+    rng = np.random.default_rng(seed)
+    right, below = bool(rng.random() < 0.7), bool(rng.random() < 0.7)
+    rest = int(rng.integers(1, split[0] + 1)), int(rng.integers(1, split[1] + 1))
+    across = (split[0], rest[0]) if right else (rest[0], 0)
+    down = (split[1], rest[1]) if below else (rest[1], 0)
+    children = tuple(
+        raster(rng, dtype, (down[y], across[x], samples), masked) if down[y] and across[x] else None
+        for y in (0, 1)
+        for x in (0, 1)
+    )
+    width, height = -(-sum(across) // 2), -(-sum(down) // 2)
+    alpha = alpha and samples in (2, 4)
+    job = DownsampleJob(children, split, width, height, reduction, nodata, alpha)  # type: ignore[arg-type]
+    (made,) = BACKEND.downsample([job])
+    assert isinstance(made, Raster)
+    expected = spec.downsample(
+        [child and plain(child) for child in children], split, width, height, reduction, nodata, alpha
+    )
+    assert_equal(made, expected)
+
+
+def assert_equal(made: Raster, expected: tuple[NDArray[Any], NDArray[Any] | None]) -> None:
+    pixels, valid = expected
+    np.testing.assert_array_equal(made.pixels, pixels)
+    if valid is None:
+        assert made.valid is None
+    else:
+        np.testing.assert_array_equal(made.valid, valid)
+
+
+@pytest.mark.parametrize("dtype", TYPES, ids=str)
+@pytest.mark.parametrize("size", [(10, 9), (40, 23), (41, 24), (100, 60), (1, 1), (200, 3)])
+@pytest.mark.parametrize("reduction", Reduction)
+def test_resampled_regions_equal_the_specification(
+    dtype: np.dtype[Any], size: tuple[int, int], reduction: Reduction
+) -> None:
+    rng = np.random.default_rng(5)
+    for masked, alpha, nodata in product([False, True], [False, True], [None, 100.0]):
+        rasters = [raster(rng, dtype, (20, 30, 2), masked) for _ in range(4)]
+        tiles = tuple(
+            (x * 30, y * 20, tile) for (y, x), tile in zip(product((0, 1), (0, 1)), rasters, strict=True)
+        )
+        region = Rect(3, 2, 41, 24)
+        job = ResampleJob(tiles, region, *size, reduction, nodata, alpha)
+        (made,) = BACKEND.resample([job])
+        assert isinstance(made, Raster)
+        flat = [(left, top, *plain(tile)) for left, top, tile in tiles]
+        assert_equal(made, spec.resample(flat, region, *size, reduction, nodata, alpha))
+
+
+@pytest.mark.parametrize("dtype", TYPES, ids=str)
+@pytest.mark.parametrize("nodata", [None, 100.0])
+@pytest.mark.parametrize("masked", [False, True])
+def test_measures_equal_numpy(dtype: np.dtype[Any], nodata: float | None, masked: bool) -> None:
+    rng = np.random.default_rng(11)
+    source = raster(rng, dtype, (31, 57, 2), masked)
+    kept = spec.countable(source.pixels[..., 1], source.valid, nodata)
+    (found,) = BACKEND.measure([MeasureJob(source, 1, None, nodata)])
+    assert (found.low, found.high, found.count) == (float(kept.min()), float(kept.max()), kept.size)  # type: ignore[union-attr]
+    low, high = float(kept.min()), float(kept.max())
+    edges = [(low, high + 1, 256), (low / 3, high / 2, 1000), (low, high, 65536)]
+    if dtype.kind in "iu" and dtype.itemsize <= 2:
+        limits = np.iinfo(dtype)
+        edges.append((limits.min, limits.max + 1.0, limits.max + 1 - limits.min))
+    for each in edges:
+        (counted,) = BACKEND.measure([MeasureJob(source, 1, each, nodata)])
+        expected = spec.histogram(source.pixels[..., 1], source.valid, nodata, each)
+        assert np.array_equal(counted.histogram, expected)  # type: ignore[union-attr,arg-type]
+
+
+@pytest.mark.parametrize("shape", [(1, 1, 1), (5, 17, 3), (64, 100, 4), (3, 1030, 2)])
+def test_filtered_rows_equal_the_specification(shape: tuple[int, int, int]) -> None:
+    rng = np.random.default_rng(2)
+    noise = rng.integers(0, 256, shape).astype(np.uint8)
+    ramp = np.cumsum(np.ones(shape, np.int64), axis=1).astype(np.uint8)
+    for pixels in (noise, ramp, noise & 3):
+        rows, columns, samples = pixels.shape
+        out = np.zeros(rows * (columns * samples + 1), np.uint8)
+        table = np.zeros(1, tables.PNG_FILTER)
+        table[0] = (pixels.ctypes.data, out.ctypes.data, rows, columns * samples, samples)
+        BACKEND._run("png_filter", table)
+        assert out.tobytes() == spec.png_filter(pixels)
+
+
+@pytest.mark.parametrize("architecture", [75, 80, 86, 89, 90, 100, 120])
+@pytest.mark.parametrize("source", sorted(KERNELS.glob("*.cu")), ids=lambda path: path.name)
+def test_every_kernel_compiles_for_every_card(source: Path, architecture: int) -> None:
+    try:
+        from cupy.cuda import nvrtc
+    except ImportError as error:
+        if os.environ.get("CI"):
+            raise
+        pytest.skip(f"needs CuPy and NVRTC: {error}")
+    headers = sorted(KERNELS.glob("*.h"))
+    program = nvrtc.createProgram(
+        source.read_text(),
+        source.name,
+        tuple(header.read_bytes() for header in headers),
+        tuple(header.name.encode() for header in headers),
+    )
+    options = (f"--gpu-architecture=sm_{architecture}", "--std=c++17", "--fmad=false")
+    nvrtc.compileProgram(program, options)
+    assert len(nvrtc.getCUBIN(program)) > 1000
