@@ -15,7 +15,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 SHARED = Path(os.environ.get("GPUTILES_SHARED", ROOT.parent / "shared"))
-IMAGE = SHARED / "data" / "TileDB-BioImaging__rand_uint16.ome.tiff"
+IMAGE = SHARED / "data" / "minerva-author__2048x2048_ome6_tiled.ome.tif"
 
 
 def run(*command: str | Path, cwd: Path, env: dict[str, str] | None = None) -> None:

@@ -143,5 +143,5 @@ def halve(band: Pixels) -> Pixels:
 def _tiles(bands: Iterable[Pixels], progress: Progress) -> Iterator[Pixels]:
     for band in bands:
         for left in range(0, band.shape[1], TILE):
-            yield np.ascontiguousarray(band[:, left : left + TILE])
             progress(1)
+            yield np.ascontiguousarray(band[:, left : left + TILE])

@@ -56,7 +56,8 @@ def config_of(*arguments, **options):
 
 
 def test_the_version_is_that_of_the_package():
-    assert invoke("--version").output == f"gputiles {gputiles.__version__}\n" or "gputiles" not in sys.argv[0]
+    output = CliRunner().invoke(cli, ["--version"], prog_name="gputiles").output
+    assert output == f"gputiles {gputiles.__version__}\n"
 
 
 def test_help_lists_the_commands_without_loading_them():
@@ -248,7 +249,7 @@ def test_the_doctor_fails_where_the_arithmetic_is_wrong(monkeypatch):
             return getattr(self._backend, name)
 
         def downsample(self, jobs):
-            return [self._backend.downsample(jobs)[0]] if False else [jobs[0].children[0]]
+            return [jobs[0].children[0]]
 
     load = doctor_module.load_backend
     monkeypatch.setattr(doctor_module, "load_backend", lambda *given: Wrong(load(*given)))

@@ -44,6 +44,8 @@ REFUSED = {
     "image-tiff__off_luv32.tif": (Unsupported, "LogLuv"),
     "imagecodecs__gray.c16.tif": (Unsupported, "complex"),
     "imagecodecs__gray.depth.deflate.u1.tif": (Unsupported, "depth"),
+    # the JPEG XR library crashes the whole process on damaged streams
+    "imagecodecs__rgb.tiled.jpegxr.u1.tif": (Unsupported, "compression 34934 .JPEG XR."),
     "large_image__zero_gi.tif": (Damaged, "no pixels"),
     "libtiff.net__cmyka-tile.tif": (Unsupported, "separated colours of 5"),
     "openslide-python__unopenable.tiff": (Unsupported, "compression 52479"),

@@ -29,7 +29,7 @@ _SUFFIXES = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG"}
 @click.option("--quality", type=click.IntRange(1, 100), help="Quality of a JPEG.  [default: 95]")
 @click.option("--frame", type=click.IntRange(min=0), help="Show this frame.")
 @click.option("--edge", default="false", help="Tiles beyond the image: false (pad), crop, or a colour.")
-@click.option("--device", type=Device(), default="auto", envvar="GPUTILES_DEVICE", show_default=True)
+@click.option("--device", type=Device(), envvar="GPUTILES_DEVICE", help="Compute device.  [default: auto]")
 @click.option(
     "-o",
     "--output",
@@ -40,7 +40,8 @@ _SUFFIXES = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG"}
 )
 def command(file: Path, z: int, x: int, y: int, **options: Any) -> None:
     """Render tile column X, row Y of level Z (0 = coarsest) of the image FILE."""
-    with open_image(file, config=Config(device=options["device"])) as image:
+    device = options["device"]
+    with open_image(file, config=Config(device=device) if device else None) as image:
         data = _render(image, (z, x, y), options)
     with click.open_file(str(options["output"]), "wb") as out:
         out.write(data)

@@ -1,4 +1,4 @@
-"""Codecs whose streams are pictures of their own: JPEG, JPEG 2000, PNG, WebP, JPEG XR, LERC.
+"""Codecs whose streams are pictures of their own: JPEG, JPEG 2000, PNG, WebP, LERC.
 
 The size that a stream claims is compared with the chunk's before anything is decoded.
 """
@@ -27,8 +27,6 @@ _STREAMS: dict[int, tuple[str, _Size, _Decode]] = {
     **dict.fromkeys(JPEG2000, ("JPEG 2000", streamsize.jpeg2000_size, imagecodecs.jpeg2k_decode)),
     **dict.fromkeys(_WEBP, ("WebP", streamsize.webp_size, imagecodecs.webp_decode)),
     34933: ("PNG", streamsize.png_size, imagecodecs.png_decode),
-    34934: ("JPEG XR", streamsize.jpegxr_size, imagecodecs.jpegxr_decode),
-    22610: ("JPEG XR", streamsize.jpegxr_size, imagecodecs.jpegxr_decode),
     34887: ("LERC", streamsize.lerc_size, imagecodecs.lerc_decode),
 }
 COMPRESSIONS = (*JPEG, *_STREAMS)
@@ -66,7 +64,7 @@ class Frame:
 
 @dataclass(frozen=True, slots=True)
 class ImageCodec:
-    """Decodes JPEG 2000, PNG, WebP, JPEG XR or LERC streams."""
+    """Decodes JPEG 2000, PNG, WebP or LERC streams."""
 
     compression: int
     frame: Frame

@@ -47,32 +47,6 @@ def jpeg_size(data: bytes) -> tuple[int, int]:
     return header.width, header.height
 
 
-def jpegxr_size(data: bytes) -> tuple[int, int]:
-    """Return (width, height) of a JPEG XR file: the larger of what its directory and its codestream say."""
-    if data[:3] != b"II\xbc" or len(data) < 8:
-        raise Damaged(f"not a JPEG XR stream: starts with {data[:4]!r}")
-    start = int.from_bytes(data[4:8], "little")
-    number = int.from_bytes(data[start : start + 2], "little")
-    sizes = {}
-    for at in range(start + 2, min(start + 2 + 12 * number, len(data) - 11), 12):
-        code, kind, _, value = struct.unpack_from("<HHII", data, at)
-        sizes[code] = value & 0xFFFF if kind == 3 else value
-    if 0xBC80 not in sizes or 0xBC81 not in sizes:
-        raise Damaged("a JPEG XR stream without a size")
-    width, height = _codestream_size(data)
-    return max(sizes[0xBC80], width), max(sizes[0xBC81], height)
-
-
-def _codestream_size(data: bytes) -> tuple[int, int]:
-    """Return (width, height) of the codestream in a JPEG XR file (ITU-T T.832, 8.3)."""
-    start = data.find(b"WMPHOTO\0")
-    if start < 0 or len(data) < start + 20:
-        raise Damaged("a JPEG XR file without a codestream")
-    layout = ">HH" if data[start + 10] & 0x80 else ">II"
-    width, height = struct.unpack_from(layout, data, start + 12)
-    return 1 + width, 1 + height
-
-
 def lerc_size(data: bytes) -> tuple[int, int]:
     """Return (width, height) of a LERC2 blob."""
     if data[:6] != b"Lerc2 " or len(data) < 26:
