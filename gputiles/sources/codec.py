@@ -16,7 +16,8 @@ from gputiles.sources.page import Page, Photometric
 _UNREAD = {
     6: "old-style JPEG", 9: "JBIG", 10: "JBIG", 32766: "NeXT", 32809: "ThunderScan", 32908: "PixarFilm",
     32909: "PixarLog", 34661: "JBIG", 34676: "SGI LogL", 34677: "SGI LogLuv", 48124: "Jetraw",
-    22610: "JPEG XR", 34934: "JPEG XR", 50002: "JPEG XL", 52546: "JPEG XL", 65000: "EER", 65001: "EER", 65002: "EER",
+    22610: "JPEG XR", 34934: "JPEG XR",
+    50002: "JPEG XL", 52546: "JPEG XL", 65000: "EER", 65001: "EER", 65002: "EER",
 }  # fmt: skip
 
 
