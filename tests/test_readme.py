@@ -1,0 +1,55 @@
+"""README tells the truth about settings, modules, commands, routes and its style."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import re
+
+import pytest
+
+from gputiles import style
+from gputiles.app import create_app
+from gputiles.commands import COMMANDS
+from gputiles.config import Config
+from tests.conftest import ROOT
+
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    "field", [field.name for field in dataclasses.fields(Config) if field.name != "roots"]
+)
+def test_every_setting_is_in_the_table(field):
+    assert f"`{field.replace('_', '-')}`" in README.split("### Settings")[1]
+
+
+def test_every_module_is_in_the_plan_of_the_house():
+    plan = README.split("## The house")[1].split("## HTTP")[0]
+    names = {path.name for path in (ROOT / "gputiles").glob("*.py")} - {"__init__.py"}
+    packages = {f"{path.parent.name}/" for path in (ROOT / "gputiles").glob("*/__init__.py")}
+    assert [name for name in sorted(names | packages) if name not in plan] == []
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_is_named(name):
+    assert f"gputiles {name} " in README
+
+
+def test_the_routes_are_those_of_the_server():
+    paths = {resource.canonical for resource in create_app(Config()).router.resources()}
+    told = set(re.findall(r"(?:GET|POST|PUT) (/[^`?…]*)", README.split("## HTTP")[1].split("## Python")[0]))
+    told = {
+        path.replace("/{id}", "/{item}") if path.startswith(("/item", "/view")) else path for path in told
+    }
+    assert told - {"/item/test/tiles"} <= paths
+
+
+def test_the_style_is_the_pictures_and_all_its_keys_are_known():
+    text = (ROOT / "docs" / "style.json").read_text(encoding="utf-8")
+    assert re.sub(r"\s", "", text) in re.sub(r"\s", "", README)
+    assert len(style.parse(json.loads(text)).bands or ()) == 4
+
+
+def test_the_picture_is_small_enough_to_keep():
+    assert (ROOT / "docs" / "style.png").stat().st_size <= 150_000
