@@ -6,6 +6,7 @@ The output buffer has the chunk's own size, so that no stream can inflate beyond
 from __future__ import annotations
 
 import zlib
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,14 +21,17 @@ from gputiles.geometry import ceil_div
 
 DEFLATE = (8, 32946)
 FAX = (2, 3, 4)
-_INTO_BUFFER = {
+# Always called with an array to decode into: with a size alone, damaged LZW streams crash
+# the process (imagecodecs 2026.3.6).
+_INTO_BUFFER: dict[int, Callable[..., Any]] = {
     5: imagecodecs.lzw_decode,
     32773: imagecodecs.packbits_decode,
     34925: imagecodecs.lzma_decode,
     50000: imagecodecs.zstd_decode,
     34926: imagecodecs.zstd_decode,
+    **dict.fromkeys(DEFLATE, imagecodecs.deflate_decode),
 }
-COMPRESSIONS = (1, *DEFLATE, *FAX, *_INTO_BUFFER)
+COMPRESSIONS = (1, *FAX, *_INTO_BUFFER)
 NAMES = {
     1: "none", 2: "CCITT RLE", 3: "CCITT T.4", 4: "CCITT T.6", 5: "LZW", 8: "Deflate", 32946: "Deflate",
     32773: "PackBits", 34925: "LZMA", 34926: "Zstandard", 50000: "Zstandard",
@@ -86,10 +90,9 @@ class ByteCodec:
         """Return the first ``size`` decompressed bytes, or as many as there are."""
         if self.compression == 1:
             return np.frombuffer(data, np.uint8)
-        if self.compression not in DEFLATE:
-            return np.frombuffer(_INTO_BUFFER[self.compression](data, out=size), np.uint8)
+        out = np.empty(size, np.uint8)
         try:
-            return np.frombuffer(imagecodecs.deflate_decode(data, out=size), np.uint8)
+            return np.asarray(_INTO_BUFFER[self.compression](data, out=out))
         except imagecodecs.DeflateError:
             # libdeflate decodes whole streams only; the chunk may be followed by other bytes
             return np.frombuffer(isal_zlib.decompressobj().decompress(data, size), np.uint8)

@@ -23,10 +23,12 @@ _WEBP = (50001, 34927)
 
 _Size = Callable[[bytes], tuple[int, int]]
 _Decode = Callable[..., Any]
+# Only decoders that survive damaged streams: of imagecodecs 2026.3.6, jpegxr_decode and
+# ljpeg_decode crash the process, png_decode releases None once too often with each error.
 _STREAMS: dict[int, tuple[str, _Size, _Decode]] = {
     **dict.fromkeys(JPEG2000, ("JPEG 2000", streamsize.jpeg2000_size, imagecodecs.jpeg2k_decode)),
     **dict.fromkeys(_WEBP, ("WebP", streamsize.webp_size, imagecodecs.webp_decode)),
-    34933: ("PNG", streamsize.png_size, imagecodecs.png_decode),
+    34933: ("PNG", streamsize.png_size, imagecodecs.spng_decode),
     34887: ("LERC", streamsize.lerc_size, imagecodecs.lerc_decode),
 }
 COMPRESSIONS = (*JPEG, *_STREAMS)
@@ -121,9 +123,4 @@ class JpegCodec:
         if len(header.components) == 3 and not self.raw:
             inside = "RGB" if header.is_rgb(self.said_rgb) else "YCBCR"
             spaces = {"colorspace": inside, "outcolorspace": "RGB"}
-        try:
-            return np.asarray(imagecodecs.jpeg8_decode(data, tables=self.tables, **spaces))
-        except imagecodecs.Jpeg8Error:
-            if not header.lossless:
-                raise
-            return np.asarray(imagecodecs.ljpeg_decode(jpeg.splice(data, self.tables)))
+        return np.asarray(imagecodecs.jpeg8_decode(data, tables=self.tables, **spaces))

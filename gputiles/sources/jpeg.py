@@ -33,11 +33,6 @@ class Header:
     adobe: int | None = None
     icc: bool = False
 
-    @property
-    def lossless(self) -> bool:
-        """Whether this is a lossless (SOF3) stream."""
-        return self.frame == 0xC3
-
     def is_rgb(self, said_rgb: bool) -> bool:
         """Whether three components are RGB, where the container says ``said_rgb``."""
         if self.adobe is not None:
