@@ -38,7 +38,9 @@ def root(tmp_path: Path) -> Path:
 async def client(root: Path) -> AsyncIterator[Client]:
     app = create_app(Config(roots=(root,), tile_cache=1 << 22, raw_cache=1 << 24, workers=2, revalidate=0))
     server = TestServer(app)
-    await server.start_server(**SERVER)
+    await server.start_server(
+        **{name: value for name, value in SERVER.items() if name != "handler_cancellation"}
+    )
     async with TestClient(server) as client:
         yield client
 
