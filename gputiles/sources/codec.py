@@ -56,7 +56,7 @@ def _jpeg(page: Page) -> ChunkCodec:
     raw = page.separate or page.samples != 3 or page.photometric not in (Photometric.RGB, Photometric.YCBCR)
     said_rgb = page.photometric is Photometric.RGB
     tables = page.tags.raw(347)
-    return JpegCodec(page.compression, _frame(page), tables, said_rgb, raw)
+    return JpegCodec(page.compression, _frame(page), tables, said_rgb, raw, page.header)
 
 
 def _image(page: Page) -> ChunkCodec:

@@ -27,8 +27,8 @@ def choose_grid(page: Page) -> Grid:
     Raises LimitExceeded where a tile would take too much memory.
     """
     usual = 512 if max(page.size) > _LARGE else 256
-    width = page.chunk_width if page.tiled and page.chunk_width in _TILE else usual
-    height = page.chunk_height if page.tiled and page.chunk_height in _TILE else usual
+    own = page.tiled and page.chunk_width in _TILE and page.chunk_height in _TILE
+    width, height = (page.chunk_width, page.chunk_height) if own else (usual, usual)
     size = min(width, page.width) * min(height, page.height) * page.decoded_samples * page.dtype.itemsize
     if size > _MOST_TILE:
         raise LimitExceeded(

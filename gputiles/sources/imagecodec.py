@@ -93,7 +93,8 @@ class JpegCodec:
 
     ``tables`` are the page's shared tables (tag 347). ``said_rgb`` tells what the page
     says that three components mean; see ``jpeg.py``. ``raw`` leaves the components as
-    they are coded (separate planes, more than three samples).
+    they are coded (separate planes, more than three samples). ``header`` goes before the data, whose end
+    then needs a marker.
     """
 
     compression: int
@@ -101,9 +102,12 @@ class JpegCodec:
     tables: bytes | None = None
     said_rgb: bool = False
     raw: bool = False
+    header: bytes = b""
 
     def decode(self, data: bytes, width: int, height: int) -> NDArray[Any]:
         """Decode ``data`` to (height, width, samples)."""
+        if self.header:
+            data = self.header + data + b"\xff\xd9"
         header = jpeg.read_header(data)
         self.frame.check("JPEG", header.width, header.height)
         if header.adobe is None:

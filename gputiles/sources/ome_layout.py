@@ -20,7 +20,7 @@ _MOST_XML = 1 << 28
 
 
 @dataclass(slots=True)
-class Shelf:
+class FileSet:
     """The files of a set: this one, and those beside it as they are asked for.
 
     A companion must lie in the folder of ``path`` and, links followed, below ``root``.
@@ -90,28 +90,28 @@ class Shelf:
 
 def ome_layout(book: Book, text: str, path: Path | None, root: Path | None) -> Layout:
     """Return the layout that OME-XML describes; the plain pages, with a warning, where it cannot be used."""
-    shelf = Shelf(book, path, root, None)
+    files = FileSet(book, path, root, None)
     try:
-        document, metadata = _document(text, shelf)
-        shelf.uuid = document.uuid
-        layout = _lay_out(document, shelf)
-        paths = (*metadata, *(source.path for source in shelf.sources()))
-        return replace(layout, sources=tuple(shelf.sources()), paths=paths)
+        document, metadata = _document(text, files)
+        files.uuid = document.uuid
+        layout = _lay_out(document, files)
+        paths = (*metadata, *(source.path for source in files.sources()))
+        return replace(layout, sources=tuple(files.sources()), paths=paths)
     except Damaged as error:
-        shelf.close()
+        files.close()
         plain = plain_layout(book, "OME-TIFF")
-        return replace(plain, lut_is_hint=True, warnings=(*shelf.warnings, str(error), *plain.warnings))
+        return replace(plain, lut_is_hint=True, warnings=(*files.warnings, str(error), *plain.warnings))
     except BaseException:
-        shelf.close()
+        files.close()
         raise
 
 
-def _document(text: str, shelf: Shelf) -> tuple[OmeDocument, tuple[Path, ...]]:
+def _document(text: str, files: FileSet) -> tuple[OmeDocument, tuple[Path, ...]]:
     """Return the document, followed to the companion that holds it, and that companion's path."""
     document = ome.parse(text)
     if document.images or document.metadata_file is None:
         return document, ()
-    path = shelf.find(document.metadata_file)
+    path = files.find(document.metadata_file)
     if path is None:
         raise Damaged("the OME-XML is in another file, which is not there; the plain pages are served")
     source = PathSource(path)
@@ -126,9 +126,9 @@ def _document(text: str, shelf: Shelf) -> tuple[OmeDocument, tuple[Path, ...]]:
     return replace(found, uuid=document.uuid), (path,)
 
 
-def _lay_out(document: OmeDocument, shelf: Shelf) -> Layout:
+def _lay_out(document: OmeDocument, files: FileSet) -> Layout:
     image = document.images[0]
-    blocks = [(block, book) for block, book in _find_books(image, shelf) if book is not None]
+    blocks = [(block, book) for block, book in _find_books(image, files) if book is not None]
     pages = (page for block, book in blocks for page in book.pages[max(block.ifd, 0) :][:1])
     first = next((page for page in pages if isinstance(page, Page)), None)
     if first is None:
@@ -136,8 +136,8 @@ def _lay_out(document: OmeDocument, shelf: Shelf) -> Layout:
     sizes = _channel_planes(image, first), *image.sizes[1:]
     placed = _place(image.order, sizes, blocks)
     frames = [placed.get((c, z, t)) for t, z, c in itertools.product(*map(range, reversed(sizes)))]
-    frames = _uniform(frames, image, shelf)
-    levels, warnings = find_levels(tuple(frames), (), shelf.book.chunk_limit)
+    frames = _uniform(frames, image, files)
+    levels, warnings = find_levels(tuple(frames), (), files.book.chunk_limit)
     missing = sum(page is None for page in frames)
     if missing:
         warnings.append(f"{missing} of {len(frames)} planes are not in the file")
@@ -153,7 +153,7 @@ def _lay_out(document: OmeDocument, shelf: Shelf) -> Layout:
         magnification=image.magnification,
         significant_bits=image.significant_bits,
         lut_is_hint=True,
-        warnings=(*shelf.book.warnings, *dict.fromkeys(shelf.warnings), *warnings),
+        warnings=(*files.book.warnings, *dict.fromkeys(files.warnings), *warnings),
     )
 
 
@@ -163,11 +163,11 @@ def _channel_planes(image: OmeImage, page: Page) -> int:
     return size // page.samples if page.samples > 1 and size % page.samples == 0 else size
 
 
-def _uniform(frames: list[Page | None], image: OmeImage, shelf: Shelf) -> list[Page | None]:
+def _uniform(frames: list[Page | None], image: OmeImage, files: FileSet) -> list[Page | None]:
     """Check that all planes are alike; a plane of another size is taken as missing."""
     lead = next(page for page in frames if page is not None)
     if lead.size != (image.width, image.height):
-        shelf.warnings.append(
+        files.warnings.append(
             f"the OME-XML says {image.width}x{image.height} pixels; the pages have {lead.width}x{lead.height}"
         )
     for page in frames:
@@ -178,20 +178,20 @@ def _uniform(frames: list[Page | None], image: OmeImage, shelf: Shelf) -> list[P
             )
     odd = sum(page is not None and page.size != lead.size for page in frames)
     if odd:
-        shelf.warnings.append(f"{odd} planes of another size than the first are left out")
+        files.warnings.append(f"{odd} planes of another size than the first are left out")
     return [page if page is not None and page.size == lead.size else None for page in frames]
 
 
-def _find_books(image: OmeImage, shelf: Shelf) -> list[tuple[TiffData, Book | None]]:
+def _find_books(image: OmeImage, files: FileSet) -> list[tuple[TiffData, Book | None]]:
     """Return every block with the file that it lies in, None where that is not to be had."""
     blocks = image.blocks or (TiffData((0, 0, 0), 0, None, None, None),)
-    named = {block.file for block in blocks if block.file is not None and not shelf.own(block)}
+    named = {block.file for block in blocks if block.file is not None and not files.own(block)}
     # a file that was renamed still names itself as it was called: its only name is its own
-    renamed = len(named) == 1 and not any(shelf.own(block) for block in blocks)
-    if renamed and all(shelf.get(name) is None for name in named):
-        return [(block, shelf.book) for block in blocks]
+    renamed = len(named) == 1 and not any(files.own(block) for block in blocks)
+    if renamed and all(files.get(name) is None for name in named):
+        return [(block, files.book) for block in blocks]
     return [
-        (block, shelf.book if block.file is None or shelf.own(block) else shelf.get(block.file))
+        (block, files.book if block.file is None or files.own(block) else files.get(block.file))
         for block in blocks
     ]
 

@@ -16,6 +16,7 @@ from gputiles.geometry import ceil_div
 from gputiles.image import Alpha, Colour
 from gputiles.sources.bytesource import ByteSource
 from gputiles.sources.ifd import Directory
+from gputiles.sources.ndpi import read_runs, run_offsets
 
 _MOST_SIDE = 1 << 30
 _PLAIN_BITS = (8, 16, 32, 64)
@@ -46,6 +47,7 @@ class Page:
     ``samples`` counts the values of a pixel; with ``separate`` each lies in chunks of its
     own. ``bits`` and ``kind`` (``u``, ``i``, ``f``) describe one stored sample. A strip is a
     chunk as wide as the page. ``shift`` is added to all chunk offsets (ImageJ stacks).
+    ``header`` goes before the bytes of every chunk (NDPI's runs of a JPEG stream).
     """
 
     source: ByteSource
@@ -64,6 +66,7 @@ class Page:
     chunk_height: int
     extra: tuple[int, ...] = ()
     shift: int = 0
+    header: bytes = b""
 
     @property
     def size(self) -> tuple[int, int]:
@@ -160,11 +163,15 @@ class Page:
     @cached_property
     def offsets(self) -> NDArray[np.int64]:
         """Where every chunk starts; 0 is a chunk that is not stored. Read at first use."""
+        if self.header:
+            return run_offsets(self.tags)[:-1]
         return self._table(324 if 324 in self.tags else 273) + self.shift
 
     @cached_property
     def counts(self) -> NDArray[np.int64]:
         """Stored bytes of every chunk; 0 is a chunk that is not stored. Read at first use."""
+        if self.header:
+            return np.diff(run_offsets(self.tags))
         code = 325 if 325 in self.tags else 279
         if code in self.tags:
             return self._table(code)
@@ -184,6 +191,8 @@ class Page:
 
     def check_tables(self) -> None:
         """Raise Damaged unless the chunk tables have an entry for every chunk."""
+        if self.header:
+            return  # the index of runs was counted when they were found
         needed = self.columns * self.rows * self.planes
         for name, codes in (("offsets", (324, 273)), ("byte counts", (325, 279))):
             entry = next((self.tags.entries[code] for code in codes if code in self.tags), None)
@@ -291,6 +300,9 @@ def _chunks(tags: Directory, width: int, height: int) -> Mapping[str, Any]:
         if chunk_width <= 0 or chunk_height <= 0:
             raise Damaged(f"{tags.source.name}: tiles of {chunk_width}x{chunk_height} pixels")
         return {"tiled": True, "chunk_width": chunk_width, "chunk_height": chunk_height}
+    runs = read_runs(tags, width, height)
+    if runs is not None:
+        return {"tiled": True, "chunk_width": runs.width, "chunk_height": runs.height, "header": runs.header}
     rows = tags.integer(278, height)
     rows = height if rows <= 0 else min(rows, height)
     return {"tiled": False, "chunk_width": width, "chunk_height": rows}

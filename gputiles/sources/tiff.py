@@ -66,7 +66,7 @@ class TiffSource:
 
         Raises NotFound for a frame that the file lacks or a level that is not stored.
         """
-        page = self._page(frame, z)
+        page = self.page(frame, z)
         grid, (width, height) = self.info.grid, page.size
         tiles = tuple(grid.rect(z, x, y) for x, y in unit.cells())
         # the level may lack the grid's last row or column: then the one before it is needed
@@ -82,7 +82,8 @@ class TiffSource:
             fill=self.info.nodata or 0,
         )
 
-    def _page(self, frame: int, z: int) -> Page:
+    def page(self, frame: int, z: int) -> Page:
+        """Return the page that holds a frame at a stored level; NotFound where there is none."""
         stack = self._stacks.get(z)
         if stack is None:
             raise NotFound(f"level {z} is not stored")
@@ -97,7 +98,7 @@ class TiffSource:
         """Return a complete JPEG stream that *is* tile (x, y), or None."""
         if z not in self._stacks:
             return None
-        page = self._page(frame, z)
+        page = self.page(frame, z)
         grid, codec = self.info.grid, self._codecs[id(page)]
         place = Rect(x * grid.tile_width, y * grid.tile_height, grid.tile_width, grid.tile_height)
         if not isinstance(codec, JpegCodec) or not self._is_plain(page):
@@ -120,7 +121,7 @@ class TiffSource:
         lead = self._stacks[self.info.levels - 1][0] or page
         profiled = has_profile(page) or has_profile(lead)
         plain = page.orientation == 1 and lead.orientation == 1 and self.info.alpha is Alpha.NONE
-        return (grey or rgb) and plain and page.tiled and page.bits == 8 and not profiled
+        return (grey or rgb) and plain and page.tiled and not page.header and page.bits == 8 and not profiled
 
     def close(self) -> None:
         """Close the file and its companions."""

@@ -1,0 +1,88 @@
+"""Damaged streams and files end in errors: no crash of a native decoder, no other exception."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import random
+from pathlib import Path
+
+import imagecodecs
+import numpy as np
+import pytest
+
+from gputiles.backends import ChunkCodec
+from gputiles.errors import GputilesError
+from gputiles.sources.bytecodec import ByteCodec
+from gputiles.sources.imagecodec import Frame, ImageCodec, JpegCodec
+from gputiles.sources.open import open_source
+from tests.conftest import SHARED
+from tests.reading import read_tile
+
+SIDE = 64
+ROWS, COLUMNS = np.mgrid[:SIDE, :SIDE]
+RGB = np.stack([COLUMNS * 3 % 256, ROWS * 2, ROWS ^ COLUMNS], -1).astype(np.uint8)
+GREY = np.ascontiguousarray(RGB[..., 0])
+FRAME = Frame(3, np.dtype(np.uint8), (SIDE, SIDE))
+GREY_FRAME = Frame(1, np.dtype(np.uint8), (SIDE, SIDE))
+FILES = [
+    SHARED / "cases" / f"comp_{name}.tif" for name in ("lzw", "deflate", "zstd", "jpeg2000", "webp_lossless")
+]
+FILES += [
+    SHARED / "cases" / name for name in ("ome_40ch_subifd.ome.tif", "svs_page_order.svs", "palette_u8.tif")
+]
+
+
+def packed(compression: int, predictor: int = 1) -> ByteCodec:
+    return ByteCodec(compression, 3, 8, "u", "<", predictor)
+
+
+STREAMS: dict[str, tuple[ChunkCodec, bytes]] = {
+    "lzw": (packed(5), imagecodecs.lzw_encode(RGB.tobytes())),
+    "deflate": (packed(8, 2), imagecodecs.zlib_encode(RGB.tobytes())),
+    "packbits": (packed(32773), imagecodecs.packbits_encode(RGB.tobytes())),
+    "zstd": (packed(50000), imagecodecs.zstd_encode(RGB.tobytes())),
+    "lzma": (packed(34925), imagecodecs.lzma_encode(RGB.tobytes())),
+    "fax3": (ByteCodec(3, 1, 1, "u", "<", options=1), GREY.tobytes()[:400]),
+    "fax4": (ByteCodec(4, 1, 1, "u", "<"), GREY.tobytes()[:400]),
+    "webp": (ImageCodec(50001, FRAME), imagecodecs.webp_encode(RGB, lossless=True)),
+    "png": (ImageCodec(34933, FRAME), imagecodecs.png_encode(RGB)),
+    "jpeg2000": (ImageCodec(34712, FRAME), imagecodecs.jpeg2k_encode(RGB, codecformat="j2k")),
+    "lerc": (ImageCodec(34887, GREY_FRAME), imagecodecs.lerc_encode(GREY)),
+    "jpeg": (JpegCodec(7, FRAME), imagecodecs.jpeg8_encode(RGB)),
+    "lossless jpeg": (JpegCodec(7, GREY_FRAME), imagecodecs.jpeg8_encode(GREY, lossless=True)),
+}
+
+
+def spoil(data: bytes, chance: random.Random, near: int = 1 << 30) -> bytes:
+    """Return ``data`` with a few bytes changed, sometimes cut short."""
+    spoiled = bytearray(data)
+    for _ in range(chance.randint(1, 8)):
+        at = chance.randrange(min(len(spoiled), chance.choice((40, near))))
+        spoiled[at] = chance.choice((0, 255, chance.randrange(256), spoiled[at] ^ 1 << chance.randrange(8)))
+    return bytes(spoiled[: chance.randrange(len(spoiled))] if chance.random() < 0.2 else spoiled)
+
+
+@pytest.mark.parametrize("name", STREAMS)
+def test_a_spoiled_stream_decodes_to_its_size_or_is_an_error(name: str) -> None:
+    codec, data = STREAMS[name]
+    chance = random.Random(name)
+    for _ in range(3000):
+        with contextlib.suppress(GputilesError):
+            assert codec.decode(spoil(data, chance), SIDE, SIDE).shape[:2] == (SIDE, SIDE)
+
+
+@pytest.mark.parametrize("path", FILES, ids=[path.name for path in FILES])
+def test_a_file_with_spoiled_tags_is_read_or_refused(path: Path) -> None:
+    if not path.exists():
+        pytest.skip(f"needs {path}")
+    data, chance = path.read_bytes(), random.Random(path.name)
+    start = int.from_bytes(data[4:8], "little")
+    for _ in range(150):
+        tags = spoil(data[start : start + 300], chance)
+        with contextlib.suppress(GputilesError):
+            source = open_source(
+                io.BytesIO(data[:start] + tags + data[start + len(tags) :]), chunk_limit=1 << 24
+            )
+            for z in (z for z, stored in enumerate(source.info.stored) if stored):
+                read_tile(source, 0, z, 0, 0)

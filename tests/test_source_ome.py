@@ -1,0 +1,223 @@
+"""OME-XML: axes, planes, channels, companions, and what is wrong with them."""
+
+from __future__ import annotations
+
+import io
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+
+from gputiles.errors import Damaged
+from gputiles.sources import ome
+from gputiles.sources.open import open_source
+from tests.conftest import shared
+from tests.reading import full
+
+XML = (
+    '<OME xmlns="http://www.openmicroscopy.org/Schemas/OME/2016-06" UUID="urn:uuid:me">{before}'
+    '<Image ID="Image:0"><Pixels DimensionOrder="{order}" Type="uint8" SizeX="8" SizeY="6" '
+    'SizeC="{c}" SizeZ="{z}" SizeT="{t}"{more}>'
+    "{inside}</Pixels></Image>{after}</OME>"
+)
+
+
+def xml(inside: str = "<TiffData/>", **parts: object) -> str:
+    defaults = {"order": "XYCZT", "c": 1, "z": 1, "t": 1, "more": "", "before": "", "after": ""}
+    parts = defaults | parts
+    return XML.format(inside=inside, **parts | {"more": f" {parts['more']}"})
+
+
+def ome_file(description: str, pages: int) -> io.BytesIO:
+    """Return a file whose page n is filled with n."""
+    file = io.BytesIO()
+    with tifffile.TiffWriter(file) as writer:
+        for page in range(pages):
+            text = description.encode() if page == 0 else None
+            writer.write(np.full((6, 8), page, np.uint8), description=text, metadata=None)
+    return file
+
+
+def values(file: io.BytesIO | Path, root: Path | None = None) -> list[int | None]:
+    """Return the value that each frame is filled with, None for missing frames."""
+    source = open_source(file, root=root)
+    frames = range(len(source.info.frames))
+    found = [None if f in source.info.missing else int(full(source, f)[0, 0, 0]) for f in frames]
+    source.close()
+    return found
+
+
+# -- the document
+
+
+@pytest.mark.parametrize(("text", "colour"), [
+    ("-16776961", "#ff0000"), ("16711935", "#00ff00"), ("65535", "#0000ff"), ("-65281", "#ffff00"),
+    ("-2147483648", "#800000"), ("0", None), ("255", None), (None, None), ("red", None), ("-256", "#ffffff"),
+])  # fmt: skip
+def test_colours_are_signed_rgba_and_black_is_none(text: str | None, colour: str | None) -> None:
+    assert ome.colour(text) == colour
+
+
+@pytest.mark.parametrize(("unit", "mm"), [
+    ("", 0.5e-3), ('PhysicalSizeXUnit="nm"', 0.5e-6), ('PhysicalSizeXUnit="mm"', 0.5),
+    ('PhysicalSizeXUnit="µm"', 0.5e-3), ('PhysicalSizeXUnit="pixel"', None),
+])  # fmt: skip
+def test_physical_sizes_have_units(unit: str, mm: float | None) -> None:
+    image = ome.parse(xml(more=f'PhysicalSizeX="0.5" {unit}')).images[0]
+    assert image.mm_x == pytest.approx(mm)
+
+
+def test_magnification_is_that_of_the_objective() -> None:
+    before = '<Instrument><Objective ID="O:0" NominalMagnification="40.0"/></Instrument>'
+    assert ome.parse(xml(before=before)).images[0].magnification == 40.0
+
+
+@pytest.mark.parametrize("text", [
+    "", "<OME", "<other/>", "<OME/>", xml(order="XYZ"), xml(c=0), xml(c=100_000, z=100), xml()[:-3],
+    xml('<TiffData IFD="x"/>'), xml(more='PhysicalSizeX="wide"'),
+])  # fmt: skip
+def test_what_cannot_be_used_is_damage(text: str) -> None:
+    with pytest.raises(Damaged, match="the OME-XML cannot be used"):
+        ome.parse(text)
+
+
+def test_entities_are_not_expanded() -> None:
+    bomb = '<!DOCTYPE OME [<!ENTITY a "aaaa"><!ENTITY b "&a;&a;&a;">]>'
+    with pytest.raises(Damaged):
+        ome.parse(bomb + xml('<Channel Name="&b;"/>'))
+    with pytest.raises(Damaged):
+        ome.parse('<!DOCTYPE OME [<!ENTITY a SYSTEM "file:///etc/passwd">]>' + xml('<Channel Name="&a;"/>'))
+
+
+@pytest.mark.parametrize("name", ["", ".", "..", "../a.tif", "/etc/passwd", "a/b.tif", "..\\a.tif", "a\0b"])
+def test_only_plain_names_are_companions(name: str) -> None:
+    assert not ome.is_plain_name(name)
+
+
+# -- planes
+
+
+@pytest.mark.parametrize(("order", "expected"), [
+    ("XYCZT", [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11]),
+    ("XYZCT", [0, 3, 1, 4, 2, 5, 6, 9, 7, 10, 8, 11]),
+    ("XYTZC", [0, 6, 2, 8, 4, 10, 1, 7, 3, 9, 5, 11]),
+])  # fmt: skip
+def test_frames_are_c_fastest_whatever_order_the_pages_have(order: str, expected: list[int]) -> None:
+    assert values(ome_file(xml(order=order, c=2, z=3, t=2), 12)) == expected
+
+
+def test_blocks_place_planes_where_they_say() -> None:
+    blocks = '<TiffData FirstC="1" IFD="0"/><TiffData IFD="2" PlaneCount="1"/><TiffData FirstC="2" IFD="1"/>'
+    assert values(ome_file(xml(blocks, c=3), 3)) == [2, 0, 1]
+
+
+def test_a_block_fills_planes_in_the_order_of_the_axes() -> None:
+    blocks = '<TiffData IFD="1" FirstZ="1" PlaneCount="3"/>'
+    assert values(ome_file(xml(blocks, order="XYZCT", c=2, z=3), 4)) == [None, 3, 1, None, 2, None]
+
+
+def test_planes_that_the_file_lacks_are_missing_and_no_other_stands_in() -> None:
+    assert values(ome_file(xml(c=5), 3)) == [0, 1, 2, None, None]
+    assert values(
+        ome_file(xml('<TiffData IFD="0" PlaneCount="1"/><TiffData FirstC="1" IFD="9"/>', c=2), 2)
+    ) == [0, None]
+
+
+def test_without_blocks_planes_follow_each_other() -> None:
+    assert values(ome_file(xml("<Channel/>", c=2), 2)) == [0, 1]
+
+
+def test_broken_xml_falls_back_to_the_plain_pages_with_a_warning() -> None:
+    source = open_source(ome_file(xml(c=3)[:120], 3))
+    assert source.info.axes == (("Z", 3),)
+    assert "the OME-XML cannot be used" in source.info.warnings[0]
+
+
+def test_channels_have_names_and_colours() -> None:
+    channels = '<Channel Name="DAPI" Color="65535"/><Channel/><TiffData/>'
+    info = open_source(ome_file(xml(channels, c=2, more='SignificantBits="7"'), 2)).info
+    assert [(channel.name, channel.colour) for channel in info.channels] == [
+        ("DAPI", "#0000ff"),
+        ("Channel 1", None),
+    ]
+    assert info.significant_bits == 7
+
+
+def test_three_channels_are_not_a_colour_picture() -> None:
+    source = open_source(shared("cases", "ome_3ch_u8_not_rgb.ome.tif"))
+    assert (source.info.axes, source.info.samples) == ((("C", 3),), 1)
+    source.close()
+
+
+def test_forty_channels_have_forty_names_colours_and_levels() -> None:
+    source = open_source(shared("cases", "ome_40ch_subifd.ome.tif"))
+    assert len(source.info.channels) == len(source.info.frames) == 40
+    assert all(channel.colour for channel in source.info.channels)
+    assert source.info.stored == (True, True)
+    source.close()
+
+
+# -- companions
+
+
+def write_set(folder: Path, names: list[str], *, other: str = "b.ome.tif") -> Path:
+    blocks = "".join(
+        f'<TiffData FirstC="{index}" IFD="0"><UUID FileName="{name}">urn:uuid:{index}</UUID></TiffData>'
+        for index, name in enumerate(names)
+    )
+    path = folder / "a.ome.tif"
+    path.write_bytes(ome_file(xml(blocks, c=len(names)), 1).getvalue())
+    tifffile.imwrite(folder / other, np.full((6, 8), 77, np.uint8), metadata=None)
+    return path
+
+
+def test_planes_of_companions_are_read_from_beside_the_file(tmp_path: Path) -> None:
+    path = write_set(tmp_path, ["a.ome.tif", "b.ome.tif"])
+    assert values(path, tmp_path) == [0, 77]
+
+
+def test_an_absent_companion_leaves_its_planes_missing(tmp_path: Path) -> None:
+    path = write_set(tmp_path, ["a.ome.tif", "c.ome.tif"])
+    assert values(path, tmp_path) == [0, None]
+
+
+def test_a_companion_outside_the_folder_is_not_read(tmp_path: Path) -> None:
+    inside = tmp_path / "inside"
+    inside.mkdir()
+    path = write_set(inside, ["a.ome.tif", "../secret.tif"], other="../secret.tif")
+    assert values(path, inside) == [0, None]
+
+
+def test_a_link_that_leads_out_of_the_root_is_not_followed(tmp_path: Path) -> None:
+    inside = tmp_path / "inside"
+    inside.mkdir()
+    path = write_set(inside, ["a.ome.tif", "b.ome.tif"], other="../secret.tif")
+    os.symlink(tmp_path / "secret.tif", inside / "b.ome.tif")
+    assert values(path, inside) == [0, None]
+
+
+def test_a_renamed_file_still_finds_its_own_planes(tmp_path: Path) -> None:
+    path = write_set(tmp_path, ["a.ome.tif"]).rename(tmp_path / "renamed.ome.tif")
+    assert values(path, tmp_path) == [0]
+
+
+def test_a_file_object_has_no_companions(tmp_path: Path) -> None:
+    path = write_set(tmp_path, ["a.ome.tif", "b.ome.tif"])
+    source = open_source(io.BytesIO(path.read_bytes()))
+    assert any("not looked for" in warning for warning in source.info.warnings)
+
+
+def test_metadata_in_an_absent_file_is_a_warning() -> None:
+    source = open_source(shared("cases", "ome_binaryonly_missing.ome.tif"))
+    assert any("another file" in warning for warning in source.info.warnings)
+    assert len(source.info.frames) == 1
+    source.close()
+
+
+def test_a_file_that_names_one_outside_its_folder_serves_its_own_page() -> None:
+    source = open_source(shared("cases", "set_escape", "evil.ome.tif"), root=shared("cases"))
+    assert full(source)[1, 1, 0] == 1
+    assert source.descriptors == 1
+    source.close()
