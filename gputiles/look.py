@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import numpy as np
 
@@ -20,14 +21,17 @@ from gputiles.palettes import BLACK_TO_WHITE, CLEAR_TO_OPAQUE, Palette, table
 from gputiles.ranges import Statistics
 from gputiles.recipe import BandRecipe, Blend, Recipe
 
-BLACK: Rgba = (0.0, 0.0, 0.0, 255.0)
 MOST_CHANNELS = 4
 TAIL = 0.001
 COLOURS = ("#0000ff", "#00ff00", "#ff0000", "#ffff00", "#ff00ff", "#00ffff", "#ffffff")
 """What channels without a colour of their own are shown in, those taken left out."""
 
-Window = tuple[float, float]
-AllStatistics = Mapping[int, tuple[Statistics, ...]]
+Window: TypeAlias = tuple[float, float]
+AllStatistics: TypeAlias = Mapping[int, tuple[Statistics, ...]]
+"""Of every measured frame, the statistics of each sample."""
+
+_BLACK = BLACK_TO_WHITE[0]
+_NAMELESS = Channel("")
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,67 +115,83 @@ def _parts(info: ImageInfo, frame: int, single: bool) -> list[_Part]:
 
 
 def _colour_parts(info: ImageInfo, frame: int) -> list[_Part]:
-    """Return red, green and blue, one sample each, and alpha where there is one."""
-    colours = ("#ff0000", "#00ff00", "#0000ff")
-    parts = [_Part(frame, sample, _ramp(colour)) for sample, colour in enumerate(colours)]
+    """Return red, green and blue, and alpha where the image has it."""
+    primaries = [_ramp(_rgba(name)) for name in ("#ff0000", "#00ff00", "#0000ff")]
+    parts = [_Part(frame, sample, palette) for sample, palette in enumerate(primaries)]
     return parts + _alpha_parts(info, frame)
-
-
-def _channels(info: ImageInfo, frame: int, single: bool) -> list[_Part]:
-    """Return the channels to show: the first ones, or the frame's own alone."""
-    count = channel_count(info)
-    frames = dict(info.axes).get("C", 1)
-    if count == 1 or (single and frames > 1):
-        own = frame // info.strides().get("C", 1) % frames
-        channel = info.channels[own] if own < len(info.channels) else Channel("")
-        return [_Part(frame, 0, BLACK_TO_WHITE, channel.window)]
-    shown = range(min(count, MOST_CHANNELS))
-    given = [info.channels[i].colour if i < len(info.channels) else None for i in shown]
-    spare = iter(colour for colour in COLOURS if colour not in given)
-    return [_channel(info, frame, i, colour or next(spare)) for i, colour in zip(shown, given, strict=True)]
-
-
-def _channel(info: ImageInfo, frame: int, index: int, colour: str) -> _Part:
-    place, sample = channel_place(info, frame, index)
-    window = info.channels[index].window if index < len(info.channels) else None
-    return _Part(place, sample or 0, _ramp(colour), window)
 
 
 def _alpha_parts(info: ImageInfo, frame: int) -> list[_Part]:
     sample = alpha_sample(info)
     if sample is None:
         return []
-    return [_Part(frame, sample, CLEAR_TO_OPAQUE, (0.0, _type_range(info)), alpha=True)]
+    top = 1.0 if info.dtype.kind == "f" else float(np.iinfo(info.dtype.name).max)
+    return [_Part(frame, sample, CLEAR_TO_OPAQUE, (0.0, top), alpha=True)]
 
 
-def _ramp(colour: str) -> Palette:
-    rgba = parse_colour(colour) or (255.0, 255.0, 255.0, 255.0)
-    return (BLACK, rgba)
+def _channels(info: ImageInfo, frame: int, single: bool) -> list[_Part]:
+    """Return the channels to show, in the order of the file."""
+    count = channel_count(info)
+    places = [channel_place(info, frame, channel) for channel in range(count)]
+    shown = [channel for channel in range(count) if places[channel][0] not in info.missing]
+    own = [channel for channel in range(count) if places[channel] == (frame, None)]
+    if (single or not shown) and own:
+        shown = own
+    shown = shown[:MOST_CHANNELS]
+    entries = [info.channels[channel] if channel < len(info.channels) else _NAMELESS for channel in shown]
+    palettes = [BLACK_TO_WHITE] if len(shown) == 1 else [_ramp(colour) for colour in _colours(entries)]
+    return [
+        _Part(places[channel][0], places[channel][1] or 0, palette, _given(entry))
+        for channel, entry, palette in zip(shown, entries, palettes, strict=True)
+    ]
 
 
-def _type_range(info: ImageInfo) -> float:
-    """Return the largest value of the type; 1 for floats."""
-    return 1.0 if info.dtype.kind == "f" else float(np.iinfo(info.dtype.name).max)
+def _given(channel: Channel) -> Window | None:
+    """Return the window that the file gives, where it is one."""
+    if channel.window is None or not np.isfinite(channel.window).all():
+        return None
+    return channel.window if channel.window[0] < channel.window[1] else None
+
+
+def _colours(channels: Sequence[Channel]) -> list[Rgba]:
+    """Return each channel's own colour, or one that no other channel has; black is none."""
+    own = [_rgba(channel.colour) if channel.colour else _BLACK for channel in channels]
+    free = [colour for colour in map(_rgba, COLOURS) if colour not in own]
+    return [free.pop(0) if colour[:3] == _BLACK[:3] else colour for colour in own]
+
+
+def _rgba(text: str) -> Rgba:
+    return parse_colour(text) or _BLACK
+
+
+def _ramp(colour: Rgba) -> Palette:
+    return _BLACK, (*colour[:3], 255.0)
 
 
 def _window(info: ImageInfo, statistics: Statistics) -> Window:
-    """Return the percentile window; of a constant image one in which it is not black."""
+    """Return the window of a sample: percentiles, else extremes, else what the type holds."""
     low, high = statistics.percentile(TAIL), statistics.percentile(1 - TAIL)
+    if low is not None and high is not None and low < high:
+        return low, high
+    low, high = statistics.low, statistics.high
     if low is None or high is None:
         return 0.0, 1.0
-    if low < high:
-        return low, high
-    extremes = statistics.low, statistics.high
-    if extremes[0] is not None and extremes[1] is not None and extremes[0] < extremes[1]:
-        return extremes[0], extremes[1]
-    top = float(2**info.significant_bits - 1) if info.significant_bits else _type_range(info)
-    return (0.0, top) if 0 <= low <= top else (low - 1, low + 1)
+    return (low, high) if low < high else (min(low, 0.0), max(high, _usual_top(info)))
+
+
+def _usual_top(info: ImageInfo) -> float:
+    """Return the highest value that a detector gives, as far as the file tells."""
+    if info.dtype.kind == "f":
+        return 1.0
+    if info.significant_bits:
+        return 2.0**info.significant_bits - 1
+    return float(np.iinfo(info.dtype.name).max)
 
 
 def _shared(parts: Sequence[_Part], windows: Sequence[Window]) -> list[Window]:
-    """Return one window for all colours: apart they would shift the hue."""
-    colours = [window for part, window in zip(parts, windows, strict=True) if not part.alpha]
-    common = min(low for low, _ in colours), max(high for _, high in colours)
+    """Return one window for all colours, so that greys stay grey."""
+    measured = [window for part, window in zip(parts, windows, strict=True) if not part.alpha]
+    common = min(low for low, _ in measured), max(high for _, high in measured)
     return [window if part.alpha else common for part, window in zip(parts, windows, strict=True)]
 
 

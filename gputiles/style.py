@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from gputiles import look
@@ -10,14 +10,12 @@ from gputiles.entries import Limit
 from gputiles.errors import BadStyle, NotFound
 from gputiles.grammar import Band, Style, parse
 from gputiles.image import ImageInfo
+from gputiles.look import AllStatistics
 from gputiles.palettes import BLACK_TO_WHITE, table
 from gputiles.ranges import Statistics
 from gputiles.recipe import BandRecipe, Blend, Finish, Recipe
 
 __all__ = ["Band", "Style", "frames_to_measure", "make_recipe", "parse"]
-
-AllStatistics = Mapping[int, tuple[Statistics, ...]]
-"""Of every measured frame, the statistics of each sample."""
 
 _COLOURS = {"red": 0, "green": 1, "blue": 2}
 

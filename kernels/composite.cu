@@ -29,10 +29,11 @@ struct Planes {
   float out[4][RUN];
 };
 
-template <class T>
+// planar: the step from pixel to pixel is known to be 1, which is what vectors need.
+template <class T, bool planar>
 INLINE void mask_values(const Band& band, const T* v, const u8* valid, int count, Planes& at) {
   const T nodata = from_table<T>(band.source.nodata);
-  const int step = band.source.samples;
+  const int step = planar ? 1 : band.source.samples;
   for (int i = 0; i < count; ++i) at.counts[i] = !is_nan(v[(i64)i * step]);
   if (band.source.has_nodata)
     for (int i = 0; i < count; ++i) at.counts[i] &= !(v[(i64)i * step] == nodata);
@@ -61,18 +62,21 @@ INLINE void place_values(const Band& band, const T* v, int count, bool clamped, 
 }
 
 // Reads one band; returns whether some of its pixels may be masked out.
+template <class T, bool planar>
+INLINE bool read_values(const Band& band, const T* v, const u8* valid, int count, Planes& at) {
+  const bool masked = Traits<T>::is_float || band.source.has_nodata || valid || !band.clamp;
+  if (masked) mask_values<T, planar>(band, v, valid, count, at);
+  place_values<T, planar>(band, v, count, band.clamp, at);
+  return masked;
+}
+
 template <class T> INLINE bool read_band(const Band& band, const Span& span, Planes& at) {
   const Source& source = band.source;
   const i64 first = span.row * source.columns + span.from;
   const T* v = (const T*)source.pixels + first * source.samples + band.sample;
   const u8* valid = source.valid ? (const u8*)source.valid + first : nullptr;
-  const bool masked = Traits<T>::is_float || source.has_nodata || valid || !band.clamp;
-  if (masked) mask_values(band, v, valid, span.count, at);
-  if (source.samples == 1)
-    place_values<T, true>(band, v, span.count, band.clamp, at);
-  else
-    place_values<T, false>(band, v, span.count, band.clamp, at);
-  return masked;
+  if (source.samples == 1) return read_values<T, true>(band, v, valid, span.count, at);
+  return read_values<T, false>(band, v, valid, span.count, at);
 }
 
 INLINE bool read_any(const Band& band, const Span& span, Planes& at) {
@@ -106,15 +110,15 @@ INLINE void join_component(const Band& band, int c, bool masked, int count, Plan
   const int stops = band.stops;
   float* out = at.out[c];
   switch (band.kind[c]) {
-    case CONSTANT: join_pixels<Join>(out, at.counts, masked, count, [=](int) { return value; }); break;
-    case RAMP: join_pixels<Join>(out, at.counts, masked, count, [=](int i) { return n[i] * value; }); break;
+    case CONSTANT: join_pixels<Join>(out, at.counts, masked, count, [=](int) INLINE_LAMBDA { return value; }); break;
+    case RAMP: join_pixels<Join>(out, at.counts, masked, count, [=](int i) INLINE_LAMBDA { return n[i] * value; }); break;
     case LINEAR:
       join_pixels<Join>(out, at.counts, masked, count,
-                        [=](int i) { return linear_stop(p, stops, smaller(n[i], 1.0f)); });
+                        [=](int i) INLINE_LAMBDA { return linear_stop(p, stops, smaller(n[i], 1.0f)); });
       break;
     case STEP:
       join_pixels<Join>(out, at.counts, masked, count,
-                        [=](int i) { return step_stop(p, stops, smaller(n[i], 1.0f)); });
+                        [=](int i) INLINE_LAMBDA { return step_stop(p, stops, smaller(n[i], 1.0f)); });
       break;
     default: break;
   }

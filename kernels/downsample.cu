@@ -84,7 +84,7 @@ template <class T> INLINE Clean<T> clean_span(const Downsample& job, int side, i
   return clean;
 }
 
-template <int samples, class T> INLINE void quarter_pixels(const Clean<T>& clean, T* out) {
+template <class T> INLINE void quarter_pixels(const Clean<T>& clean, int samples, T* out) {
   for (int i = 0; i < clean.to - clean.from; ++i)
     for (int c = 0; c < samples; ++c) {
       const i64 left = (i64)2 * i * samples + c, right = left + samples;
@@ -93,16 +93,33 @@ template <int samples, class T> INLINE void quarter_pixels(const Clean<T>& clean
     }
 }
 
+// Whether no pixel of the span is nodata or transparent.
+template <class T> INLINE bool all_weigh(const Downsample& job, const Clean<T>& clean, int samples) {
+  const T nodata = from_table<T>(job.child[0].nodata);
+  const int pixels = 2 * (clean.to - clean.from);
+  int lacking = 0;
+  if (job.child[0].has_nodata)
+    for (int i = 0; i < pixels * samples; ++i) lacking |= (clean.upper[i] == nodata) | (clean.lower[i] == nodata);
+  if (job.alpha)
+    for (int i = 1; i <= pixels; ++i)
+      lacking |= (clean.upper[i * samples - 1] <= (T)0) | (clean.lower[i * samples - 1] <= (T)0);
+  return !lacking;
+}
+
 // Integers of up to 16 bits, all of whose samples count. The rest goes pixel by pixel.
 template <class T> struct Fast {
   static INLINE bool means(const Downsample&, const Clean<T>&, T*) { return false; }
 };
 
 template <class T> INLINE bool fast_means(const Downsample& job, const Clean<T>& clean, T* out) {
-  if (job.alpha || job.child[0].has_nodata || job.child[0].samples > 3) return false;
-  if (job.child[0].samples == 1) quarter_pixels<1>(clean, out);
-  if (job.child[0].samples == 2) quarter_pixels<2>(clean, out);
-  if (job.child[0].samples == 3) quarter_pixels<3>(clean, out);
+  const int samples = job.child[0].samples;
+  if (!all_weigh(job, clean, samples)) return false;
+  switch (samples) {  // a number that the compiler knows makes vectors
+    case 1: quarter_pixels(clean, 1, out); break;
+    case 3: quarter_pixels(clean, 3, out); break;
+    case 4: quarter_pixels(clean, 4, out); break;
+    default: quarter_pixels(clean, samples, out);
+  }
   return true;
 }
 
@@ -123,7 +140,7 @@ template <> struct Fast<float> {
   // One plane without a NaN or infinity in the run: no pixel needs a weight.
   static INLINE bool means(const Downsample& job, const Clean<float>& at, float* out) {
     const int count = at.to - at.from;
-    if (job.alpha || job.child[0].has_nodata || job.child[0].samples != 1) return false;
+    if (job.alpha || job.child[0].samples != 1 || !all_weigh(job, at, 1)) return false;
     int odd = 0;
     for (int i = 0; i < 2 * count; ++i) odd |= !is_finite(at.upper[i]) | !is_finite(at.lower[i]);
     if (odd) return false;

@@ -213,7 +213,7 @@ template <class T> INLINE T mean_of_total(double total, i64 weight) {
 // division, and then corrected by one where the rounded edges say otherwise.
 INLINE int bin_of(double value, double low, double high, int bins, const double* edges) {
   int bin = (int)((value - low) / (high - low) * (double)bins);
-  if (bin == bins) bin -= 1;
+  bin = smaller(larger(bin, 0), bins - 1);  // beyond it where high - low is more than a double holds
   if (value < edges[bin]) bin -= 1;
   if (value >= edges[bin + 1] && bin != bins - 1) bin += 1;
   return bin;
@@ -221,14 +221,14 @@ INLINE int bin_of(double value, double low, double high, int bins, const double*
 
 // ---- PNG ------------------------------------------------------------------------------
 
-INLINE int distance(int a, int b) { return a > b ? a - b : b - a; }
+INLINE i16 distance(i16 a, i16 b) { return (i16)(a > b ? a - b : b - a); }
 
 // The neighbour that is nearest to left + above - corner (PNG specification, 9.4).
-INLINE int paeth(int left, int above, int corner) {
-  const int a = distance(above, corner), b = distance(left, corner);
-  const int c = distance(left + above, 2 * corner);
-  return a <= b && a <= c ? left : b <= c ? above : corner;
+INLINE u8 paeth(i16 left, i16 above, i16 corner) {
+  const i16 a = distance(above, corner), b = distance(left, corner);
+  const i16 c = distance((i16)(left + above), (i16)(2 * corner));
+  return (u8)(a <= b && a <= c ? left : b <= c ? above : corner);
 }
 
 // How far a filtered byte, taken as signed, is from 0.
-INLINE int cost_of(u8 byte) { return byte < 128 ? byte : 256 - byte; }
+INLINE u8 cost_of(u8 byte) { return smaller(byte, (u8)-byte); }

@@ -27,14 +27,14 @@ INLINE void filter_row(const u8* row, const u8* above, int bytes, int stride, Us
 
 template <int filter> INLINE i64 cost_row(const u8* row, const u8* above, int bytes, int stride) {
   u32 cost = 0;
-  filter_row<filter>(row, above, bytes, stride, [&](int, u8 byte) { cost += (u32)cost_of(byte); });
+  filter_row<filter>(row, above, bytes, stride, [&](int, u8 byte) INLINE_LAMBDA { cost += cost_of(byte); });
   return cost;
 }
 
 template <int filter>
 INLINE void store_row(const u8* row, const u8* above, int bytes, int stride, u8* out) {
   out[0] = (u8)filter;
-  filter_row<filter>(row, above, bytes, stride, [=](int i, u8 byte) { out[1 + i] = byte; });
+  filter_row<filter>(row, above, bytes, stride, [=](int i, u8 byte) INLINE_LAMBDA { out[1 + i] = byte; });
 }
 
 INLINE int cheapest(const i64 (&costs)[FILTERS]) {

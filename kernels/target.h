@@ -17,6 +17,7 @@ typedef unsigned long long u64;
 #if defined(__CUDACC__)
 
 #define INLINE __device__ __forceinline__
+#define INLINE_LAMBDA
 
 constexpr int RUN = 4;
 constexpr int SHARED_BINS = 4096;
@@ -52,6 +53,7 @@ INLINE void increment(u32* counter) { atomicAdd(counter, 1u); }
 #else
 
 #define INLINE inline __attribute__((always_inline))
+#define INLINE_LAMBDA __attribute__((always_inline))  // else clones call it, compiled for the lowest level
 
 constexpr int RUN = 1024;
 constexpr int SHARED_BINS = 4096;

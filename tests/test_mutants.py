@@ -5,20 +5,32 @@ from __future__ import annotations
 import platform
 import shutil
 import subprocess
-from collections.abc import Iterator
+import zlib
+from itertools import product
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
-from gputiles.backends import DownsampleJob, Raster, RenderJob
+from gputiles.backends import (
+    DownsampleJob,
+    MeasureJob,
+    Measurement,
+    Raster,
+    RenderJob,
+    ResampleJob,
+    tables,
+)
 from gputiles.backends.host import HostBackend, Library
 from gputiles.backends.paste import raster_of
 from gputiles.encoded import Encoding, Format
+from gputiles.geometry import Rect
 from gputiles.image import Reduction
-from gputiles.recipe import BandRecipe, Blend, Recipe
+from gputiles.recipe import BandRecipe, Blend, Finish, Recipe
 from tests import spec
-from tests.test_kernels import KERNELS
+from tests.test_kernels import KERNELS, band, raster
 
 FLAGS = (
     "-std=c++17", "-shared", "-fPIC", "-fvisibility=hidden", "-ffp-contract=off", "-fno-trapping-math",
@@ -26,14 +38,53 @@ FLAGS = (
 )  # fmt: skip
 
 MUTANTS = [
+    # composite
     ("return (float)value - low;", "return (float)value + low;"),
+    ("above(u32 value, float, double low) { return (float)((double)value - low); }",
+     "above(u32 value, float low, double) { return (float)value - low; }"),
+    ("above(double value, float, double low) { return (float)(value - low); }",
+     "above(double value, float low, double) { return (float)value - low; }"),
     ("smaller(larger(n, low), high)", "larger(larger(n, low), high)"),
+    ("smaller(larger(n, low), high)", "larger(n, low)"),
     ("n < 0.0f || n > 1.0f", "n < 0.0f || n >= 1.0f"),
-    ("return larger(old, counts ? colour : 0.0f);", "return smaller(old, counts ? colour : 0.0f);"),
-    ("return old + (counts ? colour : 0.0f);", "return old - (counts ? colour : 0.0f);"),
-    ("return (total + 1 + ((total >> 2) & 1)) >> 2;", "return (total + 2) >> 2;"),
+    ("n < 0.0f || n > 1.0f", "n <= 0.0f || n > 1.0f"),
+    ("n * (float)(stops - 1);", "n * (float)stops;"),
+    ("smaller((int)t, stops - 2)", "smaller((int)t, stops - 3)"),
     ("p[i] + (t - (float)i)", "p[i] - (t - (float)i)"),
-]
+    ("smaller((int)(n * (float)stops), stops - 1)", "(int)(n * (float)(stops - 1))"),
+    ("return larger(old, counts ? colour : 0.0f);", "return smaller(old, counts ? colour : 0.0f);"),
+    ("return larger(old, counts ? colour : 0.0f);", "return larger(old, colour);"),
+    ("return old + (counts ? colour : 0.0f);", "return old - (counts ? colour : 0.0f);"),
+    ("(old + light) - (old * light)", "(old + light) + (old * light)"),
+    ("colour / 255.0f : 1.0f)", "colour / 255.0f : 0.0f)"),
+    ("c * 65535.0f / 255.0f", "c * 65536.0f / 255.0f"),
+    ("return (int)(c / 255.0f);", "return (int)(c / 255.0f + 0.5f);"),
+    ("return (int)c;", "return (int)(c + 0.5f);"),
+    ("under * (255 - alpha) + 127", "under * (255 - alpha) + 128"),
+    ("& 0x7fffffffu) > 0x7f800000u", "& 0x7fffffffu) >= 0x7f800000u"),
+    # unstyled
+    ("to_byte(u16 v) { return v >> 8; }", "to_byte(u16 v) { return v >> 7; }"),
+    ("to_byte(i8 v) { return v + 128; }", "to_byte(i8 v) { return v + 127; }"),
+    ("(int)between(v, 0.0f, 255.0f)", "(int)between(v, 0.0f, 254.0f)"),
+    ("v < (T)0 ? 0 : v > (T)(entries - 1)", "v < (T)0 ? 0 : v > (T)entries"),
+    # means
+    ("if (rest < 0) rest += count, quotient -= 1;", "if (rest < 0) rest += count;"),
+    ("(2 * rest == count && (quotient & 1))", "2 * rest == count"),
+    ("((a + b) + (c + d)) / (float)count", "(((a + b) + c) + d) / (float)count"),
+    ("if (r < 0) r += count, q -= 1;", "if (r < 0) r += count;"),
+    ("(2 * rests == count && (quotient & 1))", "2 * rests == count"),
+    ("return (total + 1 + ((total >> 2) & 1)) >> 2;", "return (total + 2) >> 2;"),
+    ("if (rest > 0.5 || (rest == 0.5 && (whole & 1)))", "if (rest >= 0.5)"),
+    # measures
+    ("if (value < edges[bin]) bin -= 1;", ""),
+    ("if (value >= edges[bin + 1] && bin != bins - 1) bin += 1;", ""),
+    ("& 0x7f800000u) != 0x7f800000u", "& 0x7f800000u) == 0x7f800000u"),
+    # PNG
+    ("a <= b && a <= c ? left", "a <= b && a < c ? left"),
+    ("b <= c ? above : corner", "b < c ? above : corner"),
+    ("(i16)(2 * corner)", "corner"),
+    ("smaller(byte, (u8)-byte)", "byte"),
+]  # fmt: skip
 
 
 def build(source: Path, target: Path, *options: str) -> HostBackend:
@@ -43,44 +94,156 @@ def build(source: Path, target: Path, *options: str) -> HostBackend:
     return HostBackend(1, Library(str(target)))
 
 
-def planes() -> Iterator[Raster]:
-    rng = np.random.default_rng(6)
-    for _ in range(3):
-        yield raster_of(rng.integers(0, 1200, (16, 1100, 1)).astype(np.uint16))
+def composites_agree(backend: HostBackend, dtype: np.dtype[Any]) -> bool:
+    """Compare random styles, with and without alpha."""
+    rng = np.random.default_rng(int(tables.TYPES[dtype]))
+    for number in range(16):
+        rasters = tuple(raster(rng, dtype, (2, 70, 2), masked=number % 3 == 0) for _ in range(3))
+        bands = tuple(band(rng, dtype, frame, 2) for frame in range(3))
+        recipe = Recipe((0, 1, 2), bands, finish=Finish(number % 3 if number > 7 else 0))
+        expected = spec.composite(recipe, [(each.pixels, each.valid) for each in rasters], 70, 2)
+        whole = backend.composite(RenderJob(recipe, rasters, 70, 2, Encoding(Format.PNG)))
+        if not np.array_equal(whole, expected):
+            return False
+        under = (200, 100, 50)
+        flat = backend.composite(RenderJob(recipe, rasters, 70, 2, Encoding(), background=under))
+        if not np.array_equal(flat, spec.over(expected, under)):
+            return False
+    return True
 
 
-def render_job() -> RenderJob:
-    ramp, three = [[0, 0, 0, 255], [255, 90, 0, 255]], [[9, 0, 3, 255], [200, 255, 7, 255], [1, 2, 250, 255]]
-    bands = (
-        BandRecipe(0, 0, 100, 1100, np.array(ramp, np.float32)),
-        BandRecipe(1, 0, 0, 1000, np.array(three, np.float32), clamp=False),
-        BandRecipe(2, 0, 50, 900, np.array(ramp, np.float32), blend=Blend.ADDITIVE),
+def windows_agree(backend: HostBackend, dtype: np.dtype[Any]) -> bool:
+    """Compare values at both ends of a window and between: every n that matters."""
+    pixels = raster_of(np.arange(100).reshape(1, 100, 1).astype(dtype))
+    stops = np.linspace(1, 254, 7).repeat(4).reshape(7, 4).astype(np.float32)
+    ramp = np.array([[0] * 4, [255] * 4], np.float32)
+    for palette, discrete in ((stops, False), (stops, True), (ramp, False)):
+        for clamp, blend in product((True, False), (Blend.LIGHTEN, Blend.ADDITIVE, Blend.SCREEN)):
+            one = BandRecipe(0, 0, 10, 90, palette, discrete, blend, clamp=clamp)
+            recipe = Recipe((0,), (one, one))
+            made = backend.composite(RenderJob(recipe, (pixels,), 100, 1, Encoding(Format.PNG)))
+            if not np.array_equal(made, spec.composite(recipe, [(pixels.pixels, None)], 100, 1)):
+                return False
+    return True
+
+
+def wide_values_agree(backend: HostBackend, dtype: np.dtype[Any]) -> bool:
+    """Compare large values a little apart, which float32 cannot tell from one another."""
+    if dtype.kind == "i" or dtype.itemsize < 4 or dtype == np.float32:
+        return True
+    pixels = raster_of((np.arange(100).reshape(1, 100, 1) + 3_000_000_000).astype(dtype))
+    ramp = np.array([[0] * 4, [255] * 4], np.float32)
+    recipe = Recipe((0,), (BandRecipe(0, 0, 3e9, 3e9 + 100, ramp),))
+    made = backend.composite(RenderJob(recipe, (pixels,), 100, 1, Encoding(Format.PNG)))
+    return np.array_equal(made, spec.composite(recipe, [(pixels.pixels, None)], 100, 1))
+
+
+def unstyled_agrees(backend: HostBackend, dtype: np.dtype[Any]) -> bool:
+    rng = np.random.default_rng(3)
+    source = raster(rng, dtype, (2, 300, 1), masked=False)
+    small = raster_of((np.arange(600).reshape(2, 300, 1) % 60).astype(dtype))
+    colormap = rng.integers(0, 256, (50, 3)).astype(np.uint8)
+    for recipe, each in ((Recipe((0,)), source), (Recipe((0,), colormap=colormap), small)):
+        made = backend.composite(RenderJob(recipe, (each,), 300, 2, Encoding(Format.PNG)))
+        if not np.array_equal(made, spec.composite(recipe, [(each.pixels, None)], 300, 2)):
+            return False
+    return True
+
+
+def means_agree(backend: HostBackend, dtype: np.dtype[Any]) -> bool:
+    for masked, size in product((False, True), ((40, 21), (41, 3))):
+        rng = np.random.default_rng(size[0])
+        child = raster(rng, dtype, (size[1], size[0], 1), masked)
+        plain = (child.pixels, child.valid)
+        made_size = -(-size[0] // 2), -(-size[1] // 2)
+        (made,) = backend.downsample(
+            [DownsampleJob((child, None, None, None), size, *made_size, Reduction.MEAN)]
+        )
+        assert isinstance(made, Raster)
+        if not same(made, spec.downsample([plain, None, None, None], size, *made_size)):
+            return False
+        region = Rect(0, 0, *size)
+        (made,) = backend.resample([ResampleJob(((0, 0, child),), region, 10, 2, Reduction.MEAN)])
+        assert isinstance(made, Raster)
+        if not same(made, spec.resample([(0, 0, *plain)], region, 10, 2)):
+            return False
+    return halves_agree(backend, dtype)
+
+
+def halves_agree(backend: HostBackend, dtype: np.dtype[Any]) -> bool:
+    """Compare means of small numbers, many of them halfway between two."""
+    small = raster_of(np.random.default_rng(2).integers(0, 6, (2, 40, 1)).astype(dtype))
+    (made,) = backend.resample([ResampleJob(((0, 0, small),), Rect(0, 0, 40, 2), 20, 1, Reduction.MEAN)])
+    assert isinstance(made, Raster)
+    return same(made, spec.resample([(0, 0, small.pixels, None)], Rect(0, 0, 40, 2), 20, 1))
+
+
+def same(made: Raster, expected: tuple[NDArray[Any], NDArray[Any] | None]) -> bool:
+    pixels, valid = expected
+    if (made.valid is None) != (valid is None):
+        return False
+    floats = pixels.dtype.kind == "f"
+    return np.array_equal(made.pixels, pixels, equal_nan=floats) and (
+        valid is None or np.array_equal(made.valid, valid)
     )
-    return RenderJob(Recipe((0, 1, 2), bands), tuple(planes()), 1100, 16, Encoding(Format.PNG))
+
+
+def measures_agree(backend: HostBackend, dtype: np.dtype[Any]) -> bool:
+    source = raster(np.random.default_rng(8), dtype, (10, 30, 1), masked=False)
+    tenths = raster_of((np.arange(300).reshape(10, 30, 1) * 0.1).astype(dtype))
+    below = raster_of(np.nextafter(np.linspace(0, 20, 201), -1).reshape(3, 67, 1).astype(dtype))
+    cases = [
+        (source, (-100.0, 1000.0, 77)),
+        (tenths, (0.0, 20.0, 200)),
+        (tenths, (0.0, 0.9, 9)),
+        (below, (0.0, 20.0, 200)),
+    ]
+    for each, edges in cases:
+        (found,) = backend.measure([MeasureJob(each, 0, edges)])
+        assert isinstance(found, Measurement)
+        expected = spec.histogram(each.pixels[..., 0], None, None, edges)
+        if found.histogram is None or not np.array_equal(found.histogram, expected):
+            return False
+    return True
+
+
+def filters_agree(backend: HostBackend) -> bool:
+    rng = np.random.default_rng(9)
+    for steps in (2, 4, 12, 250):
+        pixels = rng.integers(0, steps, (40, 50, 3)).cumsum(axis=0).cumsum(axis=1).astype(np.uint8)
+        job = RenderJob(Recipe((0,)), (raster_of(pixels),), 50, 40, Encoding(Format.PNG))
+        (file,) = backend.render([job])
+        assert isinstance(file, bytes)
+        length = int.from_bytes(file[33:37], "big")
+        if zlib.decompress(file[41 : 41 + length]) != spec.png_filter(pixels):
+            return False
+    return True
+
+
+CHECKS = (
+    composites_agree, windows_agree, wide_values_agree, unstyled_agrees, means_agree, measures_agree,
+)  # fmt: skip
 
 
 def agrees(backend: HostBackend) -> bool:
-    """Say whether a library gives the specification's pixels."""
-    job = render_job()
-    sources = [(raster.pixels, raster.valid) for raster in job.rasters]
-    if not np.array_equal(backend.composite(job), spec.composite(job.recipe, sources, 1100, 16)):
-        return False
-    child = next(planes())
-    half = DownsampleJob((child, None, None, None), (1100, 16), 550, 8, Reduction.MEAN)
-    (made,) = backend.downsample([half])
-    assert isinstance(made, Raster)
-    expected, _ = spec.downsample([(child.pixels, None), None, None, None], (1100, 16), 550, 8)
-    return np.array_equal(made.pixels, expected)
+    """Say whether a library gives the specification's bits, for every type of value."""
+    return filters_agree(backend) and all(
+        check(backend, dtype) for check in CHECKS for dtype in map(np.dtype, tables.TYPES)
+    )
 
 
-@pytest.mark.parametrize(("operator", "changed"), MUTANTS, ids=[old for old, _ in MUTANTS])
+@pytest.mark.parametrize(("operator", "changed"), MUTANTS, ids=[new or f"no {old}" for old, new in MUTANTS])
 def test_a_changed_operator_is_noticed(tmp_path: Path, operator: str, changed: str) -> None:
     kernels = tmp_path / "kernels"
     shutil.copytree(KERNELS, kernels, ignore=shutil.ignore_patterns("__pycache__"))
     text = (kernels / "pixel.h").read_text()
     assert operator in text
     (kernels / "pixel.h").write_text(text.replace(operator, changed))
-    assert not agrees(build(kernels, tmp_path / "mutant.so", "-O0"))
+    assert not agrees(build(kernels, tmp_path / "mutant.so", "-O0", "-w"))
+
+
+def test_the_installed_library_agrees() -> None:
+    assert agrees(HostBackend(1))
 
 
 @pytest.mark.parametrize("level", ["x86-64", "x86-64-v3", "x86-64-v4"])

@@ -10,13 +10,22 @@ from numpy.typing import NDArray
 
 from gputiles import png
 from gputiles.encoded import Encoding
+from gputiles.errors import LimitExceeded
 
 SUBSAMPLING = ("444", "422", "420")
 DEFLATE_LEVEL = 1
+LONGEST_SIDE = 65500  # of libjpeg, a little under the format's 65535
 
 
 def jpeg(pixels: NDArray[Any], encoding: Encoding) -> bytes:
-    """Return (rows, columns, 1 or 3) uint8 as a baseline JFIF file."""
+    """Return (rows, columns, 1 or 3) uint8 as a baseline JFIF file.
+
+    Raises LimitExceeded beyond the sides that a JPEG can have.
+    """
+    if max(pixels.shape) > LONGEST_SIDE:
+        raise LimitExceeded(
+            f"JPEG: a side may have at most {LONGEST_SIDE} pixels; got {pixels.shape[1]} × {pixels.shape[0]}"
+        )
     grey = pixels.shape[2] == 1
     return bytes(
         imagecodecs.jpeg8_encode(

@@ -6,6 +6,7 @@ import ctypes
 import importlib.util
 import threading
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from typing import Any, TypeVar
 
 import numpy as np
@@ -120,7 +121,7 @@ class HostBackend:
         source = mosaic(job.tiles, job.region)
         table = np.zeros(1, tables.RESAMPLE)
         row = table[0]
-        tables.fill_source(row["source"], placed(source), job.nodata)
+        row["source"] = tables.source(placed(source), job.nodata)
         row["empty"] = tables.empty(source.dtype, job.nodata)
         row["width"], row["height"], row["alpha"] = job.width, job.height, job.alpha
         row["nearest"] = job.reduction is Reduction.NEAREST or (
@@ -159,6 +160,9 @@ class HostBackend:
 
     def _histogram(self, job: MeasureJob, edges: tuple[float, float, int]) -> Measurement:
         low, high, bins = edges
+        if low == high:  # as numpy.histogram does
+            low, high = low - 0.5, high + 0.5
+            job = replace(job, edges=(low, high, bins))
         borders = np.linspace(low, high, bins + 1)
         counts = np.zeros(bins, np.int64)
         table = np.zeros(1, tables.MEASURE)
@@ -192,11 +196,14 @@ class HostBackend:
     def _styled(self, job: RenderJob) -> NDArray[np.uint8]:
         recipe = job.recipe
         sources = [placed(raster) for raster in job.rasters]
-        bands = np.zeros(len(recipe.bands or ()), tables.BAND)
         palettes = [tables.planes(band) for band in recipe.bands or ()]
-        for row, band, palette in zip(bands, recipe.bands or (), palettes, strict=True):
-            source = sources[recipe.frames.index(band.frame)]
-            tables.fill_band(row, band, source, palette, palette.ctypes.data)
+        bands = np.array(
+            [
+                tables.band(band, sources[recipe.frames.index(band.frame)], palette, address(palette))
+                for band, palette in zip(recipe.bands or (), palettes, strict=True)
+            ],
+            tables.BAND,
+        )
         alpha = recipe.samples == 4 and recipe.axis is None
         dropped = alpha and job.encoding.format is Format.JPEG
         blended = dropped and job.background is not None
@@ -226,7 +233,7 @@ class HostBackend:
         out = self._picture(job, samples)
         table = np.zeros(1, tables.UNSTYLED)
         row = table[0]
-        tables.fill_source(row["source"], source)
+        row["source"] = tables.source(source)
         if colormap is not None:
             colormap = np.ascontiguousarray(colormap)
             row["colormap"], row["entries"] = colormap.ctypes.data, len(colormap)

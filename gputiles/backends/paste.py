@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import struct
+import zlib
 from collections.abc import Sequence
 from typing import Any
 
@@ -11,6 +13,11 @@ from numpy.typing import NDArray
 from gputiles.backends import Chunk, DecodeJob, Raster, Tiles
 from gputiles.errors import Damaged, GputilesError
 from gputiles.geometry import Rect
+
+BROKEN = (
+    RuntimeError, ValueError, TypeError, ArithmeticError, LookupError, EOFError, struct.error, zlib.error,
+)  # fmt: skip
+"""What decoders raise at bytes that they do not understand."""
 
 
 def raster_of(pixels: NDArray[Any], valid: NDArray[np.uint8] | None = None) -> Raster:
@@ -38,7 +45,7 @@ def _decode(chunk: Chunk) -> Any:
         return chunk.codec.decode(chunk.data, chunk.place.width, chunk.place.height)
     except GputilesError as error:
         return error
-    except (RuntimeError, ValueError, TypeError, OverflowError, EOFError) as error:  # what decoders raise
+    except BROKEN as error:
         return Damaged(f"a chunk cannot be decoded: {error}")
 
 
@@ -64,9 +71,16 @@ def _whole(under: tuple[Chunk, Any], rect: Rect, inside: Rect, job: DecodeJob) -
     """Return the tile as the chunk's own array where it is just that, without a copy."""
     chunk, part = under
     fits = chunk.place == rect == inside and part.shape == (rect.height, rect.width, job.samples)
-    if not (fits and part.dtype == job.dtype and part.flags.c_contiguous and part.flags.owndata):
-        return None
-    return raster_of(part)
+    return raster_of(part) if fits and part.dtype == job.dtype and _stands_alone(part) else None
+
+
+def _stands_alone(part: NDArray[Any]) -> bool:
+    """Say whether an array keeps no more memory alive than its own pixels."""
+    base = part.base
+    whole = base is None or (
+        isinstance(base, np.ndarray) and base.nbytes == part.nbytes and base.base is None
+    )
+    return part.flags.c_contiguous and whole
 
 
 def _pasted(job: DecodeJob, rect: Rect, inside: Rect, under: Sequence[tuple[Chunk, Any]]) -> Raster:

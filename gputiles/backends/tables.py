@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gputiles.backends import DownsampleJob, MeasureJob, RenderJob
+from gputiles.errors import BadStyle
 from gputiles.recipe import BandRecipe, Blend
 
 TYPES = {
@@ -120,43 +121,42 @@ def empty(dtype: np.dtype[np.generic], nodata: float | None) -> int:
     return bits(value if value is not None else float("nan") if dtype.kind == "f" else 0, dtype)
 
 
-def fill_source(row: Any, placed: Placed, nodata: float | None = None) -> None:
-    """Fill a Source struct."""
+def source(placed: Placed, nodata: float | None = None) -> tuple[int, ...]:
+    """Return the fields of a Source struct."""
     value = native(nodata, placed.dtype)
-    row["pixels"], row["valid"] = placed.pixels, placed.valid
-    row["rows"], row["columns"], row["samples"] = placed.shape
-    row["type"] = TYPES[placed.dtype]
-    row["has_nodata"] = value is not None
-    row["nodata"] = 0 if value is None else bits(value, placed.dtype)
+    rows, columns, samples = placed.shape
+    held = 0 if value is None else bits(value, placed.dtype)
+    code = TYPES[placed.dtype]
+    return (placed.pixels, placed.valid, held, columns, rows, samples, code, value is not None, 0)
 
 
-def planes(band: BandRecipe) -> NDArray[np.float32]:
+def planes(recipe: BandRecipe) -> NDArray[np.float32]:
     """Return the palette as four planes of stops, with the opacity worked in."""
-    stops = np.asarray(band.palette, np.float32)
-    opacity = np.float32(band.opacity)
-    if band.opacity != 1 and band.blend is Blend.MULTIPLY:
+    stops = np.asarray(recipe.palette, np.float32)
+    opacity = np.float32(recipe.opacity)
+    if recipe.opacity != 1 and recipe.blend is Blend.MULTIPLY:
         stops = np.float32(255) - (np.float32(255) - stops) * opacity
-    elif band.opacity != 1:
+    elif recipe.opacity != 1:
         stops = stops * opacity
     return np.ascontiguousarray(stops.T)
 
 
-def component(band: BandRecipe, stops: NDArray[np.float32]) -> tuple[int, float]:
+def component(recipe: BandRecipe, stops: NDArray[np.float32]) -> tuple[int, float]:
     """Return (kind, value) of one component: how it is looked up, in the cheapest way."""
     first = float(stops[0])
-    if np.all(stops == stops[0]):
-        neutral = 255.0 if band.blend is Blend.MULTIPLY else 0.0
+    if (stops == stops[0]).all():
+        neutral = 255.0 if recipe.blend is Blend.MULTIPLY else 0.0
         return (SKIP if first == neutral else CONSTANT), first
-    if band.discrete:
+    if recipe.discrete:
         return STEP, 0.0
     if len(stops) == 2 and first == 0:
         return RAMP, float(stops[1])
     return LINEAR, 0.0
 
 
-def window(band: BandRecipe, dtype: np.dtype[np.generic]) -> tuple[float, np.float32, np.float32]:
+def window(recipe: BandRecipe, dtype: np.dtype[np.generic]) -> tuple[float, np.float32, np.float32]:
     """Return (low in float64, low, high − low or 1) as the kernels subtract and divide."""
-    low, high = (min(max(value, -LARGEST), LARGEST) for value in (band.low, band.high))
+    low, high = (min(max(value, -LARGEST), LARGEST) for value in (recipe.low, recipe.high))
     if dtype.itemsize <= 2 or dtype == np.float32:
         delta = np.float32(high) - np.float32(low)
     else:
@@ -164,15 +164,16 @@ def window(band: BandRecipe, dtype: np.dtype[np.generic]) -> tuple[float, np.flo
     return low, np.float32(low), delta or np.float32(1)
 
 
-def fill_band(row: Any, band: BandRecipe, placed: Placed, palette: NDArray[np.float32], address: int) -> None:
-    """Fill a Band struct; ``palette`` is from ``planes`` and lies at ``address``."""
-    fill_source(row["source"], placed, band.nodata)
-    row["wide_low"], row["low"], row["delta"] = window(band, placed.dtype)
-    row["limit"] = OVEREXPOSED if band.blend in (Blend.LIGHTEN, Blend.MULTIPLY) else 1.0
-    row["palette"], row["stops"] = address, palette.shape[1]
-    row["sample"], row["blend"], row["clamp"] = band.sample, band.blend, band.clamp
-    kinds = [component(band, stops) for stops in palette]
-    row["kind"], row["value"] = [kind for kind, _ in kinds], [value for _, value in kinds]
+def band(recipe: BandRecipe, placed: Placed, palette: NDArray[np.float32], address: int) -> tuple[Any, ...]:
+    """Return the fields of a Band struct; ``palette`` is from ``planes`` and lies at ``address``."""
+    samples = placed.shape[2]
+    if not 0 <= recipe.sample < samples:
+        raise BadStyle(f"bands: expected a band from 1 to {samples} of the frame; got {recipe.sample + 1}")
+    wide_low, low, delta = window(recipe, placed.dtype)
+    limit = OVEREXPOSED if recipe.blend in (Blend.LIGHTEN, Blend.MULTIPLY) else 1.0
+    kinds, ends = zip(*(component(recipe, stops) for stops in palette), strict=True)
+    shape = (recipe.sample, palette.shape[1], recipe.blend, recipe.clamp, 0)
+    return (source(placed, recipe.nodata), wide_low, address, low, delta, limit, *shape, kinds, ends)
 
 
 def mode_colour(fill: tuple[int, int, int, int] | None, samples: int) -> tuple[int, ...]:
@@ -207,7 +208,7 @@ def fill_downsample(row: Any, job: DownsampleJob, children: list[Placed | None],
     """Fill a Downsample struct but for the addresses of its output."""
     for at, child in enumerate(children):
         if child is not None:
-            fill_source(row["child"][at], child, job.nodata)
+            row["child"][at] = source(child, job.nodata)
     assert children[0] is not None
     row["empty"] = empty(children[0].dtype, job.nodata)
     row["split_x"], row["split_y"] = job.split
@@ -227,7 +228,7 @@ def direct_low(dtype: np.dtype[np.generic], edges: tuple[float, float, int]) -> 
 
 def fill_measure(row: Any, job: MeasureJob, placed: Placed, out: int, edges: int) -> None:
     """Fill a Measure struct; ``edges`` is the address of bins + 1 doubles."""
-    fill_source(row["source"], placed, job.nodata)
+    row["source"] = source(placed, job.nodata)
     row["out"], row["edges"], row["runs"], row["sample"] = out, edges, placed.shape[0], job.sample
     if job.edges is not None:
         row["low"], row["high"], row["bins"] = job.edges

@@ -1,0 +1,81 @@
+"""PNG files: read back the same by other decoders, and no larger than libpng's."""
+
+from __future__ import annotations
+
+import zlib
+from io import BytesIO
+
+import imagecodecs
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from PIL import Image
+
+from gputiles import png
+from gputiles.backends import RenderJob
+from gputiles.backends.host import HostBackend
+from gputiles.backends.paste import raster_of
+from gputiles.encoded import Encoding, Format
+from gputiles.recipe import Recipe
+
+BACKEND = HostBackend(1)
+
+
+def cells(seed: int, size: int = 512) -> NDArray[np.float64]:
+    """Return bright spots with the noise of a camera, 0 … about 1.5: like fluorescence."""
+    rng = np.random.default_rng(seed)
+    y, x = np.mgrid[0:size, 0:size]
+    picture = np.zeros((size, size))
+    for _ in range(60):
+        left, top, width = rng.uniform(0, size), rng.uniform(0, size), rng.uniform(3, 14)
+        picture += np.exp(-((x - left) ** 2 + (y - top) ** 2) / (2 * width * width))
+    return picture + rng.poisson(6, picture.shape) / 100
+
+
+def picture(samples: int) -> NDArray[np.uint8]:
+    planes = [np.clip(255 * cells(seed), 0, 255) for seed in range(samples)]
+    return np.ascontiguousarray(np.dstack(planes).astype(np.uint8))
+
+
+def encoded(pixels: NDArray[np.uint8]) -> bytes:
+    rows, columns, _ = pixels.shape
+    job = RenderJob(Recipe((0,)), (raster_of(pixels.copy()),), columns, rows, Encoding(Format.PNG))
+    (result,) = BACKEND.render([job])
+    assert isinstance(result, bytes)
+    return result
+
+
+@pytest.mark.parametrize("samples", [1, 2, 3, 4])
+@pytest.mark.parametrize("size", [(1, 1), (1, 7), (5, 1), (33, 240), (4, 1025)])
+def test_pillow_and_libpng_read_the_same_pixels_back(samples: int, size: tuple[int, int]) -> None:
+    rng = np.random.default_rng(samples)
+    pixels = rng.integers(0, 256, (*size, samples)).astype(np.uint8)
+    data = encoded(pixels)
+    opened = Image.open(BytesIO(data))
+    assert opened.mode == {1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}[samples]
+    assert np.array_equal(np.asarray(opened).reshape(pixels.shape), pixels)
+    assert np.array_equal(imagecodecs.png_decode(data).reshape(pixels.shape), pixels)
+
+
+@pytest.mark.parametrize("samples", [1, 3, 4])
+def test_files_are_at_most_a_tenth_larger_than_those_of_libpng(samples: int) -> None:
+    pixels = picture(samples)
+    theirs = imagecodecs.png_encode(pixels[..., 0] if samples == 1 else pixels, level=2)
+    assert len(encoded(pixels)) <= 1.1 * len(theirs)
+
+
+def test_an_empty_tile_takes_less_than_a_thousandth_of_its_pixels() -> None:
+    assert len(encoded(np.zeros((512, 512, 4), np.uint8))) < 5000
+
+
+def test_every_chunk_carries_its_checksum() -> None:
+    data = png.frame(zlib.compress(b"\0abc"), 1, 1, 3)
+    assert data[:8] == b"\x89PNG\r\n\x1a\n"
+    at, kinds = 8, []
+    while at < len(data):
+        length, kind = int.from_bytes(data[at : at + 4], "big"), data[at + 4 : at + 8]
+        stored = int.from_bytes(data[at + 8 + length : at + 12 + length], "big")
+        assert stored == zlib.crc32(data[at + 4 : at + 8 + length])
+        kinds.append(kind)
+        at += 12 + length
+    assert kinds == [b"IHDR", b"IDAT", b"IEND"]
