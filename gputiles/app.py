@@ -53,25 +53,35 @@ def create_app(config: Config) -> web.Application:
         _add_routes(app.router, prefix)
     app.router.add_get("/", pages.index)
     app.router.add_get("/view/{item}", pages.view)
-    app.router.add_get("/healthz", service.health)
+    app.router.add_get("/healthz", in_time(service.health))
     app.router.add_route("OPTIONS", "/{path:.*}", preflight)
     return app
 
 
 def _add_routes(router: web.UrlDispatcher, prefix: str) -> None:
-    router.add_get(f"{prefix}/item", items.listing)
+    router.add_get(f"{prefix}/item", in_time(items.listing))
     for tiles in ("tiles", "tile"):
         base = f"{prefix}/item/{{item}}/{tiles}"
         router.add_get(f"{base}/zxy/{{z}}/{{x}}/{{y}}", items.tile)
         router.add_get(f"{base}/fzxy/{{frame}}/{{z}}/{{x}}/{{y}}", items.tile)
-        router.add_get(base, items.metadata)
+        router.add_get(base, in_time(items.metadata))
         router.add_get(f"{base}/thumbnail", items.thumbnail)
-        router.add_get(f"{base}/pixel", items.pixel)
-    router.add_get(f"{prefix}/large_image/cache", service.cache)
-    router.add_put(f"{prefix}/large_image/cache/clear", service.clear)
-    router.add_get(f"{prefix}/large_image/sources", service.sources)
-    router.add_post(f"{prefix}/styles", service.post_style)
-    router.add_get(f"{prefix}/styles/{{id}}", service.get_style)
+        router.add_get(f"{base}/pixel", in_time(items.pixel))
+    router.add_get(f"{prefix}/large_image/cache", in_time(service.cache))
+    router.add_put(f"{prefix}/large_image/cache/clear", in_time(service.clear))
+    router.add_get(f"{prefix}/large_image/sources", in_time(service.sources))
+    router.add_post(f"{prefix}/styles", in_time(service.post_style))
+    router.add_get(f"{prefix}/styles/{{id}}", in_time(service.get_style))
+
+
+def in_time(handler: Handler) -> Handler:
+    """Return ``handler`` under the deadline. Tiles keep it themselves, where they must wait."""
+
+    async def limited(request: web.Request) -> web.StreamResponse:
+        async with asyncio.timeout(request.app[STATE].config.deadline):
+            return await handler(request)
+
+    return limited
 
 
 async def _serve_state(app: web.Application, config: Config) -> AsyncIterator[None]:
@@ -89,10 +99,9 @@ async def _serve_state(app: web.Application, config: Config) -> AsyncIterator[No
 
 @web.middleware
 async def guard(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Keep the deadline, and turn errors into JSON."""
+    """Turn errors into JSON."""
     try:
-        async with asyncio.timeout(request.app[STATE].config.deadline):
-            return await handler(request)
+        return await handler(request)
     except GputilesError as error:
         return _refusal(error)
     except TimeoutError:

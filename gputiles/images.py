@@ -66,14 +66,20 @@ class Images:
 
     async def get(self, reference: Reference) -> Image:
         """Return the image behind ``reference``, opened or looked at again where that is due."""
-        entry = self.records.get(reference)
-        if entry is not None and self._is_fresh(entry.value):
-            return entry.value
+        image = self.fresh(reference)
+        if image is not None:
+            return image
         async with self.records.once(reference, partial(self._refresh, reference)) as image:
             return image
 
-    def _is_fresh(self, image: Image) -> bool:
-        return not image.paths or time.monotonic() - image.checked < self._config.revalidate
+    def fresh(self, reference: Reference) -> Image | None:
+        """Return the image if it is known and was looked at lately enough."""
+        entry = self.records.get(reference)
+        if entry is None:
+            return None
+        image = entry.value
+        lately = not image.paths or time.monotonic() - image.checked < self._config.revalidate
+        return image if lately else None
 
     async def _refresh(self, reference: Reference, _: Hold[Image]) -> Image:
         entry = self.records.peek(reference)

@@ -76,13 +76,18 @@ class Library:
         A known item costs a look-up. An unknown one may be new: the folders are walked
         first, unless that happened just now.
         """
-        item = self._items.get(item_id)
+        item = self.known(item_id)
         if item is None:
             await self._refresh()
             item = self._items.get(item_id)
             if item is None:
                 raise NotFound(f"No item {item_id[:64]!r}.")
-        elif time.monotonic() > self._stale_at and self._walking is None:
+        return item
+
+    def known(self, item_id: str) -> Item | None:
+        """Return the item if the last walk found it; a walk that is due starts behind it."""
+        item = self._items.get(item_id)
+        if item is not None and time.monotonic() > self._stale_at and self._walking is None:
             self._start_walk()
         return item
 

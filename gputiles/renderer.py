@@ -56,6 +56,11 @@ class Renderer:
         text = f"{image.version}|{request!r}|{CODECS}"
         return f'"{blake2b(text.encode(), digest_size=16).hexdigest()}"'
 
+    def hot(self, image: Image, request: Request) -> EncodedTile | None:
+        """Return the encoded answer if it is on the shelf; costs one look-up."""
+        entry = self.tiles.get((image.version, request))
+        return None if entry is None else entry.value
+
     async def tile(self, image: Image, request: TileRequest, trace: Trace) -> EncodedTile:
         """Return one encoded tile. Raises NotFound outside the grid or the frames."""
         return await self._answer(image, request, trace, self._render_tile)
@@ -96,10 +101,10 @@ class Renderer:
         trace: Trace,
         render: Callable[[Work, Any], Awaitable[bytes]],
     ) -> EncodedTile:
-        entry = self.tiles.get((image.version, request))
-        if entry is not None:
+        tile = self.hot(image, request)
+        if tile is not None:
             trace.cache = "encoded-hit"
-            return entry.value
+            return tile
         try:
             return await self._share(image, request, trace, render)
         except Changed:  # once more, with the file as it is now

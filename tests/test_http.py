@@ -182,6 +182,15 @@ async def test_viewers_on_other_hosts_may_ask(client: Client) -> None:
     assert (reply.status, "POST" in reply.headers["Access-Control-Allow-Methods"]) == (204, True)
 
 
+async def test_an_answer_that_takes_too_long_is_refused_with_a_hint_to_come_again(root: Path) -> None:
+    app = create_app(Config(roots=(root,), tile_cache=0, raw_cache=0, workers=1, deadline=1e-6))
+    async with TestClient(TestServer(app)) as client:
+        items = await (await client.get("/item/test/tiles/zxy/0/0/0")).json()
+        assert items["message"].startswith("no answer within the deadline")
+        reply = await client.get("/item/test/tiles")
+        assert (reply.status, reply.headers["Retry-After"]) == (503, "1")
+
+
 async def test_thumbnails_and_pixels_are_those_of_the_file(client: Client, root: Path) -> None:
     item = await find(client, "multi.ome.tif")
     thumbnail = await (await client.get(f"/item/{item}/tiles/thumbnail?encoding=PNG")).read()

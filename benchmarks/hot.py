@@ -1,0 +1,116 @@
+"""Hot encoded tiles over HTTP against an aiohttp handler that returns constant bytes.
+
+Both servers have the same route, headers and body; ``wrk`` asks each in turn, pair by pair, for
+a few seconds on loopback. Run: ``python benchmarks/hot.py [--pairs N] [--seconds N]``; needs
+``wrk`` on the path. Prints requests per second, and the ratio of each pair.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import multiprocessing
+import re
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable
+from multiprocessing.connection import Connection
+from pathlib import Path
+from urllib.request import urlopen
+
+import numpy as np
+import tifffile
+from aiohttp import web
+
+from gputiles.app import SERVER, run
+from gputiles.config import Config
+from gputiles.walk import walk
+
+OWN = {"Date", "Server", "Content-Length", "Connection"}  # headers that each server sets itself
+ROUTE = "/item/{item}/tiles/zxy/{z}/{x}/{y}"
+
+
+def serve_tiles(path: Path, ready: Connection) -> None:
+    """Serve one image with gputiles."""
+    run(Config(roots=(path,), port=0), ready.send)
+
+
+def serve_constant(body: bytes, headers: dict[str, str], ready: Connection) -> None:
+    """Serve ``body`` under the tiles' route, and nothing else."""
+
+    async def constant(request: web.Request) -> web.Response:
+        return web.Response(body=body, headers=headers)
+
+    async def announce(app: web.Application) -> None:
+        ready.send("")
+
+    app = web.Application()
+    app.router.add_get(ROUTE, constant)
+    app.on_startup.append(announce)
+    web.run_app(app, host="127.0.0.1", port=18_765, print=None, access_log=None, **_limits())
+
+
+def _limits() -> dict[str, object]:
+    return {"handler_cancellation": SERVER["handler_cancellation"]}
+
+
+def started(target: Callable[..., None], *arguments: object) -> str:
+    """Start a server in a process of its own; return what it says when it is ready."""
+    ours, theirs = multiprocessing.Pipe()
+    multiprocessing.Process(target=target, args=(*arguments, theirs), daemon=True).start()
+    if not ours.poll(20):
+        sys.exit("a server did not start within 20 s")
+    return str(ours.recv())
+
+
+def load(url: str, seconds: int) -> float:
+    """Return the requests per second that ``wrk`` gets over 8 connections."""
+    command = ["wrk", "-t1", "-c8", f"-d{seconds}s", url]
+    report = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    if "Non-2xx" in report:
+        sys.exit(report)
+    return float(re.search(r"Requests/sec:\s*([\d.]+)", report)[1])  # type: ignore[index]
+
+
+def main() -> None:
+    """Print one JSON line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--pairs", type=int, default=5)
+    parser.add_argument("--seconds", type=int, default=3)
+    arguments = parser.parse_args()
+    if shutil.which("wrk") is None:
+        sys.exit("wrk is not installed")
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "image.tif"
+        tifffile.imwrite(
+            path, np.random.default_rng(1).integers(0, 255, (512, 512), np.uint8), tile=(256, 256)
+        )
+        (item,) = walk([path.resolve()])
+        tile = f"/item/{item}/tiles/zxy/1/0/0?encoding=PNG"
+        ours = started(serve_tiles, path) + tile
+        with urlopen(ours) as reply:
+            reply.read()
+        with urlopen(ours) as reply:  # the second time it is hot
+            body, headers = reply.read(), dict(reply.headers)
+        kept = {name: value for name, value in headers.items() if name not in OWN}
+        started(serve_constant, body, kept)
+        theirs = "http://127.0.0.1:18765" + tile
+        pairs = [
+            (load(ours, arguments.seconds), load(theirs, arguments.seconds)) for _ in range(arguments.pairs)
+        ]
+    ratios = sorted(a / b for a, b in pairs)
+    figures = {
+        "bytes": len(body),
+        "gputiles_per_s": round(statistics.median(a for a, _ in pairs)),
+        "constant_per_s": round(statistics.median(b for _, b in pairs)),
+        "ratio": round(statistics.median(ratios), 2),
+        "ratio_range": [round(ratios[0], 2), round(ratios[-1], 2)],
+    }
+    print(json.dumps(figures))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,79 @@
+"""Restyle a viewport with one worker and with two, in one process, pair by pair.
+
+40 tiles of 256² over 8 resident uint16 channels, a new style in every pass, JPEG q95 4:4:4.
+Run: ``python benchmarks/viewport.py [--pairs N]``. Prints milliseconds a viewport, and the ratio.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import statistics
+import tempfile
+import time
+from pathlib import Path
+
+import numpy as np
+import tifffile
+
+from gputiles import style
+from gputiles.config import Config, usable_cores
+from gputiles.encoded import Encoding
+from gputiles.engine import Engine
+from gputiles.request import TileRequest, View
+from gputiles.trace import Trace
+from gputiles.walk import FileRef
+
+COLUMNS, ROWS, CHANNELS = 8, 5, 8
+COLOURS = ("#f00", "#0f0", "#00f", "#ff0", "#f0f", "#0ff", "#fff", "#f80")
+
+
+async def viewport(engine: Engine, reference: FileRef, number: int) -> float:
+    """Return the milliseconds of all tiles in style ``number``."""
+    began = time.perf_counter()
+    bands = [{"frame": c, "min": number, "max": 9000, "palette": colour} for c, colour in enumerate(COLOURS)]
+    view = View(style=style.parse({"bands": bands}), encoding=Encoding(explicit=True))
+    image = await engine.image(reference)
+    z = image.info.levels - 1
+    requests = [TileRequest(z, x, y, view) for y in range(ROWS) for x in range(COLUMNS)]
+    await asyncio.gather(*(engine.renderer.tile(image, request, Trace()) for request in requests))
+    return (time.perf_counter() - began) * 1000
+
+
+async def compare(path: Path, pairs: int) -> dict[str, object]:
+    """Return medians of both, and the ratio of each pair."""
+    reference = FileRef(path, path.parent)
+    async with Engine(Config(workers=1)) as one, Engine(Config(workers=2)) as two:
+        for number in range(3):  # the first pass reads and decodes
+            await viewport(one, reference, number)
+            await viewport(two, reference, number)
+        times = [
+            (await viewport(one, reference, number), await viewport(two, reference, number))
+            for number in range(10, 10 + pairs)
+        ]
+    ratios = sorted(a / b for a, b in times)
+    return {
+        "cores": usable_cores(),
+        "one_worker_ms": round(statistics.median(a for a, _ in times), 1),
+        "two_workers_ms": round(statistics.median(b for _, b in times), 1),
+        "ratio": round(statistics.median(ratios), 2),
+        "ratio_10_90": [round(ratios[len(ratios) // 10], 2), round(ratios[-1 - len(ratios) // 10], 2)],
+    }
+
+
+def main() -> None:
+    """Print one JSON line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--pairs", type=int, default=20)
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder).resolve() / "image.ome.tif"
+        rng = np.random.default_rng(6)
+        data = rng.poisson(3000, (CHANNELS, ROWS * 256, COLUMNS * 256)).astype(np.uint16)
+        tifffile.imwrite(path, data, tile=(256, 256), compression="zlib", metadata={"axes": "CYX"})
+        print(json.dumps(asyncio.run(compare(path, arguments.pairs))))
+
+
+if __name__ == "__main__":
+    main()
