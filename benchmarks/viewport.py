@@ -1,7 +1,8 @@
 """Restyle a viewport with one worker and with two, in one process, pair by pair.
 
-40 tiles of 256² over 8 resident uint16 channels, a new style in every pass, JPEG q95 4:4:4.
-Run: ``python benchmarks/viewport.py [--pairs N]``. Prints milliseconds a viewport, and the ratio.
+40 tiles over 8 resident uint16 channels, a new style in every pass, JPEG q95 4:4:4. Run:
+``python benchmarks/viewport.py [--tile SIDE] [--pairs N]``. Prints milliseconds a viewport, and
+the ratio.
 """
 
 from __future__ import annotations
@@ -66,13 +67,15 @@ def main() -> None:
     """Print one JSON line."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--pairs", type=int, default=20)
+    parser.add_argument("--tile", type=int, default=256)
     arguments = parser.parse_args()
+    side = arguments.tile
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder).resolve() / "image.ome.tif"
         rng = np.random.default_rng(6)
-        data = rng.poisson(3000, (CHANNELS, ROWS * 256, COLUMNS * 256)).astype(np.uint16)
-        tifffile.imwrite(path, data, tile=(256, 256), compression="zlib", metadata={"axes": "CYX"})
-        print(json.dumps(asyncio.run(compare(path, arguments.pairs))))
+        data = rng.poisson(3000, (CHANNELS, ROWS * side, COLUMNS * side)).astype(np.uint16)
+        tifffile.imwrite(path, data, tile=(side, side), compression="zlib", metadata={"axes": "CYX"})
+        print(json.dumps({"tile": side} | asyncio.run(compare(path, arguments.pairs))))
 
 
 if __name__ == "__main__":

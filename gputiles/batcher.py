@@ -23,7 +23,7 @@ from gputiles.trace import Trace
 # Latest stage first: what is nearest to an answer frees the most memory soonest.
 PRIORITY = {"render": 0, "download": 1, "resample": 2, "measure": 3, "downsample": 4, "decode": 5}
 BACKGROUND = 10  # added for synthesis, import and prefetch
-DEPTH = 1  # batches handed over beyond the busy workers, so that none idles for a turn of the loop
+AHEAD = 2  # batches a worker: the one that runs, and the next, so that none idles for a turn of the loop
 
 
 @dataclass(slots=True, order=True)
@@ -97,7 +97,7 @@ class Batcher:
             self.skipped += 1
 
     def _dispatch(self) -> None:
-        while self._heap and self._running < self.backend.workers + DEPTH:
+        while self._heap and self._running < self.backend.workers * AHEAD:
             batch = self._next_batch()
             self._running += 1
             self.batches += 1

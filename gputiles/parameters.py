@@ -16,7 +16,7 @@ def parse_format(name: str, quality: int | None = None, subsampling: int | None 
     """
     format = FORMATS.get(name.upper())
     if format is None:
-        raise BadRequest(f'Invalid encoding "{name}"; expected JPEG or PNG')
+        raise BadRequest(f'Invalid encoding "{name[:64]}"; expected JPEG or PNG')
     if quality is not None and not 1 <= quality <= 100:
         raise BadRequest(f"jpegQuality: expected 1 to 100; got {quality}")
     if subsampling is not None and subsampling not in (0, 1, 2):
@@ -36,5 +36,5 @@ def parse_edge(text: str) -> Edge:
         return Edge(crop=True)
     colour = parse_colour(text)
     if colour is None:
-        raise BadRequest(f"edge: expected false, crop or a colour such as #ddd or white; got {text!r}")
+        raise BadRequest(f"edge: expected false, crop or a colour such as #ddd or white; got {text[:64]!r}")
     return Edge(colour=(int(colour[0]), int(colour[1]), int(colour[2]), int(colour[3])))

@@ -7,7 +7,7 @@ import time
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 from gputiles.backends import DecodeJob, DownsampleJob, Raster
 from gputiles.batcher import Batcher
@@ -34,9 +34,8 @@ class Work:
     background: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Plane:
-    """One level of one frame."""
+class Plane(NamedTuple):
+    """One level of one frame; a tuple, because it is hashed for every tile of every frame."""
 
     frame: int
     z: int
@@ -161,7 +160,7 @@ class Rasters:
     async def _reduce(self, work: Work, plane: Plane, unit: Rect, hold: Hold[Raster]) -> Cells:
         """Make the tiles of ``unit`` from the next finer level: depth first, children pinned."""
         info, quiet = work.image.info, replace(work, background=True)
-        finer = replace(plane, z=plane.z + 1)
+        finer = Plane(plane.frame, plane.z + 1)
         columns, rows = info.grid.tiles(finer.z)
         doubled = Rect(2 * unit.x, 2 * unit.y, 2 * unit.width, 2 * unit.height)
         children_cells = doubled.intersect(Rect(0, 0, columns, rows)) or doubled

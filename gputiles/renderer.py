@@ -53,7 +53,7 @@ class Renderer:
 
     def etag(self, image: Image, request: Request) -> str:
         """Return the strong entity tag of an answer: content version, request and encoders."""
-        text = f"{image.version}|{request!r}|{CODECS}"
+        text = f"{image.version}|{_text(request)}|{CODECS}"
         return f'"{blake2b(text.encode(), digest_size=16).hexdigest()}"'
 
     def hot(self, image: Image, request: Request) -> EncodedTile | None:
@@ -188,14 +188,20 @@ class Renderer:
         entry = self.recipes.get(key)
         if entry is not None:
             return entry.value
-        async with self.recipes.once(key, partial(self._resolve, key, work, view)) as recipe:
-            return recipe
-
-    async def _resolve(self, key: object, work: Work, view: View, _: Hold[Recipe]) -> Recipe:
         info = work.image.info
         frames = style.frames_to_measure(view.style, info, view.frame, single=view.single)
-        statistics = await self.measuring.statistics(work, frames)
-        recipe = style.make_recipe(view.style, info, view.frame, statistics, single=view.single)
+        if not frames:  # numbers only: made at once, no flight to wait for
+            return self._resolve(key, work, view, {})
+        async with self.recipes.once(key, partial(self._measure, key, work, view, frames)) as recipe:
+            return recipe
+
+    async def _measure(
+        self, key: object, work: Work, view: View, frames: tuple[int, ...], _: Hold[Recipe]
+    ) -> Recipe:
+        return self._resolve(key, work, view, await self.measuring.statistics(work, frames))
+
+    def _resolve(self, key: object, work: Work, view: View, statistics: style.AllStatistics) -> Recipe:
+        recipe = style.make_recipe(view.style, work.image.info, view.frame, statistics, single=view.single)
         self.recipes.put(key, recipe, 1, work.image.reference)
         return recipe
 
@@ -219,6 +225,17 @@ class Renderer:
         )
         data: bytes = await self._batcher.submit("render", job, work.trace)
         return data
+
+
+def _text(request: Request) -> str:
+    """Return what tells a request from all others; its ``repr`` would take ten times as long."""
+    view, encoding = request.view, request.view.encoding
+    look = view.style.key if view.style is not None else "default"
+    shown = f"{view.frame}|{look}|{view.single}"
+    shown += f"|{encoding.format.name}|{encoding.quality}|{encoding.subsampling}|{encoding.explicit}"
+    if isinstance(request, ThumbnailRequest):
+        return f"thumbnail|{request.width}|{request.height}|{shown}"
+    return f"tile|{request.z}|{request.x}|{request.y}|{shown}|{request.edge.crop}|{request.edge.colour}"
 
 
 def check_frame(info: ImageInfo, frame: int) -> None:

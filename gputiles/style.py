@@ -15,7 +15,7 @@ from gputiles.palettes import BLACK_TO_WHITE, table
 from gputiles.ranges import Statistics
 from gputiles.recipe import BandRecipe, Blend, Finish, Recipe
 
-__all__ = ["Band", "Style", "frames_to_measure", "make_recipe", "parse"]
+__all__ = ["AllStatistics", "Band", "Style", "frames_to_measure", "make_recipe", "parse"]
 
 _COLOURS = {"red": 0, "green": 1, "blue": 2}
 

@@ -7,6 +7,7 @@ import importlib.util
 import threading
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
+from functools import lru_cache
 from typing import Any, TypeVar
 
 import numpy as np
@@ -30,6 +31,7 @@ from gputiles.backends.tables import Placed
 from gputiles.encoded import Format
 from gputiles.errors import GputilesError, OutOfMemory
 from gputiles.image import Reduction
+from gputiles.recipe import Recipe
 
 RUN = 1024  # pixels of a run: RUN in target.h
 
@@ -196,14 +198,11 @@ class HostBackend:
     def _styled(self, job: RenderJob) -> NDArray[np.uint8]:
         recipe = job.recipe
         sources = [placed(raster) for raster in job.rasters]
-        palettes = [tables.planes(band) for band in recipe.bands or ()]
-        bands = np.array(
-            [
-                tables.band(band, sources[recipe.frames.index(band.frame)], palette, address(palette))
-                for band, palette in zip(recipe.bands or (), palettes, strict=True)
-            ],
-            tables.BAND,
-        )
+        likes = tuple((source.shape, source.dtype) for source in sources)
+        template, frames, _palettes = band_table(recipe, likes)
+        bands = template.copy()
+        bands["source"]["pixels"] = [sources[frame].pixels for frame in frames]
+        bands["source"]["valid"] = [sources[frame].valid for frame in frames]
         alpha = recipe.samples == 4 and recipe.axis is None
         dropped = alpha and job.encoding.format is Format.JPEG
         blended = dropped and job.background is not None
@@ -267,6 +266,26 @@ class HostBackend:
             buffer = np.empty(size, np.uint8)
             setattr(self._scratch, name, buffer)
         return buffer[:size]
+
+
+@lru_cache(maxsize=256)
+def band_table(
+    recipe: Recipe, likes: tuple[tuple[tuple[int, int, int], np.dtype[np.generic]], ...]
+) -> tuple[NDArray[Any], list[int], list[NDArray[np.float32]]]:
+    """Return what the tiles of a viewport have in common, made once: the Band structs.
+
+    ``likes`` are the (shape, dtype) of the recipe's rasters. The structs lack the addresses of
+    the rasters: the list says which raster each band reads. The palettes are what the structs
+    point to.
+    """
+    rasters = [Placed(0, 0, shape, dtype) for shape, dtype in likes]
+    frames = [recipe.frames.index(band.frame) for band in recipe.bands or ()]
+    palettes = [tables.planes(band) for band in recipe.bands or ()]
+    rows = [
+        tables.band(band, rasters[frame], palette, address(palette))
+        for band, frame, palette in zip(recipe.bands or (), frames, palettes, strict=True)
+    ]
+    return np.array(rows, tables.BAND), frames, palettes
 
 
 def _each(function: Callable[[J], R], jobs: Iterable[J]) -> list[Outcome[R]]:

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from aiohttp import web
 
 from gputiles import style
-from gputiles.encoded import Format
 from gputiles.errors import BadRequest, BadStyle
 from gputiles.images import Image, Reference
 from gputiles.request import ThumbnailRequest, TileRequest, View
@@ -62,7 +61,7 @@ async def _tile(request: web.Request) -> Ask:
     if "frame" in request.match_info:
         query["frame"] = request.match_info["frame"]
     item = item_of(request, query)
-    default = Format.JPEG if isinstance(item, str) else Format.PNG
+    default = "JPEG" if isinstance(item, str) else "PNG"
     return Ask(item, TileRequest(z, x, y, await view(request, query, default), parameters.edge(query)))
 
 
@@ -80,7 +79,7 @@ async def _thumbnail(request: web.Request) -> Ask:
     wanted = ThumbnailRequest(
         width or 16 * longest if height else longest,
         height or 16 * longest if width else longest,
-        await view(request, query, Format.JPEG),
+        await view(request, query, "JPEG"),
     )
     return Ask(item_of(request, query), _bounded(wanted, width, height))
 
@@ -95,7 +94,7 @@ def _bounded(wanted: ThumbnailRequest, width: int, height: int) -> ThumbnailRequ
     )
 
 
-async def view(request: web.Request, query: dict[str, str], default: Format) -> View:
+async def view(request: web.Request, query: dict[str, str], default: str) -> View:
     """Return the view that a query describes."""
     frame = parameters.frame_number(query["frame"]) if query.get("frame") else 0
     return View(

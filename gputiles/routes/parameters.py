@@ -9,14 +9,13 @@ from typing import TypeAlias
 
 from multidict import MultiMapping
 
-from gputiles.colours import parse_colour
-from gputiles.encoded import Edge, Encoding, Format
+from gputiles.encoded import Edge, Encoding
 from gputiles.errors import BadRequest
+from gputiles.parameters import parse_edge, parse_format
 
 Parameters: TypeAlias = Mapping[str, str]
 
 _INTEGER = re.compile(r"[+-]?[0-9]{1,30}")
-_FORMATS = {"JPEG": Format.JPEG, "JFIF": Format.JPEG, "PNG": Format.PNG}
 
 
 def single(query: MultiMapping[str]) -> dict[str, str]:
@@ -65,32 +64,17 @@ def frame_number(text: str) -> int:
     return value
 
 
-def encoding(parameters: Parameters, default: Format) -> Encoding:
-    """Return the encoding that ``encoding``, ``jpegQuality`` and ``jpegSubsampling`` ask for.
+def encoding(parameters: Parameters, default: str) -> Encoding:
+    """Return what ``encoding``, ``jpegQuality`` and ``jpegSubsampling`` ask for."""
+    given = (optional(parameters, name) for name in ("jpegQuality", "jpegSubsampling"))
+    return parse_format(parameters.get("encoding", default), *given)
 
-    ``JFIF`` is JPEG. Quality 0 counts as 1, as libjpeg has it.
-    """
-    name = parameters.get("encoding")
-    if name is not None and name.upper() not in _FORMATS:
-        raise BadRequest(f'Invalid encoding "{name[:64]}"; allowed are JPEG, JFIF and PNG.')
-    chosen = default if name is None else _FORMATS[name.upper()]
-    quality = integer(parameters, "jpegQuality", 95, 0, 100)
-    subsampling = integer(parameters, "jpegSubsampling", 0, 0, 2)
-    if chosen is not Format.JPEG:
-        return Encoding(chosen)
-    explicit = "jpegQuality" in parameters or "jpegSubsampling" in parameters
-    return Encoding(chosen, max(1, quality), subsampling, explicit)
+
+def optional(parameters: Parameters, name: str) -> int | None:
+    """Return an integer parameter, None where it is not given."""
+    return integer(parameters, name, 0, 0) if name in parameters else None
 
 
 def edge(parameters: Parameters) -> Edge:
     """Return what ``edge`` asks for: nothing, to crop, or a colour to fill with."""
-    text = parameters.get("edge", "")
-    if text.lower() in ("", "false", "none"):
-        return Edge()
-    if text.lower() in ("true", "crop"):
-        return Edge(crop=True)
-    colour = parse_colour(text)
-    if colour is None:
-        raise BadRequest(f"edge: expected false, crop or a colour such as #DDD or white; got {text[:64]!r}")
-    red, green, blue, alpha = (int(part) for part in colour)
-    return Edge(colour=(red, green, blue, alpha))
+    return parse_edge(parameters.get("edge", ""))
