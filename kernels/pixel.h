@@ -227,7 +227,8 @@ INLINE i16 distance(i16 a, i16 b) { return (i16)(a > b ? a - b : b - a); }
 INLINE u8 paeth(i16 left, i16 above, i16 corner) {
   const i16 a = distance(above, corner), b = distance(left, corner);
   const i16 c = distance((i16)(left + above), (i16)(2 * corner));
-  return (u8)(a <= b && a <= c ? left : b <= c ? above : corner);
+  const i16 other = b <= c ? above : corner;
+  return (u8)((a <= b) & (a <= c) ? left : other);
 }
 
 // How far a filtered byte, taken as signed, is from 0.

@@ -80,7 +80,7 @@ MUTANTS = [
     ("if (value >= edges[bin + 1] && bin != bins - 1) bin += 1;", ""),
     ("& 0x7f800000u) != 0x7f800000u", "& 0x7f800000u) == 0x7f800000u"),
     # PNG
-    ("a <= b && a <= c ? left", "a <= b && a < c ? left"),
+    ("(a <= b) & (a <= c) ? left", "(a <= b) & (a < c) ? left"),
     ("b <= c ? above : corner", "b < c ? above : corner"),
     ("(i16)(2 * corner)", "corner"),
     ("smaller(byte, (u8)-byte)", "byte"),
