@@ -17,7 +17,7 @@ from typing import Any, BinaryIO, TypeVar
 from numpy.typing import NDArray
 
 from gputiles.config import Config
-from gputiles.encoded import Edge, Encoding
+from gputiles.encoded import Edge
 from gputiles.engine import Engine
 from gputiles.errors import BadRequest
 from gputiles.image import ImageInfo
@@ -116,7 +116,9 @@ class Image:
         95) and ``subsampling`` (0 4:4:4, 1 4:2:2, 2 4:2:0; default 0) are JPEG's. ``edge`` False
         pads tiles that the image does not fill, True crops them, a colour fills them.
         """
-        view = View(frame or 0, _style(style), frame is not None, _encoding(encoding, quality, subsampling))
+        view = View(
+            frame or 0, _style(style), frame is not None, parse_format(encoding, quality, subsampling)
+        )
         request = TileRequest(z, x, y, view, _edge(edge))
         return self._call(self._tile(request))
 
@@ -183,10 +185,6 @@ def _style(style: Mapping[str, object] | str | None) -> Style | None:
 @lru_cache(maxsize=1024)
 def _parsed(text: str) -> Style:
     return parse_style(text)
-
-
-def _encoding(name: str, quality: int | None, subsampling: int | None) -> Encoding:
-    return parse_format(name, quality, subsampling)
 
 
 def _edge(edge: bool | str) -> Edge:

@@ -26,7 +26,7 @@ from gputiles.errors import (
 )
 from gputiles.library import Library
 from gputiles.routes import items, pages, service
-from gputiles.routes.respond import CORS, PREFLIGHT, as_json
+from gputiles.routes.respond import PREFLIGHT, as_json
 from gputiles.state import STATE, State
 from gputiles.styles import StyleStore
 
@@ -158,4 +158,3 @@ SERVER: dict[str, Any] = {
     "max_field_size": LONGEST_LINE,
     "access_log": None,
 }
-__all__ = ["CORS", "SERVER", "create_app", "run"]

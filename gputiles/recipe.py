@@ -64,7 +64,6 @@ class Recipe:
     three), through ``colormap`` ((n, 3) uint8) where the image has one.
 
     ``frames`` lists the frames whose rasters a render job must bring, in order.
-    ``resolved`` holds the (low, high) of every band, for the reply headers.
     """
 
     frames: tuple[int, ...]
@@ -73,8 +72,3 @@ class Recipe:
     finish: Finish = Finish.UINT8
     axis: int | None = None
     colormap: NDArray[np.uint8] | None = None
-
-    @property
-    def resolved(self) -> tuple[tuple[float, float], ...]:
-        """The (low, high) window of every band."""
-        return tuple((band.low, band.high) for band in self.bands or ())

@@ -87,11 +87,6 @@ class Renderer:
         values = array[y - row * info.tile_height, x - column * info.tile_width].tolist()
         return [value if np.isfinite(value) else None for value in values]
 
-    async def ranges(self, image: Image, view: View) -> tuple[tuple[float, float], ...]:
-        """Return the windows, (low, high) band by band, that a view resolves to."""
-        check_frame(image.info, view.frame)
-        return (await self._recipe(Work(image, Trace()), view)).resolved
-
     # -- how it is answered
 
     async def _answer(

@@ -9,6 +9,7 @@ from aiohttp import web
 from gputiles import style
 from gputiles.errors import BadRequest, BadStyle
 from gputiles.images import Image, Reference
+from gputiles.renderer import MOST_THUMBNAIL
 from gputiles.request import ThumbnailRequest, TileRequest, View
 from gputiles.routes import parameters
 from gputiles.sources.pattern import PatternRef
@@ -16,6 +17,8 @@ from gputiles.state import STATE, State
 from gputiles.style import Style
 
 TEST_ITEM = "test"
+THUMBNAIL = 256  # pixels: the sides of a thumbnail where none is given
+ASPECT = 16  # a side that is not given may be this many times the other
 LONGEST_KEY = 4096  # characters of a URL that is remembered as parsed
 
 
@@ -37,16 +40,16 @@ async def tile(request: web.Request) -> Ask:
     """Return the tile that a request asks for."""
     state = request.app[STATE]
     known = state.parsed.get(request.raw_path)
-    return known if isinstance(known, Ask) else await _remember(request, await _tile(request))
+    return known if isinstance(known, Ask) else _remember(request, await _tile(request))
 
 
 async def thumbnail(request: web.Request) -> Ask:
     """Return the thumbnail that a request asks for."""
     known = request.app[STATE].parsed.get(request.raw_path)
-    return known if isinstance(known, Ask) else await _remember(request, await _thumbnail(request))
+    return known if isinstance(known, Ask) else _remember(request, await _thumbnail(request))
 
 
-async def _remember(request: web.Request, ask: Ask) -> Ask:
+def _remember(request: web.Request, ask: Ask) -> Ask:
     if len(request.raw_path) <= LONGEST_KEY:
         request.app[STATE].parsed[request.raw_path] = ask
     return ask
@@ -71,27 +74,20 @@ def _not_integer() -> int:
 
 async def _thumbnail(request: web.Request) -> Ask:
     query = parameters.single(request.query)
-    width, height = (parameters.integer(query, side, 0, 0) for side in ("width", "height"))
-    for side, given in (("width", width), ("height", height)):
-        if side in query and given < 2:
-            raise BadRequest(f"Invalid width or height.  Minimum value is 2.  ({side}: got {given})")
-    longest = max(width, height) or 256
-    wanted = ThumbnailRequest(
-        width or 16 * longest if height else longest,
-        height or 16 * longest if width else longest,
-        await view(request, query, "JPEG"),
-    )
-    return Ask(item_of(request, query), _bounded(wanted, width, height))
+    sides = _sides(query)
+    return Ask(item_of(request, query), ThumbnailRequest(*sides, await view(request, query, "JPEG")))
 
 
-def _bounded(wanted: ThumbnailRequest, width: int, height: int) -> ThumbnailRequest:
-    """Limit a side that was not asked for to what the renderer makes."""
-    most = 4096
-    return ThumbnailRequest(
-        wanted.width if width else min(wanted.width, most),
-        wanted.height if height else min(wanted.height, most),
-        wanted.view,
-    )
+def _sides(query: dict[str, str]) -> tuple[int, int]:
+    """Return the (width, height) to fit into; a side that is not given hardly limits."""
+    given = {side: parameters.integer(query, side, 0, 0) for side in ("width", "height") if side in query}
+    for side, length in given.items():
+        if length < 2:
+            raise BadRequest(f"Invalid width or height.  Minimum value is 2.  ({side}: got {length})")
+    if not given:
+        return THUMBNAIL, THUMBNAIL
+    other = min(ASPECT * max(given.values()), MOST_THUMBNAIL)
+    return given.get("width", other), given.get("height", other)
 
 
 async def view(request: web.Request, query: dict[str, str], default: str) -> View:

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import asyncio
 import math
-from typing import Any
+from collections.abc import Awaitable, Callable
+from typing import Any, TypeAlias
 
 from aiohttp import web
 
 from gputiles.encoded import EncodedTile
-from gputiles.errors import GputilesError
+from gputiles.errors import Damaged, GputilesError, Unsupported
 from gputiles.geometry import Rect
+from gputiles.images import Image
 from gputiles.metadata import describe
+from gputiles.renderer import Renderer
+from gputiles.request import TileRequest
 from gputiles.routes import ask, parameters
 from gputiles.routes.ask import Ask, image_of
 from gputiles.routes.respond import as_json, as_tile, is_held, not_modified
@@ -19,6 +23,8 @@ from gputiles.state import STATE, State
 from gputiles.trace import Trace
 
 HOT = Trace(cache="encoded-hit")  # of every answer that was there already
+Render: TypeAlias = Callable[[Renderer, Image, Any, Trace], Awaitable[EncodedTile]]
+
 PAGE = 1000  # items of a list, unless asked for otherwise
 
 
@@ -46,23 +52,23 @@ async def metadata(request: web.Request) -> web.Response:
 async def tile(request: web.Request) -> web.Response:
     """``GET /item/{id}/tiles/zxy/{z}/{x}/{y}``, or ``fzxy`` with a frame before it."""
     wanted = await ask.tile(request)
-    return await _answer(request, wanted, "tile")
+    return await _answer(request, wanted, Renderer.tile)
 
 
 async def thumbnail(request: web.Request) -> web.Response:
     """``GET /item/{id}/tiles/thumbnail``: the whole image, 256 pixels unless asked otherwise."""
     wanted = await ask.thumbnail(request)
-    return await _answer(request, wanted, "thumbnail")
+    return await _answer(request, wanted, Renderer.thumbnail)
 
 
-async def _answer(request: web.Request, asked: Ask, kind: str) -> web.Response:
+async def _answer(request: web.Request, asked: Ask, render: Render) -> web.Response:
     """Answer from the shelf of encoded tiles at once, or in time from everything else."""
     state = request.app[STATE]
     tile = None if "If-None-Match" in request.headers else _hot(state, asked)
     if tile is not None:
         return as_tile(tile, HOT, state.config.max_age)
     async with asyncio.timeout(state.config.deadline):
-        return await _work(request, asked, kind)
+        return await _work(request, asked, render)
 
 
 def _hot(state: State, asked: Ask) -> EncodedTile | None:
@@ -77,31 +83,27 @@ def _hot(state: State, asked: Ask) -> EncodedTile | None:
     return None if image is None else state.engine.renderer.hot(image, asked.wanted)
 
 
-async def _work(request: web.Request, asked: Ask, kind: str) -> web.Response:
+async def _work(request: web.Request, asked: Ask, render: Render) -> web.Response:
     state, trace = request.app[STATE], Trace()
     image = await image_of(state, asked.item)
     renderer, max_age = state.engine.renderer, state.config.max_age
     if "If-None-Match" in request.headers:
-        _check_exists(image.info, asked.wanted)
+        if isinstance(asked.wanted, TileRequest):
+            image.info.grid.check(asked.wanted.z, asked.wanted.x, asked.wanted.y)
         etag = renderer.etag(image, asked.wanted)
         if is_held(request, etag):
             return not_modified(etag, max_age)
     try:
-        tile = await getattr(renderer, kind)(image, asked.wanted, trace)
-    except GputilesError as error:
+        tile = await render(renderer, image, asked.wanted, trace)
+    except (Damaged, Unsupported) as error:
         await _note(state, asked, error)
         raise
     return as_tile(tile, trace, max_age)
 
 
-def _check_exists(info: Any, wanted: Any) -> None:
-    if hasattr(wanted, "z"):
-        info.grid.check(wanted.z, wanted.x, wanted.y)
-
-
 async def _note(state: State, asked: Ask, error: GputilesError) -> None:
     """Log what is wrong with a file, once for each of its versions."""
-    if isinstance(asked.item, str) and type(error).__name__ in ("Damaged", "Unsupported"):
+    if isinstance(asked.item, str):
         state.library.complain(await state.library.item(asked.item), str(error))
 
 
