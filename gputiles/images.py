@@ -12,7 +12,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 from gputiles.cache import Entry, Hold, Shelf
 from gputiles.config import Config
@@ -21,6 +21,8 @@ from gputiles.image import ImageInfo
 from gputiles.reading_room import ReadingRoom
 from gputiles.sources import Source
 from gputiles.sources.bytesource import content_version
+
+R = TypeVar("R")
 
 
 class Reference(Protocol):
@@ -49,6 +51,14 @@ def read_version(paths: tuple[Path, ...], fallback: str) -> str:
         return content_version(paths) if paths else fallback
     except FileNotFoundError as error:
         raise NotFound(f"{error.filename}: the file is gone") from error
+
+
+def read_checked(image: Image, read: Callable[[], R]) -> R:
+    """Return what ``read`` reads, and see to it that it is of the version that was opened."""
+    result = read()
+    if read_version(image.paths, image.version) != image.version:
+        raise Changed("the file changed while it was read")
+    return result
 
 
 class Images:
@@ -150,16 +160,17 @@ class Images:
 
 
 def open_stable(reference: Reference, chunk_limit: int) -> tuple[Source, str]:
-    """Open an image, once more if it changes meanwhile; return the source and its version."""
+    """Open an image, once more if it is replaced meanwhile; return the source and its version."""
     for _ in range(2):
         try:
             source = reference.open(chunk_limit)
-        except FileNotFoundError as error:
-            raise NotFound(f"{error.filename}: no such file") from error
         except OSError as error:
             raise Unsupported(f"cannot open the file: {error.strerror or error}") from error
-        version = read_version(source.paths, repr(reference))
-        if version == getattr(source, "version", version):
-            return source, version
+        try:
+            version = read_version(source.paths, repr(reference))
+            if source.is_current():
+                return source, version
+        except (NotFound, FileNotFoundError):
+            pass  # moved away meanwhile: opening it again says so
         source.close()
     raise Changed("the file changes while it is opened")

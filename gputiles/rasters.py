@@ -9,16 +9,15 @@ from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, NamedTuple
 
-from gputiles.backends import DecodeJob, DownsampleJob, Raster
+from gputiles.backends import DownsampleJob, Raster
 from gputiles.batcher import Batcher
 from gputiles.cache import Entry, Hold, Shelf
 from gputiles.config import Config
-from gputiles.errors import Changed, GputilesError, LimitExceeded, NotFound
+from gputiles.errors import GputilesError, LimitExceeded, NotFound
 from gputiles.geometry import Rect, ceil_div
 from gputiles.image import Alpha, ImageInfo
-from gputiles.images import Image, Images, read_version
+from gputiles.images import Image, Images, read_checked
 from gputiles.reading_room import ReadingRoom
-from gputiles.sources import Source
 from gputiles.trace import Trace
 
 Cell = tuple[int, int]
@@ -62,6 +61,7 @@ class Rasters:
         missing = [at for at, rasters in enumerate(found) if rasters is None]
         if not missing:
             return [rasters for rasters in found if rasters is not None]
+        work.trace.cache = "miss"
         for at in missing:
             self._check(work.image.info, planes[at], cells)
         await together(
@@ -137,7 +137,9 @@ class Rasters:
         with self.shelf.reserve(_weight(image.info, plane.z, unit)):
             async with self._images.handle(image) as source:
                 started = time.perf_counter()
-                job = await self._room.run(read_checked, source, image, plane, unit)
+                job = await self._room.run(
+                    read_checked, image, partial(source.read, plane.frame, plane.z, unit)
+                )
                 work.trace.add("read", time.perf_counter() - started)
                 self.reads += 1
             weight = sum(len(chunk.data) for chunk in job.chunks if isinstance(chunk.data, bytes))
@@ -230,14 +232,6 @@ async def _cancel(tasks: Iterable[asyncio.Task[Any]]) -> None:
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)
-
-
-def read_checked(source: Source, image: Image, plane: Plane, unit: Rect) -> DecodeJob:
-    """Read chunks, and see to it that they are of the version that was opened."""
-    job = source.read(plane.frame, plane.z, unit)
-    if read_version(image.paths, image.version) != image.version:
-        raise Changed("the file changed while it was read")
-    return job
 
 
 def _entry(made: Entry[Raster] | GputilesError) -> Entry[Raster]:

@@ -19,7 +19,7 @@ from gputiles.encoded import EncodedTile, Encoding, Format
 from gputiles.errors import Changed, LimitExceeded, NotFound
 from gputiles.geometry import Rect
 from gputiles.image import Alpha, Colour, ImageInfo
-from gputiles.images import Image, Images
+from gputiles.images import Image, Images, read_checked
 from gputiles.measuring import Measuring
 from gputiles.rasters import Rasters, Work
 from gputiles.reading_room import ReadingRoom
@@ -123,11 +123,8 @@ class Renderer:
     ) -> EncodedTile:
         request = key[1]
         work.trace.cache = "raw-hit"
-        misses = self.rasters.shelf.misses
         check_frame(work.image.info, request.view.frame)
         data = await render(work, request)
-        if work.trace.cache == "raw-hit" and self.rasters.shelf.misses > misses:
-            work.trace.cache = "miss"
         tile = EncodedTile(data, request.view.encoding.format.value, self.etag(work.image, request))
         self.tiles.put(key, tile, len(data), work.image.reference)
         return tile
@@ -155,7 +152,8 @@ class Renderer:
         if not (whole and wanted and info.stored[request.z] and may_pass(info)):
             return None
         async with self._images.handle(work.image) as source:
-            data = await self._room.run(source.passthrough, view.frame, request.z, request.x, request.y)
+            read = partial(source.passthrough, view.frame, request.z, request.x, request.y)
+            data = await self._room.run(read_checked, work.image, read)
         if data is not None:
             self.passed_through += 1
             work.trace.cache = "passthrough"

@@ -6,6 +6,7 @@ import asyncio
 import random
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,8 @@ from gputiles.engine import Engine
 from gputiles.errors import Damaged, LimitExceeded, NotFound
 from gputiles.images import Image
 from gputiles.request import ThumbnailRequest, TileRequest, View
+from gputiles.sources import Source
+from gputiles.sources.open import open_source
 from gputiles.trace import Trace
 from gputiles.walk import FileRef
 
@@ -296,6 +299,45 @@ async def test_a_replaced_file_is_a_new_version(tmp_path: Path) -> None:
         with pytest.raises(NotFound):
             await running.image(reference(path))
         assert running.report()["descriptors"] == 0
+
+
+@dataclass(frozen=True)
+class ReplacedWhileOpened:
+    """A reference behind whose first opening another file is moved to the same path."""
+
+    path: Path
+    other: Path
+
+    def open(self, chunk_limit: int) -> Source:
+        source = open_source(self.path, chunk_limit=chunk_limit)
+        if self.other.exists():
+            self.other.rename(self.path)
+        return source
+
+
+async def test_a_file_replaced_while_it_is_opened_shows_its_new_pixels(tmp_path: Path) -> None:
+    path = write(tmp_path / "image.tif", np.full((64, 64), 256, np.uint16))
+    other = write(tmp_path / "other.tif", np.full((64, 64), 512, np.uint16))
+    async with engine() as running:
+        image = await running.image(ReplacedWhileOpened(path, other))
+        request = TileRequest(0, 0, 0, View(style=style.parse({}), encoding=PNG))
+        tile = await running.renderer.tile(image, request, Trace())
+        assert decode(tile.data).max() == 2
+        assert running.report()["descriptors"] == 1
+
+
+async def test_the_trace_says_what_its_own_request_came_from(multiplex: Path) -> None:
+    async with engine() as running:
+        image = await running.image(reference(multiplex))
+        z = image.info.levels - 1
+        await running.renderer.tile(image, TileRequest(z, 0, 0, View(style=restyled(10))), Trace())
+        again, other, cold = Trace(), Trace(), Trace()
+        await asyncio.gather(
+            running.renderer.tile(image, TileRequest(z, 0, 0, View(style=restyled(10))), again),
+            running.renderer.tile(image, TileRequest(z, 0, 0, View(style=restyled(20))), other),
+            running.renderer.tile(image, TileRequest(z, 1, 1, View(style=restyled(20))), cold),
+        )
+        assert [trace.cache for trace in (again, other, cold)] == ["encoded-hit", "raw-hit", "miss"]
 
 
 async def test_a_damaged_tile_fails_alone_and_is_not_cached(tmp_path: Path) -> None:

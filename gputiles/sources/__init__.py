@@ -41,5 +41,11 @@ class Source(Protocol):
         with a colour marker that a browser reads rightly and a proper end.
         """
 
+    def is_current(self) -> bool:
+        """Say whether the open files are those that now lie at their paths.
+
+        Raises FileNotFoundError where one of them is gone.
+        """
+
     def close(self) -> None:
         """Close the file."""

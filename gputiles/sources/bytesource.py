@@ -24,8 +24,11 @@ class ByteSource(Protocol):
     def read_at(self, offset: int, size: int) -> bytes:
         """Return exactly ``size`` bytes from ``offset``; Damaged where the file ends before."""
 
-    def version(self) -> str:
-        """Return a text that changes when the content does."""
+    def is_current(self) -> bool:
+        """Say whether what is open still lies where it was opened.
+
+        Raises FileNotFoundError where nothing does.
+        """
 
     def close(self) -> None:
         """Release the descriptor. Closing twice is fine."""
@@ -58,9 +61,9 @@ class PathSource:
             raise Damaged(f"{self.name}: read of {size} bytes at {offset}: {error.strerror}") from error
         return data
 
-    def version(self) -> str:
-        """Return the version of the opened file."""
-        return _version(os.fstat(self._descriptor))
+    def is_current(self) -> bool:
+        """Say whether the open file is the one at its path: another may have been moved there."""
+        return _version(os.fstat(self._descriptor)) == content_version((self.path,))
 
     def close(self) -> None:
         """Close the descriptor."""
@@ -98,9 +101,9 @@ class ObjectSource:
             raise Damaged(_short(self, offset, size, len(data)))
         return data
 
-    def version(self) -> str:
-        """Return the size and identity of the object: its content is taken to stay the same."""
-        return f"object-{id(self._file):x}-{self.size}"
+    def is_current(self) -> bool:
+        """Return True: the object's content is taken to stay the same."""
+        return True
 
     def close(self) -> None:
         """Leave the object to its owner."""

@@ -125,6 +125,10 @@ class PatternSource:
         """Return None: nothing is stored."""
         return None
 
+    def is_current(self) -> bool:
+        """Return True: there is no file that could change."""
+        return True
+
     def close(self) -> None:
         """Do nothing: there is no file."""
 

@@ -123,6 +123,10 @@ class TiffSource:
         plain = page.orientation == 1 and lead.orientation == 1 and self.info.alpha is Alpha.NONE
         return (grey or rgb) and plain and page.tiled and not page.header and page.bits == 8 and not profiled
 
+    def is_current(self) -> bool:
+        """Say whether the open files are those at their paths."""
+        return all(source.is_current() for source in self._sources)
+
     def close(self) -> None:
         """Close the file and its companions."""
         for source in self._sources:
