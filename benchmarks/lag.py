@@ -12,6 +12,7 @@ import json
 import sys
 import tempfile
 import time
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 import numpy as np
@@ -36,38 +37,35 @@ async def probe(lags: list[float], until: float) -> None:
         lags.append((time.perf_counter() - began - PROBE) * 1000)
 
 
-async def open_again(engine: Engine, path: Path, until: float) -> int:
-    """Open and drop a file again and again."""
-    opened, reference = 0, FileRef(path, path.parent)
+async def again(step: Callable[[int], Awaitable[None]], until: float) -> int:
+    """Take a step again and again; return how often."""
+    taken = 0
     while time.perf_counter() < until:
-        await engine.image(reference)
-        await engine.release(reference)
-        opened += 1
-    return opened
+        await step(taken)
+        taken += 1
+    return taken
 
 
-async def overviews(engine: Engine, path: Path, until: float) -> int:
-    """Make the coarsest level from full resolution again and again."""
-    made, reference = 0, FileRef(path, path.parent)
-    while time.perf_counter() < until:
-        image = await engine.image(reference)
-        await engine.renderer.tile(image, TileRequest(0, 0, 0, View(style=style.parse({}))), Trace())
-        await engine.release(reference)
-        made += 1
-    return made
+async def reopen(engine: Engine, path: Path) -> None:
+    """Open and drop a file."""
+    await engine.image(FileRef(path, path.parent))
+    await engine.release(FileRef(path, path.parent))
 
 
-async def restyles(engine: Engine, path: Path, until: float) -> int:
-    """Ask for resident tiles in ever new styles, 16 at a time."""
-    asked, reference = 0, FileRef(path, path.parent)
-    while time.perf_counter() < until:
-        image = await engine.image(reference)
-        view = View(style=style.parse({"min": asked, "max": 9000 + asked}), encoding=Encoding(explicit=True))
-        z = image.info.levels - 1
-        requests = [TileRequest(z, x, y, view) for y in range(4) for x in range(4)]
-        await asyncio.gather(*(engine.renderer.tile(image, request, Trace()) for request in requests))
-        asked += len(requests)
-    return asked
+async def overview(engine: Engine, path: Path) -> None:
+    """Make the coarsest level from full resolution."""
+    image = await engine.image(FileRef(path, path.parent))
+    await engine.renderer.tile(image, TileRequest(0, 0, 0, View(style=style.parse({}))), Trace())
+    await engine.release(FileRef(path, path.parent))
+
+
+async def restyle(engine: Engine, path: Path, number: int) -> None:
+    """Ask for 16 resident tiles in a new style."""
+    image = await engine.image(FileRef(path, path.parent))
+    view = View(style=style.parse({"min": number, "max": 9000 + number}), encoding=Encoding(explicit=True))
+    z = image.info.levels - 1
+    requests = [TileRequest(z, x, y, view) for y in range(4) for x in range(4)]
+    await asyncio.gather(*(engine.renderer.tile(image, request, Trace()) for request in requests))
 
 
 def write(folder: Path) -> tuple[Path, Path, Path]:
@@ -88,13 +86,13 @@ async def measure(folder: Path, seconds: float) -> dict[str, object]:
     async with Engine(Config()) as engine:
         until = time.perf_counter() + seconds
         opened, made, asked, _ = await asyncio.gather(
-            open_again(engine, many, until),
-            overviews(engine, flat, until),
-            restyles(engine, viewed, until),
+            again(lambda _: reopen(engine, many), until),
+            again(lambda _: overview(engine, flat), until),
+            again(lambda number: restyle(engine, viewed, number), until),
             probe(lags, until),
         )
     p50, p99, worst = (round(float(np.percentile(lags, q)), 2) for q in (50, 99, 100))
-    return {"opens": opened, "overviews": made, "restyled": asked, "p50": p50, "p99": p99, "max": worst}
+    return {"opens": opened, "overviews": made, "restyled": 16 * asked, "p50": p50, "p99": p99, "max": worst}
 
 
 def main() -> None:

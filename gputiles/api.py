@@ -10,7 +10,6 @@ import json
 import os
 import threading
 from collections.abc import Coroutine, Mapping
-from functools import lru_cache
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
 
@@ -24,8 +23,7 @@ from gputiles.image import ImageInfo
 from gputiles.parameters import parse_edge, parse_format
 from gputiles.references import FileRef, ObjectRef
 from gputiles.request import TileRequest, View
-from gputiles.style import Style
-from gputiles.style import parse as parse_style
+from gputiles.style import Style, parse_text
 from gputiles.trace import Trace
 
 R = TypeVar("R")
@@ -179,12 +177,7 @@ def open(file: str | os.PathLike[str] | BinaryIO, *, config: Config | None = Non
 def _style(style: Mapping[str, object] | str | None) -> Style | None:
     if style is None:
         return None
-    return _parsed(style if isinstance(style, str) else json.dumps(style))
-
-
-@lru_cache(maxsize=1024)
-def _parsed(text: str) -> Style:
-    return parse_style(text)
+    return parse_text(style if isinstance(style, str) else json.dumps(style))
 
 
 def _edge(edge: bool | str) -> Edge:

@@ -11,6 +11,7 @@ import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
+from functools import lru_cache
 from typing import Any, TypeAlias, TypeVar
 
 from gputiles import entries
@@ -25,6 +26,7 @@ Placed: TypeAlias = tuple[str, dict[str, Any]]
 
 NOT_AN_OBJECT = "Style is not a valid json object."
 MOST_BANDS = 1024
+LONGEST_REMEMBERED = 1 << 17  # characters of a style that is parsed once only
 DTYPES = ("uint8", "uint16", "float", "source")
 INTENTS = ("perceptual", "relative_colorimetric", "saturation", "absolute_colorimetric")
 SCHEMES = ("linear", "discrete")
@@ -90,6 +92,16 @@ def parse(value: str | bytes | Mapping[str, object]) -> Style:
     bands = tuple(_band(place, entry) for place, entry in objects)
     settings = [("", top), *objects]
     return _style(bands, _dtype(settings), _axis(settings), icc)
+
+
+def parse_text(text: str) -> Style:
+    """Return the style of JSON ``text``, remembered: a viewport asks for it tile by tile."""
+    return _remembered(text) if len(text) <= LONGEST_REMEMBERED else parse(text)
+
+
+@lru_cache(maxsize=1024)
+def _remembered(text: str) -> Style:
+    return parse(text)
 
 
 def _object(value: str | bytes | Mapping[str, object]) -> Mapping[str, Any]:

@@ -8,14 +8,14 @@ from dataclasses import dataclass
 from gputiles import look
 from gputiles.entries import Limit
 from gputiles.errors import BadStyle, NotFound
-from gputiles.grammar import Band, Style, parse
+from gputiles.grammar import Band, Style, parse, parse_text
 from gputiles.image import ImageInfo
 from gputiles.look import AllStatistics
 from gputiles.palettes import BLACK_TO_WHITE, table
 from gputiles.ranges import Statistics
 from gputiles.recipe import BandRecipe, Blend, Finish, Recipe
 
-__all__ = ["AllStatistics", "Band", "Style", "frames_to_measure", "make_recipe", "parse"]
+__all__ = ["AllStatistics", "Band", "Style", "frames_to_measure", "make_recipe", "parse", "parse_text"]
 
 _COLOURS = {"red": 0, "green": 1, "blue": 2}
 

@@ -19,6 +19,7 @@ from gputiles.style import Style
 TEST_ITEM = "test"
 THUMBNAIL = 256  # pixels: the sides of a thumbnail where none is given
 ASPECT = 16  # a side that is not given may be this many times the other
+SHORT_STYLE = 16_384  # characters of a style that is parsed on the loop, in about a millisecond
 LONGEST_KEY = 4096  # characters of a URL that is remembered as parsed
 
 
@@ -108,7 +109,9 @@ async def _style(request: web.Request, query: dict[str, str]) -> Style | None:
         if stored is None:
             raise BadStyle(f"style: no style was posted under the id {text[1:65]!r}")
         text = stored
-    return style.parse(text)
+    if len(text) <= SHORT_STYLE:
+        return style.parse_text(text)
+    return await state.engine.reading_room.run(style.parse_text, text)  # not on the loop: it takes a while
 
 
 def item_of(request: web.Request, query: dict[str, str]) -> str | PatternRef:

@@ -59,7 +59,7 @@ async def post_style(request: web.Request) -> web.Response:
         body += await request.content.read(LONGEST_STYLE + 1)
     if len(body) > LONGEST_STYLE:
         raise LimitExceeded(f"style: at most {LONGEST_STYLE} bytes")
-    key = style.parse(body).key
+    key = (await state.engine.reading_room.run(style.parse, body)).key
     await state.engine.reading_room.run(state.styles.put, key, body.decode())
     return as_json({"id": key})
 
