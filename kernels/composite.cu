@@ -80,18 +80,9 @@ template <class T> INLINE bool read_band(const Band& band, const Span& span, Pla
 }
 
 INLINE bool read_any(const Band& band, const Span& span, Planes& at) {
-  switch (band.source.type) {
-    case UINT8: return read_band<u8>(band, span, at);
-    case INT8: return read_band<i8>(band, span, at);
-    case UINT16: return read_band<u16>(band, span, at);
-    case INT16: return read_band<i16>(band, span, at);
-    case UINT32: return read_band<u32>(band, span, at);
-    case INT32: return read_band<i32>(band, span, at);
-    case UINT64: return read_band<u64>(band, span, at);
-    case INT64: return read_band<i64>(band, span, at);
-    case FLOAT32: return read_band<float>(band, span, at);
-    default: return read_band<double>(band, span, at);
-  }
+  return with_type(band.source.type, [&](auto like) INLINE_LAMBDA {
+    return read_band<decltype(like)>(band, span, at);
+  });
 }
 
 template <class Join, class Colour>
@@ -220,18 +211,9 @@ INLINE void unstyled_run(const Unstyled& job, i64 run) {
   u8* out = (u8*)job.out + (span.row * job.width + span.from) * job.samples;
   fill_pixels(out, job.fill, job.samples, span.count, span.all);
   if (span.count == 0) return;
-  switch (job.source.type) {
-    case UINT8: return unstyled_span<u8>(job, span, out);
-    case INT8: return unstyled_span<i8>(job, span, out);
-    case UINT16: return unstyled_span<u16>(job, span, out);
-    case INT16: return unstyled_span<i16>(job, span, out);
-    case UINT32: return unstyled_span<u32>(job, span, out);
-    case INT32: return unstyled_span<i32>(job, span, out);
-    case UINT64: return unstyled_span<u64>(job, span, out);
-    case INT64: return unstyled_span<i64>(job, span, out);
-    case FLOAT32: return unstyled_span<float>(job, span, out);
-    default: return unstyled_span<double>(job, span, out);
-  }
+  return with_type(job.source.type, [&](auto like) INLINE_LAMBDA {
+    return unstyled_span<decltype(like)>(job, span, out);
+  });
 }
 
 PIXEL_KERNEL(composite, Composite, composite_run)

@@ -174,18 +174,9 @@ INLINE void downsample_run(const Downsample& job, i64 run) {
   const i64 per_row = (job.width + RUN - 1) / RUN;
   const int y = (int)(run / per_row), from = (int)(run % per_row) * RUN;
   const int to = smaller(from + RUN, job.width);
-  switch (job.child[0].type) {
-    case UINT8: return downsample_span<u8>(job, y, from, to);
-    case INT8: return downsample_span<i8>(job, y, from, to);
-    case UINT16: return downsample_span<u16>(job, y, from, to);
-    case INT16: return downsample_span<i16>(job, y, from, to);
-    case UINT32: return downsample_span<u32>(job, y, from, to);
-    case INT32: return downsample_span<i32>(job, y, from, to);
-    case UINT64: return downsample_span<u64>(job, y, from, to);
-    case INT64: return downsample_span<i64>(job, y, from, to);
-    case FLOAT32: return downsample_span<float>(job, y, from, to);
-    default: return downsample_span<double>(job, y, from, to);
-  }
+  return with_type(job.child[0].type, [&](auto like) INLINE_LAMBDA {
+    return downsample_span<decltype(like)>(job, y, from, to);
+  });
 }
 
 PIXEL_KERNEL(downsample, Downsample, downsample_run)

@@ -23,18 +23,9 @@ template <class T> INLINE void extremes_row(const Measure& job, i64 row) {
 }
 
 INLINE void extremes_run(const Measure& job, i64 row) {
-  switch (job.source.type) {
-    case UINT8: return extremes_row<u8>(job, row);
-    case INT8: return extremes_row<i8>(job, row);
-    case UINT16: return extremes_row<u16>(job, row);
-    case INT16: return extremes_row<i16>(job, row);
-    case UINT32: return extremes_row<u32>(job, row);
-    case INT32: return extremes_row<i32>(job, row);
-    case UINT64: return extremes_row<u64>(job, row);
-    case INT64: return extremes_row<i64>(job, row);
-    case FLOAT32: return extremes_row<float>(job, row);
-    default: return extremes_row<double>(job, row);
-  }
+  return with_type(job.source.type, [&](auto like) INLINE_LAMBDA {
+    return extremes_row<decltype(like)>(job, row);
+  });
 }
 
 // Few bins are counted close by and added up once; many are counted where they lie.
@@ -61,18 +52,9 @@ template <class T> INLINE void count_row(const Measure& job, u32* shared, i64 ro
 }
 
 INLINE void count_run(const Measure& job, u32* shared, i64 row) {
-  switch (job.source.type) {
-    case UINT8: return count_row<u8>(job, shared, row);
-    case INT8: return count_row<i8>(job, shared, row);
-    case UINT16: return count_row<u16>(job, shared, row);
-    case INT16: return count_row<i16>(job, shared, row);
-    case UINT32: return count_row<u32>(job, shared, row);
-    case INT32: return count_row<i32>(job, shared, row);
-    case UINT64: return count_row<u64>(job, shared, row);
-    case INT64: return count_row<i64>(job, shared, row);
-    case FLOAT32: return count_row<float>(job, shared, row);
-    default: return count_row<double>(job, shared, row);
-  }
+  return with_type(job.source.type, [&](auto like) INLINE_LAMBDA {
+    return count_row<decltype(like)>(job, shared, row);
+  });
 }
 
 INLINE void clear_bins(const Measure& job, u32* shared, int thread, int threads) {

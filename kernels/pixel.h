@@ -10,6 +10,22 @@
 template <class T> INLINE T smaller(T a, T b) { return a < b ? a : b; }
 template <class T> INLINE T larger(T a, T b) { return a > b ? a : b; }
 
+// Calls use(T()) with the type T that a table's code stands for.
+template <class Use> INLINE auto with_type(int type, Use use) {
+  switch (type) {
+    case UINT8: return use((u8)0);
+    case INT8: return use((i8)0);
+    case UINT16: return use((u16)0);
+    case INT16: return use((i16)0);
+    case UINT32: return use((u32)0);
+    case INT32: return use((i32)0);
+    case UINT64: return use((u64)0);
+    case INT64: return use((i64)0);
+    case FLOAT32: return use((float)0);
+    default: return use((double)0);
+  }
+}
+
 template <class T> struct Traits {
   static constexpr bool is_float = false;
 };

@@ -84,18 +84,9 @@ INLINE void resample_run(const Resample& job, i64 run) {
   const i64 per_row = (job.width + RUN - 1) / RUN;
   const int y = (int)(run / per_row), from = (int)(run % per_row) * RUN;
   const int to = smaller(from + RUN, job.width);
-  switch (job.source.type) {
-    case UINT8: return resample_span<u8>(job, y, from, to);
-    case INT8: return resample_span<i8>(job, y, from, to);
-    case UINT16: return resample_span<u16>(job, y, from, to);
-    case INT16: return resample_span<i16>(job, y, from, to);
-    case UINT32: return resample_span<u32>(job, y, from, to);
-    case INT32: return resample_span<i32>(job, y, from, to);
-    case UINT64: return resample_span<u64>(job, y, from, to);
-    case INT64: return resample_span<i64>(job, y, from, to);
-    case FLOAT32: return resample_span<float>(job, y, from, to);
-    default: return resample_span<double>(job, y, from, to);
-  }
+  return with_type(job.source.type, [&](auto like) INLINE_LAMBDA {
+    return resample_span<decltype(like)>(job, y, from, to);
+  });
 }
 
 PIXEL_KERNEL(resample, Resample, resample_run)

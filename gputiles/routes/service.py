@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 
-import tifffile
 from aiohttp import web
 
-from gputiles import style
+from gputiles import __version__, style
 from gputiles.errors import LimitExceeded, NotFound
 from gputiles.routes.respond import as_json
 from gputiles.state import STATE
@@ -41,7 +40,7 @@ async def sources(request: web.Request) -> web.Response:
                 "mimeTypes": {"image/tiff": 1},
                 "version": tifffile.__version__,
             },
-            "test": {"extensions": {}, "mimeTypes": {}, "version": "1"},
+            "test": {"extensions": {}, "mimeTypes": {}, "version": __version__},
         }
     )
 
