@@ -38,7 +38,7 @@ async def sources(request: web.Request) -> web.Response:
             "tiff": {
                 "extensions": extensions,
                 "mimeTypes": {"image/tiff": 1},
-                "version": tifffile.__version__,
+                "version": __version__,
             },
             "test": {"extensions": {}, "mimeTypes": {}, "version": __version__},
         }
