@@ -27,7 +27,7 @@ from gputiles.recipe import Recipe
 from gputiles.request import ThumbnailRequest, TileRequest, View
 from gputiles.trace import Trace
 
-CODECS = "turbo-isal-1"  # part of every entity tag: other encoders, or other arithmetic, are other bytes
+CODECS = "jpeg1-isal1"  # part of every entity tag: other encoders, or other arithmetic, are other bytes
 WHITE = (255, 255, 255)
 MOST_THUMBNAIL = 4096  # pixels on a side
 

@@ -12,6 +12,7 @@ struct Span {
 };
 
 template <class Job> INLINE Span span_of(const Job& job, i64 run) {
+  run += job.begin;
   const i64 per_row = (job.width + RUN - 1) / RUN;
   Span span;
   span.row = run / per_row;

@@ -5,12 +5,14 @@
 #include "composite.cu"
 #include "downsample.cu"
 #include "histogram.cu"
+#include "jpeg.cu"
 #include "png.cu"
 #include "resample.cu"
 
 // The sizes of the job structs in the order of tables.py, which compares them when it loads.
 extern "C" __attribute__((visibility("default"))) void layout(i64* sizes) {
   const i64 all[] = {sizeof(Source),   sizeof(Band),     sizeof(Composite), sizeof(Unstyled), sizeof(Downsample),
-                     sizeof(Resample), sizeof(Extremes), sizeof(Measure),   sizeof(PngFilter)};
+                     sizeof(Resample), sizeof(Extremes), sizeof(Measure),   sizeof(PngFilter),
+                     sizeof(JpegTable), sizeof(Jpeg)};
   for (int i = 0; i < (int)(sizeof all / sizeof *all); ++i) sizes[i] = all[i];
 }

@@ -45,11 +45,12 @@ struct Band {
   float value[4];  // the constant, or the end of the ramp
 };
 
-// Composites columns × rows, padded to width × height with fill.
+// Composites columns × rows, padded to width × height with fill: `runs` runs, from run `begin` on.
 struct Composite {
   u64 out;
   u64 bands;
   i64 runs;
+  i64 begin;
   i32 width;
   i32 height;
   i32 columns;
@@ -64,12 +65,13 @@ struct Composite {
   u8 background[4];
 };
 
-// The unstyled conversion of one raster.
+// The unstyled conversion of one raster: `runs` runs, from run `begin` on.
 struct Unstyled {
   Source source;
   u64 out;
   u64 colormap;  // entries × 3, or 0
   i64 runs;
+  i64 begin;
   i32 entries;
   i32 width;
   i32 height;
@@ -138,12 +140,43 @@ struct PngFilter {
   i32 stride;  // bytes of a pixel
 };
 
+// What the coefficients of one kind of component are divided by, and their codes. An entry of
+// dc and ac has the length of code and tail in its low 6 bits, and above them the code followed
+// by as many 0 as the tail has bits.
+struct JpegTable {
+  float half[64];        // divisor / 2 + 0.5, row by row
+  float reciprocal[64];  // 1 / divisor
+  u32 dc[12];            // by width
+  u32 ac[17 * 16];       // by the distance from the coefficient before (1 … 16) and by width
+  u32 sixteen;           // sixteen coefficients 0
+  u32 end;               // all that follow are 0
+  u32 unused[2];
+};
+
+// Encodes `runs` segments (rows of MCUs) of a picture, from segment `first` on.
+struct Jpeg {
+  u64 pixels;   // (height, width, samples)
+  u64 out;      // `capacity` bytes a segment
+  u64 lengths;  // i64 a segment: the bytes written
+  u64 tables;   // two JpegTable: luma, chroma
+  i64 runs;
+  i64 first;
+  i64 segments;  // of the whole picture
+  i64 capacity;
+  i32 width;
+  i32 height;
+  i32 samples;      // 1 or 3
+  i32 subsampling;  // 0 4:4:4, 1 4:2:2, 2 4:2:0
+};
+
 static_assert(sizeof(Source) == 48, "see tables.py");
 static_assert(sizeof(Band) == 128, "see tables.py");
-static_assert(sizeof(Composite) == 72, "see tables.py");
-static_assert(sizeof(Unstyled) == 120, "see tables.py");
+static_assert(sizeof(Composite) == 80, "see tables.py");
+static_assert(sizeof(Unstyled) == 128, "see tables.py");
 static_assert(sizeof(Downsample) == 248, "see tables.py");
 static_assert(sizeof(Resample) == 96, "see tables.py");
 static_assert(sizeof(Extremes) == 24, "see tables.py");
 static_assert(sizeof(Measure) == 104, "see tables.py");
 static_assert(sizeof(PngFilter) == 32, "see tables.py");
+static_assert(sizeof(JpegTable) == 1664, "see tables.py");
+static_assert(sizeof(Jpeg) == 80, "see tables.py");

@@ -18,8 +18,10 @@ typedef unsigned long long u64;
 
 #define INLINE __device__ __forceinline__
 #define INLINE_LAMBDA
+#define CONSTANT_TABLE __device__ constexpr
 
 constexpr int RUN = 4;
+constexpr int SPAN = 16;
 constexpr int SHARED_BINS = 4096;
 
 INLINE u32 bits_of(float value) { return __float_as_uint(value); }
@@ -28,6 +30,28 @@ INLINE double double_of(u64 bits) { return __longlong_as_double((long long)bits)
 
 INLINE void increment(u64* counter, u64 by) { atomicAdd(counter, by); }
 INLINE void increment(u32* counter) { atomicAdd(counter, 1u); }
+
+INLINE int lowest(u64 mask) { return __ffsll((long long)mask) - 1; }
+
+INLINE void store_big_endian(u8* to, u64 value) {
+  for (int i = 0; i < 8; ++i) to[i] = (u8)(value >> (56 - 8 * i));
+}
+
+INLINE void rows_to_columns(const i16* rows, i16* const (&columns)[8], int count) {
+  for (int b = 0; b < count; ++b)
+    for (int i = 0; i < 8; ++i) columns[i][b] = rows[8 * b + i];
+}
+
+INLINE void columns_to_rows(const i16* const (&columns)[8], i16* rows, int step, int count) {
+  for (int b = 0; b < count; ++b)
+    for (int i = 0; i < 8; ++i) rows[b * step + i] = columns[i][b];
+}
+
+INLINE int copy_until_255(const u8* from, const u8* end, u8* to) {
+  int i = 0;
+  for (; from + i < end && from[i] != 255; ++i) to[i] = from[i];
+  return i;
+}
 
 #define PIXEL_KERNEL(name, Job, function)                            \
   extern "C" __global__ void name(const Job* jobs) {                 \
@@ -54,8 +78,10 @@ INLINE void increment(u32* counter) { atomicAdd(counter, 1u); }
 
 #define INLINE inline __attribute__((always_inline))
 #define INLINE_LAMBDA __attribute__((always_inline))  // else clones call it, compiled for the lowest level
+#define CONSTANT_TABLE static constexpr
 
 constexpr int RUN = 1024;
+constexpr int SPAN = 256;  // pixels of a JPEG segment at a time: what a level 1 cache holds; a multiple of 128
 constexpr int SHARED_BINS = 4096;
 
 INLINE u32 bits_of(float value) {
@@ -78,6 +104,73 @@ INLINE double double_of(u64 bits) {
 
 INLINE void increment(u64* counter, u64 by) { *counter += by; }
 INLINE void increment(u32* counter) { *counter += 1; }
+
+// The place of the lowest bit that is set; there must be one.
+INLINE int lowest(u64 mask) { return __builtin_ctzll(mask); }
+
+INLINE void store_big_endian(u8* to, u64 value) {
+  value = __builtin_bswap64(value);
+  __builtin_memcpy(to, &value, sizeof value);
+}
+
+typedef i16 Eight __attribute__((vector_size(16)));
+
+INLINE Eight load_eight(const i16* from) {
+  Eight values;
+  __builtin_memcpy(&values, from, sizeof values);
+  return values;
+}
+
+INLINE void store_eight(i16* to, Eight values) { __builtin_memcpy(to, &values, sizeof values); }
+
+// Merges the halves of neighbouring pairs three times, which transposes 8 × 8 values.
+INLINE void transpose(Eight (&v)[8]) {
+  for (int step = 0; step < 3; ++step) {
+    Eight merged[8];
+    for (int i = 0; i < 4; ++i) {
+      merged[2 * i] = __builtin_shuffle(v[i], v[i + 4], Eight{0, 8, 1, 9, 2, 10, 3, 11});
+      merged[2 * i + 1] = __builtin_shuffle(v[i], v[i + 4], Eight{4, 12, 5, 13, 6, 14, 7, 15});
+    }
+    for (int i = 0; i < 8; ++i) v[i] = merged[i];
+  }
+}
+
+// columns[i][b] = rows[8 b + i] for b < count, a multiple of 8.
+INLINE void rows_to_columns(const i16* rows, i16* const (&columns)[8], int count) {
+  for (int b = 0; b < count; b += 8) {
+    Eight v[8];
+    for (int i = 0; i < 8; ++i) v[i] = load_eight(rows + 8 * (b + i));
+    transpose(v);
+    for (int i = 0; i < 8; ++i) store_eight(columns[i] + b, v[i]);
+  }
+}
+
+// rows[step b + i] = columns[i][b] for b < count, a multiple of 8.
+INLINE void columns_to_rows(const i16* const (&columns)[8], i16* rows, int step, int count) {
+  for (int b = 0; b < count; b += 8) {
+    Eight v[8];
+    for (int i = 0; i < 8; ++i) v[i] = load_eight(columns[i] + b);
+    transpose(v);
+    for (int i = 0; i < 8; ++i) store_eight(rows + step * (b + i), v[i]);
+  }
+}
+
+// Copies bytes up to the first 255 or to the end and returns how many; may read and write 7 more.
+INLINE int copy_until_255(const u8* from, const u8* end, u8* to) {
+  int i = 0;
+  while (from + i < end) {
+    u64 eight;
+    __builtin_memcpy(&eight, from + i, sizeof eight);
+    __builtin_memcpy(to + i, &eight, sizeof eight);
+    const u64 found = ((eight & 0x7f7f7f7f7f7f7f7full) + 0x0101010101010101ull) & eight & 0x8080808080808080ull;
+    if (found) {
+      const int at = i + (lowest(found) >> 3);
+      return at < end - from ? at : (int)(end - from);
+    }
+    i += 8;
+  }
+  return (int)(end - from);
+}
 
 // One portable binary that uses the vectors the machine has. The bits do not depend on
 // the level: nothing is contracted to a fused multiply-add, nothing is reassociated.

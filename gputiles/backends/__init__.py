@@ -78,7 +78,9 @@ class DecodeJob:
 
     ``tiles`` are rectangles in level pixels; the parts beyond ``level`` (width, height of
     the stored level) repeat its last row and column. Sparse chunks leave ``fill`` and are
-    not valid. ``nodata`` and NaN are not marked here: they are values.
+    not valid. ``nodata`` and NaN are not marked here: they are values. ``mask`` are the
+    chunks, of one uint8 sample, of a transparency mask: where it is 0 or sparse, pixels are
+    not valid.
     """
 
     chunks: tuple[Chunk, ...]
@@ -87,6 +89,7 @@ class DecodeJob:
     samples: int
     dtype: np.dtype[np.generic]
     fill: float = 0
+    mask: tuple[Chunk, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -5,14 +5,18 @@ from __future__ import annotations
 import ctypes
 import importlib.util
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
 from functools import lru_cache
-from typing import Any, TypeVar
+from itertools import pairwise
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from gputiles import jfif
 from gputiles.backends import (
     DecodeJob,
     DownsampleJob,
@@ -25,15 +29,16 @@ from gputiles.backends import (
     Tiles,
     tables,
 )
-from gputiles.backends.encode import jpeg, png_file
+from gputiles.backends.encode import jpeg_scan, png_file
 from gputiles.backends.paste import decode_tiles, mosaic, raster_of
 from gputiles.backends.tables import Placed
-from gputiles.encoded import Format
+from gputiles.encoded import Encoding, Format
 from gputiles.errors import GputilesError, OutOfMemory
 from gputiles.image import Reduction
 from gputiles.recipe import Recipe
 
 RUN = 1024  # pixels of a run: RUN in target.h
+SHARE = 65536  # pixels that are worth the waking of another thread
 
 J = TypeVar("J")
 R = TypeVar("R")
@@ -68,6 +73,15 @@ def _installed() -> str:
     return spec.origin
 
 
+class Picture(NamedTuple):
+    """A picture to be made: its kernel, its job table, where it will lie, and what the table points to."""
+
+    kernel: str
+    table: NDArray[Any]
+    pixels: NDArray[np.uint8]
+    held: tuple[Any, ...]
+
+
 class HostBackend:
     """A backend whose device memory is host memory; rasters are read-only NumPy arrays."""
 
@@ -78,33 +92,66 @@ class HostBackend:
         self.workers = workers
         self._run = library or Library()
         self._scratch = threading.local()
+        self._helpers = ThreadPoolExecutor(workers, thread_name_prefix="gputiles-helper")
+        self._busy = 0
+        self._counting = threading.Lock()
 
     def decode(self, jobs: Sequence[DecodeJob]) -> list[Outcome[Tiles]]:
         """Decode each job's chunks once into one raster, or error, per tile of the job."""
-        return _each(decode_tiles, jobs)
+        return self._each(decode_tiles, jobs)
 
     def downsample(self, jobs: Sequence[DownsampleJob]) -> list[Outcome[Raster]]:
         """Make each job's tile from its children."""
-        return _each(self._downsample, jobs)
+        return self._each(self._downsample, jobs)
 
     def resample(self, jobs: Sequence[ResampleJob]) -> list[Outcome[Raster]]:
         """Cut and resize each job's region."""
-        return _each(self._resample, jobs)
+        return self._each(self._resample, jobs)
 
     def measure(self, jobs: Sequence[MeasureJob]) -> list[Outcome[Measurement]]:
         """Measure each job's raster."""
-        return _each(self._measure, jobs)
+        return self._each(self._measure, jobs)
 
     def render(self, jobs: Sequence[RenderJob]) -> list[Outcome[bytes]]:
         """Composite and encode each job's tile."""
-        return _each(self._render, jobs)
+        return self._each(self._render, jobs)
 
     def download(self, jobs: Sequence[Raster]) -> list[Outcome[NDArray[Any]]]:
         """Copy each raster to a new NumPy array of (rows, columns, samples)."""
-        return _each(lambda raster: np.array(raster.pixels), jobs)
+        return self._each(lambda raster: np.array(raster.pixels), jobs)
 
     def close(self) -> None:
-        """Nothing is held but memory."""
+        """End the helpers; nothing else is held but memory."""
+        self._helpers.shutdown()
+
+    def _each(self, function: Callable[[J], R], jobs: Iterable[J]) -> list[Outcome[R]]:
+        """Return one outcome per job: what a job dies of is its own."""
+        outcomes: list[Outcome[R]] = []
+        with self._counted(1):
+            for job in jobs:
+                try:
+                    outcomes.append(function(job))
+                except GputilesError as error:
+                    outcomes.append(error)
+                except MemoryError as error:
+                    outcomes.append(OutOfMemory(f"not enough memory: {error}"))
+        return outcomes
+
+    @contextmanager
+    def _counted(self, workers: int, most: int | None = None) -> Iterator[int]:
+        """Count ``workers`` as busy, or as many of them as keep within ``most``."""
+        with self._counting:
+            count = workers if most is None else max(0, min(workers, most - self._busy))
+            self._busy += count
+        try:
+            yield count
+        finally:
+            with self._counting:
+                self._busy -= count
+
+    def _idle_workers(self, wanted: int) -> AbstractContextManager[int]:
+        """Claim up to ``wanted`` workers that have nothing to do; the value is how many."""
+        return self._counted(wanted, self.workers)
 
     # -- made tiles
 
@@ -178,28 +225,59 @@ class HostBackend:
     # -- rendering
 
     def _render(self, job: RenderJob) -> bytes:
-        pixels = self.composite(job)
+        picture = self._plan(job)
         if job.encoding.format is Format.JPEG:
-            return jpeg(pixels, job.encoding)
-        rows, columns, samples = pixels.shape
-        filtered = self._buffer("filtered", rows * (columns * samples + 1))
-        table = np.zeros(1, tables.PNG_FILTER)
-        table[0] = (pixels.ctypes.data, filtered.ctypes.data, rows, columns * samples, samples)
-        self._run("png_filter", table)
-        return png_file(filtered, columns, rows, samples)
+            return self._jpeg(picture, job.encoding)
+        self._run(picture.kernel, picture.table)
+        return png_file(picture.pixels, self._run, self._buffer)
+
+    def _jpeg(self, picture: Picture, encoding: Encoding) -> bytes:
+        """Return a JPEG file; workers that have nothing to do take parts of a large picture."""
+        height, width, samples = picture.pixels.shape
+        subsampling = encoding.subsampling if samples == 3 else 0
+        header = jfif.header(width, height, samples, encoding.quality, subsampling)
+        segments = range(jfif.segments(height, subsampling))
+        with self._idle_workers(height * width // SHARE - 1) as idle:
+            cuts = [len(segments) * part // (idle + 1) for part in range(idle + 2)]
+            own, *others = [segments[begin:end] for begin, end in pairwise(cuts)]
+            given = [self._helpers.submit(self._jpeg_copy, picture, encoding, share) for share in others]
+            try:
+                parts = self._jpeg_share(picture, encoding, own)
+            finally:
+                wait(given)
+            return b"".join([header, *parts, *(share.result() for share in given)])
+
+    def _jpeg_copy(self, picture: Picture, encoding: Encoding, segments: range) -> bytes:
+        """Do a share on a helper, whose scratch memory its next share uses again."""
+        return b"".join(self._jpeg_share(picture, encoding, segments))
+
+    def _jpeg_share(self, picture: Picture, encoding: Encoding, segments: range) -> list[memoryview]:
+        """Composite and encode some rows of MCUs."""
+        height, width, samples = picture.pixels.shape
+        rows = jfif.mcu(encoding.subsampling if samples == 3 else 0)[1]
+        table = picture.table.copy()
+        table["begin"] = tables.runs(width, segments.start * rows, RUN)
+        table["runs"] = tables.runs(width, min(segments.stop * rows, height), RUN) - table["begin"]
+        self._run(picture.kernel, table)
+        return jpeg_scan(picture.pixels, encoding, segments, self._run, self._buffer)
 
     def composite(self, job: RenderJob) -> NDArray[np.uint8]:
         """Return the (height, width, samples) picture of a job, without alpha for a JPEG.
 
         It lies in a buffer of the calling thread, which the next call uses again.
         """
+        picture = self._plan(job)
+        self._run(picture.kernel, picture.table)
+        return picture.pixels
+
+    def _plan(self, job: RenderJob) -> Picture:
         return self._unstyled(job) if job.recipe.bands is None else self._styled(job)
 
-    def _styled(self, job: RenderJob) -> NDArray[np.uint8]:
+    def _styled(self, job: RenderJob) -> Picture:
         recipe = job.recipe
         sources = [placed(raster) for raster in job.rasters]
         likes = tuple((source.shape, source.dtype) for source in sources)
-        template, frames, _palettes = band_table(recipe, likes)
+        template, frames, palettes = band_table(recipe, likes)
         bands = template.copy()
         bands["source"]["pixels"] = [sources[frame].pixels for frame in frames]
         bands["source"]["valid"] = [sources[frame].valid for frame in frames]
@@ -217,10 +295,9 @@ class HostBackend:
         colours = min(samples, 3)
         row["fill"] = tables.padding(job, colours, alpha=samples == 4 or blended, blended=blended)
         self._place(row, job, sources, colours)
-        self._run("composite", table)
-        return out
+        return Picture("composite", table, out, (bands, palettes))
 
-    def _unstyled(self, job: RenderJob) -> NDArray[np.uint8]:
+    def _unstyled(self, job: RenderJob) -> Picture:
         source, colormap = placed(job.rasters[0]), job.recipe.colormap
         stored = source.shape[2]
         colours = 3 if colormap is not None or stored >= 3 else 1
@@ -240,8 +317,7 @@ class HostBackend:
         row["blended"] = blended
         row["fill"] = tables.padding(job, colours, alpha=samples > colours or blended, blended=blended)
         self._place(row, job, [source], colours)
-        self._run("unstyled", table)
-        return out
+        return Picture("unstyled", table, out, (colormap,))
 
     @staticmethod
     def _place(row: Any, job: RenderJob, sources: list[Placed], colours: int) -> None:
@@ -286,19 +362,6 @@ def band_table(
         for band, frame, palette in zip(recipe.bands or (), frames, palettes, strict=True)
     ]
     return np.array(rows, tables.BAND), frames, palettes
-
-
-def _each(function: Callable[[J], R], jobs: Iterable[J]) -> list[Outcome[R]]:
-    """Return one outcome per job: what a job dies of is its own."""
-    outcomes: list[Outcome[R]] = []
-    for job in jobs:
-        try:
-            outcomes.append(function(job))
-        except GputilesError as error:
-            outcomes.append(error)
-        except MemoryError as error:
-            outcomes.append(OutOfMemory(f"not enough memory: {error}"))
-    return outcomes
 
 
 def address(plane: NDArray[Any] | None) -> int:

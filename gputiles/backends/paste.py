@@ -5,6 +5,7 @@ from __future__ import annotations
 import struct
 import zlib
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -34,7 +35,20 @@ def raster_of(pixels: NDArray[Any], valid: NDArray[np.uint8] | None = None) -> R
 def decode_tiles(job: DecodeJob) -> Tiles:
     """Decode the chunks of a job once, and cut its tiles out of them."""
     parts = [_decode(chunk) for chunk in job.chunks]
-    return tuple(_tile(job, rect, parts) for rect in job.tiles)
+    tiles = tuple(_tile(job, rect, parts) for rect in job.tiles)
+    if not job.mask:
+        return tiles
+    mask = replace(job, chunks=job.mask, mask=(), samples=1, dtype=np.dtype(np.uint8), fill=0)
+    return tuple(map(_masked, tiles, decode_tiles(mask)))
+
+
+def _masked(tile: Raster | GputilesError, mask: Raster | GputilesError) -> Raster | GputilesError:
+    """Return a tile that is valid where it was and its mask is not 0; the error of either."""
+    if isinstance(tile, GputilesError) or isinstance(mask, GputilesError):
+        return tile if isinstance(tile, GputilesError) else mask
+    valid = (mask.pixels[..., 0] != 0).astype(np.uint8)
+    valid = valid if tile.valid is None else valid & tile.valid
+    return raster_of(tile.pixels, None if valid.all() else valid)
 
 
 def _decode(chunk: Chunk) -> Any:

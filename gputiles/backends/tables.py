@@ -7,11 +7,14 @@ Addresses are in the memory of the target; the builders take them as integers.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
+from itertools import product
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from gputiles import jfif
 from gputiles.backends import DownsampleJob, MeasureJob, RenderJob
 from gputiles.errors import BadStyle
 from gputiles.recipe import BandRecipe, Blend
@@ -23,6 +26,14 @@ TYPES = {
     )
 }
 SKIP, CONSTANT, RAMP, LINEAR, STEP = range(5)
+
+WORST_BLOCK = 224  # bytes of a block before stuffing: WORST in jpeg.cu
+
+# Zigzag order: the place (row * 8 + column) of the k-th coefficient of a JPEG's block.
+ZIGZAG = tuple(
+    8 * row + column
+    for row, column in sorted(product(range(8), range(8)), key=lambda at: (sum(at), at[sum(at) % 2 == 0]))
+)
 
 LARGEST = 2.0**126  # windows are limited to this, so that their difference is a float32
 OVEREXPOSED = 65536.0  # how far beyond its window a ramp from 0 may go on
@@ -42,7 +53,7 @@ BAND = np.dtype(
 )  # fmt: skip
 COMPOSITE = np.dtype(
     [
-        ("out", "u8"), ("bands", "u8"), ("runs", "i8"), ("width", "i4"), ("height", "i4"),
+        ("out", "u8"), ("bands", "u8"), ("runs", "i8"), ("begin", "i8"), ("width", "i4"), ("height", "i4"),
         ("columns", "i4"), ("rows", "i4"), ("band_count", "i4"), ("accumulators", "i4"),
         ("first", "i4"), ("samples", "i4"), ("finish", "i4"), ("blended", "i4"),
         ("fill", "u1", 4), ("background", "u1", 4),
@@ -50,8 +61,8 @@ COMPOSITE = np.dtype(
 )  # fmt: skip
 UNSTYLED = np.dtype(
     [
-        ("source", SOURCE), ("out", "u8"), ("colormap", "u8"), ("runs", "i8"), ("entries", "i4"),
-        ("width", "i4"), ("height", "i4"), ("columns", "i4"), ("rows", "i4"), ("colours", "i4"),
+        ("source", SOURCE), ("out", "u8"), ("colormap", "u8"), ("runs", "i8"), ("begin", "i8"),
+        ("entries", "i4"), ("width", "i4"), ("height", "i4"), ("columns", "i4"), ("rows", "i4"), ("colours", "i4"),
         ("alpha", "i4"), ("samples", "i4"), ("blended", "i4"),
         ("fill", "u1", 4), ("background", "u1", 4), ("unused", "i4"),
     ]
@@ -77,8 +88,23 @@ MEASURE = np.dtype(
     ]
 )  # fmt: skip
 PNG_FILTER = np.dtype([("pixels", "u8"), ("out", "u8"), ("runs", "i8"), ("row", "i4"), ("stride", "i4")])
+JPEG_TABLE = np.dtype(
+    [
+        ("half", "f4", 64), ("reciprocal", "f4", 64), ("dc", "u4", 12), ("ac", "u4", (17, 16)),
+        ("sixteen", "u4"), ("end", "u4"), ("unused", "u4", 2),
+    ]
+)  # fmt: skip
+JPEG = np.dtype(
+    [
+        ("pixels", "u8"), ("out", "u8"), ("lengths", "u8"), ("tables", "u8"), ("runs", "i8"),
+        ("first", "i8"), ("segments", "i8"), ("capacity", "i8"), ("width", "i4"), ("height", "i4"),
+        ("samples", "i4"), ("subsampling", "i4"),
+    ]
+)  # fmt: skip
 
-LAYOUT = (SOURCE, BAND, COMPOSITE, UNSTYLED, DOWNSAMPLE, RESAMPLE, EXTREMES, MEASURE, PNG_FILTER)
+LAYOUT = (
+    SOURCE, BAND, COMPOSITE, UNSTYLED, DOWNSAMPLE, RESAMPLE, EXTREMES, MEASURE, PNG_FILTER, JPEG_TABLE, JPEG,
+)  # fmt: skip
 """All job structs, in the order in which the host library reports their sizes."""
 
 
@@ -141,17 +167,19 @@ def planes(recipe: BandRecipe) -> NDArray[np.float32]:
     return np.ascontiguousarray(stops.T)
 
 
-def component(recipe: BandRecipe, stops: NDArray[np.float32]) -> tuple[int, float]:
-    """Return (kind, value) of one component: how it is looked up, in the cheapest way."""
-    first = float(stops[0])
-    if (stops == stops[0]).all():
-        neutral = 255.0 if recipe.blend is Blend.MULTIPLY else 0.0
-        return (SKIP if first == neutral else CONSTANT), first
-    if recipe.discrete:
-        return STEP, 0.0
-    if len(stops) == 2 and first == 0:
-        return RAMP, float(stops[1])
-    return LINEAR, 0.0
+def components(recipe: BandRecipe, palette: NDArray[np.float32]) -> tuple[list[int], list[float]]:
+    """Return (kinds, values) of a palette's four components: how each is looked up, the cheapest way."""
+    neutral = 255.0 if recipe.blend is Blend.MULTIPLY else 0.0
+    level = (palette == palette[:, :1]).all(axis=1).tolist()
+    kinds, values = [], []
+    for first, last, same in zip(palette[:, 0].tolist(), palette[:, -1].tolist(), level, strict=True):
+        ramp = palette.shape[1] == 2 and first == 0 and not recipe.discrete
+        if same:
+            kinds.append(SKIP if first == neutral else CONSTANT)
+        else:
+            kinds.append(RAMP if ramp else STEP if recipe.discrete else LINEAR)
+        values.append(last if same or ramp else 0.0)
+    return kinds, values
 
 
 def window(recipe: BandRecipe, dtype: np.dtype[np.generic]) -> tuple[float, np.float32, np.float32]:
@@ -171,9 +199,9 @@ def band(recipe: BandRecipe, placed: Placed, palette: NDArray[np.float32], addre
         raise BadStyle(f"bands: expected a band from 1 to {samples} of the frame; got {recipe.sample + 1}")
     wide_low, low, delta = window(recipe, placed.dtype)
     limit = OVEREXPOSED if recipe.blend in (Blend.LIGHTEN, Blend.MULTIPLY) else 1.0
-    kinds, ends = zip(*(component(recipe, stops) for stops in palette), strict=True)
+    kinds, values = components(recipe, palette)
     shape = (recipe.sample, palette.shape[1], recipe.blend, recipe.clamp, 0)
-    return (source(placed, recipe.nodata), wide_low, address, low, delta, limit, *shape, kinds, ends)
+    return (source(placed, recipe.nodata), wide_low, address, low, delta, limit, *shape, kinds, values)
 
 
 def mode_colour(fill: tuple[int, int, int, int] | None, samples: int) -> tuple[int, ...]:
@@ -234,3 +262,31 @@ def fill_measure(row: Any, job: MeasureJob, placed: Placed, out: int, edges: int
         row["low"], row["high"], row["bins"] = job.edges
         low = direct_low(placed.dtype, job.edges)
         row["direct"], row["direct_low"] = low is not None, low or 0
+
+
+def jpeg_capacity(width: int, samples: int, subsampling: int) -> int:
+    """Return the bytes that a row of MCUs takes at most, with what the kernel writes beyond them."""
+    across, down = (side // 8 for side in jfif.mcu(subsampling))
+    blocks = across * down + (2 if samples == 3 else 0)
+    return -(-width // (8 * across)) * blocks * 2 * WORST_BLOCK + 16
+
+
+@lru_cache(maxsize=256)
+def jpeg_tables(quality: int) -> NDArray[Any]:
+    """Return the two JpegTable structs (luma, chroma) of a quality 1 … 100."""
+    table = np.zeros(2, JPEG_TABLE)
+    for kind, row in enumerate(table):
+        divisors = np.empty(64, np.float32)
+        divisors[list(ZIGZAG)] = [8 * step for step in jfif.steps(quality)[kind]]
+        row["half"], row["reciprocal"] = np.floor(divisors / 2) + np.float32(0.5), np.float32(1) / divisors
+        row["dc"] = [_entry(code, width) for width, code in sorted(jfif.DC[kind].codes().items())]
+        for symbol, code in jfif.AC[kind].codes().items():
+            row["ac"][(symbol >> 4) + 1, symbol & 15] = _entry(code, symbol & 15)
+        row["sixteen"], row["end"] = row["ac"][16, 0], row["ac"][1, 0]
+    return table
+
+
+def _entry(code: tuple[int, int], tail: int) -> int:
+    """Return a JpegTable's entry: the code with room for ``tail`` bits, above the length of both."""
+    bits, length = code
+    return bits << tail << 6 | length + tail

@@ -1,0 +1,278 @@
+// Baseline JPEG: every row of MCUs is a restart segment, so that none waits for another.
+//
+// A segment goes through in spans of SPAN pixels. Between the passes values lie as
+// [row][column of the block][block], so that a loop over neighbouring blocks is one over
+// neighbouring values. The scan's bits are those of libjpeg, but for the restarts.
+#include "jpeg.h"
+
+constexpr int BLOCKS = SPAN / BLOCK;            // blocks beside each other in a span
+constexpr int WORST = 224;                      // bytes that a block may take: 64 codes of 26 bits, rounded up
+constexpr int PLANES = 4;                       // block rows of a span: luma (two where 4:2:0), two of chroma
+constexpr int SPAN_BYTES = 3 * BLOCKS * WORST;  // of a span's bits
+
+// One span's blocks: [plane][row][column][block].
+typedef i16 Samples[PLANES][BLOCK][BLOCK][BLOCKS];
+
+struct Bits {
+  u64 held;   // the bits not yet written, lowest last
+  int count;  // how many of them: less than 8 between codes
+  u8* end;
+};
+
+// A code's entry: its length in the low 6 bits, the code above them.
+INLINE void put(Bits& bits, u32 entry) {
+  bits.held = bits.held << (entry & 63) | entry >> 6;
+  bits.count += entry & 63;
+}
+
+// Writes the whole bytes. At most 64 - 7 bits may be put between two calls.
+INLINE void drain(Bits& bits) {
+  store_big_endian(bits.end, bits.held << (63 - bits.count) << 1);
+  bits.end += bits.count >> 3;
+  bits.count &= 7;
+}
+
+// ---- from pixels to coefficients -----------------------------------------------------------
+
+struct Lines {
+  i16 y[SPAN], blue[SPAN], red[SPAN];
+};
+
+// Converts `count` pixels of one row; the last one goes on to the end of the span.
+INLINE void convert(const Jpeg& job, const u8* row, int count, Lines& to) {
+  if (job.samples == 1) {
+    for (int i = 0; i < count; ++i) to.y[i] = (i16)(row[i] - 128);
+    for (int i = count; i < SPAN; ++i) to.y[i] = to.y[count - 1];
+    return;
+  }
+  for (int i = 0; i < count; ++i) {
+    const int r = row[3 * i], g = row[3 * i + 1], b = row[3 * i + 2];
+    to.y[i] = luma(r, g, b);
+    to.blue[i] = blueness(r, g, b);
+    to.red[i] = redness(r, g, b);
+  }
+  for (int i = count; i < SPAN; ++i) {
+    to.y[i] = to.y[count - 1];
+    to.blue[i] = to.blue[count - 1];
+    to.red[i] = to.red[count - 1];
+  }
+}
+
+// Means of two or four neighbours, rounded down and up in turn.
+INLINE void halve(const i16* line, const i16* below, i16* out) {
+  if (below)
+    for (int i = 0; i < SPAN / 2; ++i)
+      out[i] = (i16)((line[2 * i] + line[2 * i + 1] + below[2 * i] + below[2 * i + 1] + 1 + (i & 1)) >> 2);
+  else
+    for (int i = 0; i < SPAN / 2; ++i) out[i] = (i16)((line[2 * i] + line[2 * i + 1] + (i & 1)) >> 1);
+}
+
+// A line of a plane: eight neighbours become the columns of one block.
+INLINE void place(const i16* line, int blocks, i16 (&row)[BLOCK][BLOCKS]) {
+  i16* columns[BLOCK];
+  for (int i = 0; i < BLOCK; ++i) columns[i] = row[i];
+  rows_to_columns(line, columns, blocks);
+}
+
+INLINE const u8* row_of(const Jpeg& job, i64 y, int from) {
+  return (const u8*)job.pixels + (smaller(y, (i64)job.height - 1) * job.width + from) * job.samples;
+}
+
+// Reads the span that starts at pixel (from, top): 8 rows of MCUs that are 8 pixels high.
+INLINE void read_low(const Jpeg& job, i64 top, int from, int count, Samples& to) {
+  Lines lines;
+  i16 means[SPAN / 2];
+  for (int y = 0; y < BLOCK; ++y) {
+    convert(job, row_of(job, top + y, from), count, lines);
+    place(lines.y, BLOCKS, to[0][y]);
+    if (job.samples == 1) continue;
+    if (job.subsampling) {
+      halve(lines.blue, nullptr, means);
+      place(means, BLOCKS / 2, to[2][y]);
+      halve(lines.red, nullptr, means);
+      place(means, BLOCKS / 2, to[3][y]);
+    } else {
+      place(lines.blue, BLOCKS, to[2][y]);
+      place(lines.red, BLOCKS, to[3][y]);
+    }
+  }
+}
+
+// The same for MCUs that are 16 pixels high.
+INLINE void read_high(const Jpeg& job, i64 top, int from, int count, Samples& to) {
+  Lines lines, below;
+  i16 means[SPAN / 2];
+  const i64 last = (job.height - 1) >> 1;  // the last pair of rows goes on below the picture
+  for (int y = 0; y < BLOCK; ++y) {
+    convert(job, row_of(job, top + 2 * y, from), count, lines);
+    convert(job, row_of(job, top + 2 * y + 1, from), count, below);
+    place(lines.y, BLOCKS, to[y >> 2][2 * y & 7]);
+    place(below.y, BLOCKS, to[y >> 2][(2 * y & 7) + 1]);
+    const i64 pair = (top >> 1) + y;
+    if (pair > last) {
+      convert(job, row_of(job, 2 * last, from), count, lines);
+      convert(job, row_of(job, 2 * last + 1, from), count, below);
+    }
+    halve(lines.blue, below.blue, means);
+    place(means, BLOCKS / 2, to[2][y]);
+    halve(lines.red, below.red, means);
+    place(means, BLOCKS / 2, to[3][y]);
+  }
+}
+
+INLINE void transform_plane(i16 (&plane)[BLOCK][BLOCK][BLOCKS], const JpegTable& table) {
+  for (int y = 0; y < BLOCK; ++y)
+    for (int b = 0; b < BLOCKS; ++b) transform<Rows>(&plane[y][0][b], BLOCKS);
+  for (int x = 0; x < BLOCK; ++x)
+    for (int b = 0; b < BLOCKS; ++b) transform<Columns>(&plane[0][x][b], BLOCK * BLOCKS);
+  for (int k = 0; k < COEFS; ++k) {
+    const float half = table.half[k], reciprocal = table.reciprocal[k];
+    i16* v = plane[k / BLOCK][k % BLOCK];
+    for (int b = 0; b < BLOCKS; ++b) v[b] = quantised(v[b], half, reciprocal);
+  }
+}
+
+// Gathers each block's coefficients, in zigzag order.
+INLINE void gather(const i16 (&plane)[BLOCK][BLOCK][BLOCKS], i16 (&out)[BLOCKS][COEFS]) {
+  for (int k = 0; k < COEFS; k += BLOCK) {
+    const i16* rows[BLOCK];
+    for (int i = 0; i < BLOCK; ++i) rows[i] = plane[ZIGZAG[k + i] / BLOCK][ZIGZAG[k + i] % BLOCK];
+    columns_to_rows(rows, out[0] + k, COEFS, BLOCKS);
+  }
+}
+
+// ---- from coefficients to bits ---------------------------------------------------------------
+
+struct Symbols {
+  u32 tail[COEFS];   // the bits after the code, above 6 zero bits
+  u8 width[COEFS];   // how many
+  u8 counts[COEFS];  // 1: the coefficient is not 0
+};
+
+// One bit for each coefficient that is not 0.
+INLINE u64 gaps_of(const u8* counts) {
+  u64 mask = 0;
+  for (int k = 0; k < COEFS; k += 8) {
+    u64 eight = 0;
+    for (int i = 0; i < 8; ++i) eight |= (u64)counts[k + i] << (8 * i);
+    mask |= (eight * 0x0102040810204080ull >> 56) << k;
+  }
+  return mask;
+}
+
+INLINE void put_coefficient(const JpegTable& table, const Symbols& symbols, int k, int& at, Bits& bits) {
+  int gap = k - at;
+  while (gap > 16) {
+    put(bits, table.sixteen);
+    drain(bits);
+    gap -= 16;
+  }
+  put(bits, table.ac[gap * 16 + symbols.width[k]] + symbols.tail[k]);
+  at = k;
+}
+
+INLINE void put_block(const JpegTable& table, const i16* coefs, int& last, Bits& to) {
+  Bits bits = to;  // in registers: nothing that is written may be one of these
+  Symbols symbols;
+  for (int k = 0; k < COEFS; ++k) {
+    const int width = width_of(coefs[k]);
+    symbols.width[k] = (u8)width;
+    symbols.tail[k] = tail_of(coefs[k], width) << 6;
+    symbols.counts[k] = coefs[k] != 0;
+  }
+  const i32 step = coefs[0] - last;
+  const int width = width_of(step);
+  last = coefs[0];
+  put(bits, table.dc[width] + (tail_of(step, width) << 6));
+
+  u64 mask = gaps_of(symbols.counts) & ~1ull;
+  int at = 0;
+  while (mask) {
+    drain(bits);
+    put_coefficient(table, symbols, lowest(mask), at, bits);
+    mask &= mask - 1;
+    if (!mask) break;
+    put_coefficient(table, symbols, lowest(mask), at, bits);
+    mask &= mask - 1;
+  }
+  drain(bits);
+  if (at != COEFS - 1) put(bits, table.end);
+  drain(bits);
+  to = bits;
+}
+
+// Copies the scan's bytes, a 0 after each 255; returns where they end.
+INLINE u8* stuff(const u8* from, const u8* end, u8* to) {
+  while (from < end) {
+    const int count = copy_until_255(from, end, to);
+    from += count;
+    to += count;
+    if (from < end) {
+      *to++ = *from++;
+      *to++ = 0;
+    }
+  }
+  return to;
+}
+
+// ---- a segment ---------------------------------------------------------------------------------
+
+struct Scan {
+  int last[3];  // the DC coefficients before
+  Bits bits;
+};
+
+// The blocks of one span in the order of the scan.
+INLINE void put_span(const Jpeg& job, i16 (&blocks)[PLANES][BLOCKS][COEFS], int mcus, Scan& scan) {
+  const JpegTable* tables = (const JpegTable*)job.tables;
+  const int across = job.subsampling ? 2 : 1, down = job.subsampling == 2 ? 2 : 1;
+  for (int m = 0; m < mcus; ++m) {
+    for (int y = 0; y < down; ++y)
+      for (int x = 0; x < across; ++x) put_block(tables[0], blocks[y][m * across + x], scan.last[0], scan.bits);
+    if (job.samples == 1) continue;
+    put_block(tables[1], blocks[2][m], scan.last[1], scan.bits);
+    put_block(tables[1], blocks[3][m], scan.last[2], scan.bits);
+  }
+}
+
+INLINE void encode_span(const Jpeg& job, i64 segment, int from, Scan& scan) {
+  const JpegTable* tables = (const JpegTable*)job.tables;
+  const int count = smaller(SPAN, job.width - from);
+  const bool high = job.subsampling == 2;
+  Samples samples;
+  i16 blocks[PLANES][BLOCKS][COEFS];
+  if (high)
+    read_high(job, segment * 2 * BLOCK, from, count, samples);
+  else
+    read_low(job, segment * BLOCK, from, count, samples);
+  for (int p = 0; p < PLANES; ++p) {
+    if ((p == 1 && !high) || (p > 1 && job.samples == 1)) continue;
+    transform_plane(samples[p], tables[p > 1]);
+    gather(samples[p], blocks[p]);
+  }
+  const int side = job.subsampling ? 2 * BLOCK : BLOCK;
+  put_span(job, blocks, (count + side - 1) / side, scan);
+}
+
+INLINE void jpeg_segment(const Jpeg& job, i64 run) {
+  const i64 segment = job.first + run;
+  u8* const begin = (u8*)job.out + run * job.capacity;
+  u8* end = begin;
+  Scan scan = {};
+  for (int from = 0; from < job.width; from += SPAN) {
+    u8 bytes[SPAN_BYTES + 8];
+    scan.bits.end = bytes;
+    encode_span(job, segment, from, scan);
+    const bool finished = from + SPAN >= job.width;
+    if (finished && scan.bits.count) {
+      put(scan.bits, (255u >> scan.bits.count) << 6 | (u32)(8 - scan.bits.count));  // ones to the full byte
+      drain(scan.bits);
+    }
+    end = stuff(bytes, scan.bits.end, end);
+  }
+  *end++ = 255;
+  *end++ = segment + 1 < job.segments ? (u8)(0xD0 + segment % 8) : (u8)0xD9;  // a restart, or the end
+  ((i64*)job.lengths)[run] = end - begin;
+}
+
+PIXEL_KERNEL(jpeg, Jpeg, jpeg_segment)

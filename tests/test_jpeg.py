@@ -1,0 +1,129 @@
+"""JPEG files: the specification's bytes, and libjpeg's pixels, size and limits."""
+
+from __future__ import annotations
+
+from io import BytesIO
+
+import imagecodecs
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+from PIL import Image
+
+from gputiles import jfif
+from gputiles.backends import RenderJob
+from gputiles.backends.host import HostBackend
+from gputiles.backends.paste import raster_of
+from gputiles.encoded import Encoding, Format
+from gputiles.errors import LimitExceeded
+from gputiles.recipe import Recipe
+from tests import spec_jpeg
+
+BACKEND = HostBackend(1)
+SUBSAMPLINGS = ("444", "422", "420")
+KINDS = ("noise", "smooth", "black", "white", "checked", "sparse")
+
+
+def picture(kind: str, rows: int, columns: int, samples: int, seed: int = 5) -> NDArray[np.uint8]:
+    rng = np.random.default_rng(seed)
+    y, x = np.mgrid[:rows, :columns]
+    shape = (rows, columns, samples)
+    pictures = {
+        "noise": lambda: rng.integers(0, 256, shape),
+        "smooth": lambda: (x + 2 * y)[..., None] * np.arange(1, samples + 1) / 3 % 256,
+        "black": lambda: np.zeros(shape),
+        "white": lambda: np.full(shape, 255),
+        "checked": lambda: np.broadcast_to(((x + y) % 2 * 255)[..., None], shape),
+        "sparse": lambda: (rng.random(shape) > 0.99) * 255,
+    }
+    return np.ascontiguousarray(pictures[kind]().astype(np.uint8))
+
+
+def encoded(
+    pixels: NDArray[np.uint8], quality: int, subsampling: int = 0, backend: HostBackend = BACKEND
+) -> bytes:
+    rows, columns, _ = pixels.shape
+    encoding = Encoding(Format.JPEG, quality, subsampling)
+    (data,) = backend.render([RenderJob(Recipe((0,)), (raster_of(pixels),), columns, rows, encoding)])
+    if not isinstance(data, bytes):
+        raise data
+    return data
+
+
+def turbo(pixels: NDArray[np.uint8], quality: int, subsampling: int) -> bytes:
+    """Encode by libjpeg-turbo."""
+    if pixels.shape[2] == 1:
+        return bytes(imagecodecs.jpeg8_encode(pixels[..., 0], level=quality))
+    return bytes(imagecodecs.jpeg8_encode(pixels, level=quality, subsampling=SUBSAMPLINGS[subsampling]))
+
+
+def decoded(data: bytes) -> NDArray[np.uint8]:
+    return np.asarray(Image.open(BytesIO(data)))
+
+
+@pytest.mark.parametrize("subsampling", [0, 1, 2])
+@pytest.mark.parametrize("samples", [1, 3])
+@pytest.mark.parametrize("shape", [(1, 1), (8, 8), (17, 31), (40, 270), (33, 260)])
+def test_bytes_equal_the_specification(shape: tuple[int, int], samples: int, subsampling: int) -> None:
+    for number, kind in enumerate(KINDS):
+        pixels = picture(kind, *shape, samples)
+        for quality in ((1, 50, 95, 100)[number % 4], 90):
+            assert encoded(pixels, quality, subsampling) == spec_jpeg.encode(pixels, quality, subsampling)
+
+
+@settings(deadline=None, max_examples=150)
+@given(
+    st.integers(1, 70), st.integers(1, 600), st.sampled_from([1, 3]), st.integers(1, 100),
+    st.integers(0, 2), st.sampled_from(KINDS), st.integers(0, 99),
+)  # fmt: skip
+def test_decoders_find_the_pixels_that_libjpeg_would_have_stored(
+    rows: int, columns: int, samples: int, quality: int, subsampling: int, kind: str, seed: int
+) -> None:
+    pixels = picture(kind, rows, columns, samples, seed)
+    ours, theirs = encoded(pixels, quality, subsampling), turbo(pixels, quality, subsampling)
+    assert np.array_equal(decoded(ours), decoded(theirs))
+    assert np.array_equal(imagecodecs.jpeg8_decode(ours), imagecodecs.jpeg8_decode(theirs))
+
+
+@pytest.mark.parametrize("subsampling", [0, 1, 2])
+@pytest.mark.parametrize("quality", [50, 75, 95])
+def test_files_are_within_a_twentieth_of_libjpegs(quality: int, subsampling: int) -> None:
+    for kind in ("noise", "smooth"):
+        pixels = picture(kind, 256, 256, 3)
+        ours, theirs = encoded(pixels, quality, subsampling), turbo(pixels, quality, subsampling)
+        assert len(ours) <= 1.05 * len(theirs)
+
+
+@pytest.mark.parametrize("subsampling", [0, 1, 2])
+def test_workers_that_share_a_picture_write_the_same_bytes(subsampling: int) -> None:
+    shared = HostBackend(4)
+    for shape in ((1000, 700), (263, 1030)):
+        pixels = picture("noise", *shape, 3)
+        assert encoded(pixels, 90, subsampling, shared) == encoded(pixels, 90, subsampling)
+
+
+def test_a_picture_larger_than_the_scratch_memory_is_whole() -> None:
+    pixels = picture("smooth", 2000, 3000, 3)
+    assert np.array_equal(decoded(encoded(pixels, 95)), decoded(turbo(pixels, 95, 0)))
+
+
+def test_the_file_says_that_it_is_jfif_and_where_it_restarts() -> None:
+    data = encoded(picture("smooth", 24, 40, 3), 95, 1)
+    assert data[:11] == b"\xff\xd8\xff\xe0\x00\x10JFIF\x00"
+    assert b"\xff\xdd\x00\x04" + (3).to_bytes(2, "big") in data
+    assert data.count(b"\xff\xd0") == data.count(b"\xff\xd1") == 1
+    assert data.endswith(b"\xff\xd9")
+
+
+def test_a_side_that_a_jpeg_cannot_have_is_refused() -> None:
+    with pytest.raises(LimitExceeded, match=r"at most 65500 pixels; got 65501 × 1"):
+        jfif.header(65501, 1, 3, 95, 0)
+
+
+def test_steps_are_scaled_as_libjpeg_scales_them() -> None:
+    for quality in (1, 10, 49, 50, 51, 95, 100):
+        tables = Image.open(BytesIO(turbo(picture("black", 8, 8, 3), quality, 0))).quantization  # type: ignore[attr-defined]
+        data = encoded(picture("black", 8, 8, 3), quality)
+        assert Image.open(BytesIO(data)).quantization == tables  # type: ignore[attr-defined]
