@@ -29,7 +29,7 @@ FLOOR_SHARE = 0.5  # of an active owner's fair share
 class Entry(Generic[V]):
     """A value on a shelf (or too large for it), with its weight in bytes and its pins."""
 
-    __slots__ = ("key", "owner", "pins", "segment", "value", "weight")
+    __slots__ = ("group", "key", "owner", "pins", "segment", "value", "weight")
 
     def __init__(self, key: Hashable, value: V, weight: int, owner: Hashable) -> None:
         self.key = key
@@ -38,6 +38,7 @@ class Entry(Generic[V]):
         self.owner = owner
         self.pins = 0
         self.segment: Any = None  # the LRU that holds the entry; None when it is on no shelf
+        self.group: Any = None  # the LRUs of the owner, to be found without a look-up
 
 
 class Hold(Generic[V]):
@@ -157,6 +158,7 @@ class Shelf(Generic[V]):
         share = self._owners.get(owner)
         if share is None:
             share = self._owners[owner] = _Owner(self._clock())
+        entry.group = share
         entry.segment = share.cold if cold else share.hot
         entry.segment[key] = entry
         self._entries[key] = entry
@@ -183,6 +185,11 @@ class Shelf(Generic[V]):
         """Take all entries off the shelf."""
         for owner in list(self._owners):
             self.forget(owner)
+
+    def shed(self) -> None:
+        """Evict all that is not pinned."""
+        while self._evict_one():
+            pass
 
     def unpin(self, entry: Entry[V]) -> None:
         """Give back one pin of ``entry``."""
@@ -257,7 +264,7 @@ class Shelf(Generic[V]):
     def _remove(self, entry: Entry[V]) -> None:
         del entry.segment[entry.key]
         del self._entries[entry.key]
-        entry.segment = None
+        entry.segment = entry.group = None
         self.stored -= entry.weight
         self.loose += entry.weight
         owner = self._owners[entry.owner]
@@ -272,7 +279,7 @@ class Shelf(Generic[V]):
             self._dispose(entry.value)
 
     def _warm(self, entry: Entry[V]) -> None:
-        owner = self._owners[entry.owner]
+        owner: _Owner[V] = entry.group
         owner.seen = self._clock()
         if entry.segment is owner.hot:
             owner.hot[entry.key]  # a look-up is a use
