@@ -7,10 +7,17 @@ from enum import Enum
 
 
 class Format(Enum):
-    """The file formats in which tiles are served, with their media types."""
+    """The file formats in which pixels are served, with their media types."""
 
     JPEG = "image/jpeg"
     PNG = "image/png"
+    TIFF = "image/tiff"
+    NPY = "application/x-npy"
+
+    @property
+    def holds_values(self) -> bool:
+        """Whether values of any dtype fit, so that without a style they are sent as stored."""
+        return self in (Format.TIFF, Format.NPY)
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,7 +25,7 @@ class Encoding:
     """A format with its parameters.
 
     ``quality`` is 1 … 100 and ``subsampling`` is 0 (4:4:4), 1 (4:2:2) or 2 (4:2:0); both
-    mean nothing for PNG and are kept at their defaults there, so that equal encodings
+    mean nothing for the other formats and are kept at their defaults there, so that equal encodings
     are equal values. ``explicit`` says that the caller named a quality or subsampling,
     which rules out passing stored bytes through.
     """

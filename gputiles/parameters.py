@@ -6,22 +6,25 @@ from gputiles.colours import parse_colour
 from gputiles.encoded import Edge, Encoding, Format
 from gputiles.errors import BadRequest
 
-FORMATS = {"JPEG": Format.JPEG, "JPG": Format.JPEG, "JFIF": Format.JPEG, "PNG": Format.PNG}
+FORMATS = {
+    "JPEG": Format.JPEG, "JPG": Format.JPEG, "JFIF": Format.JPEG, "PNG": Format.PNG,
+    "TIFF": Format.TIFF, "TIF": Format.TIFF, "NPY": Format.NPY,
+}  # fmt: skip
 
 
 def parse_format(name: str, quality: int | None = None, subsampling: int | None = None) -> Encoding:
-    """Return the encoding that a name (JPEG, JFIF or PNG), quality and subsampling mean.
+    """Return the encoding that a name (JPEG, JFIF, PNG, TIFF or NPY), quality and subsampling mean.
 
     None is the default: quality 95, 4:4:4.
     """
     format = FORMATS.get(name.upper())
     if format is None:
-        raise BadRequest(f'Invalid encoding "{name[:64]}"; expected JPEG or PNG')
+        raise BadRequest(f'Invalid encoding "{name[:64]}"; expected JPEG, PNG, TIFF or NPY')
     if quality is not None and not 1 <= quality <= 100:
         raise BadRequest(f"jpegQuality: expected 1 to 100; got {quality}")
     if subsampling is not None and subsampling not in (0, 1, 2):
         raise BadRequest(f"jpegSubsampling: expected 0 (4:4:4), 1 (4:2:2) or 2 (4:2:0); got {subsampling}")
-    if format is Format.PNG:
+    if format is not Format.JPEG:
         return Encoding(format)
     explicit = quality is not None or subsampling is not None
     return Encoding(format, 95 if quality is None else quality, subsampling or 0, explicit)

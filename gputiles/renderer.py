@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from functools import partial
 from hashlib import blake2b
@@ -10,28 +11,29 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gputiles import style
+from gputiles import arrays, style
 from gputiles.backends import Raster, RenderJob, ResampleJob
 from gputiles.batcher import Batcher
 from gputiles.cache import Hold, Shelf
 from gputiles.config import Config
 from gputiles.encoded import EncodedTile, Encoding, Format
 from gputiles.errors import Changed, LimitExceeded, NotFound
-from gputiles.geometry import Rect
+from gputiles.geometry import Rect, ceil_div
 from gputiles.image import Alpha, Colour, ImageInfo
 from gputiles.images import Image, Images, read_checked
 from gputiles.measuring import Measuring
-from gputiles.rasters import Rasters, Work
+from gputiles.rasters import Rasters, Work, together
 from gputiles.reading_room import ReadingRoom
 from gputiles.recipe import Recipe
-from gputiles.request import ThumbnailRequest, TileRequest, View
+from gputiles.request import RegionRequest, ThumbnailRequest, TileRequest, View
 from gputiles.trace import Trace
 
 CODECS = "jpeg1-isal1"  # part of every entity tag: other encoders, or other arithmetic, are other bytes
 WHITE = (255, 255, 255)
 MOST_THUMBNAIL = 4096  # pixels on a side
+MOST_PIXELS = 1 << 26  # of a region
 
-Request = TileRequest | ThumbnailRequest
+Request = TileRequest | ThumbnailRequest | RegionRequest
 
 
 class Renderer:
@@ -68,6 +70,17 @@ class Renderer:
     async def thumbnail(self, image: Image, request: ThumbnailRequest, trace: Trace) -> EncodedTile:
         """Return the whole image, no larger than asked for and never enlarged."""
         return await self._answer(image, request, trace, self._render_thumbnail)
+
+    async def region(self, image: Image, request: RegionRequest, trace: Trace) -> EncodedTile:
+        """Return a region of the image at any size. Raises LimitExceeded beyond 2²⁶ pixels."""
+        return await self._answer(image, request, trace, self._render_region)
+
+    async def values(self, image: Image, frame: int, request: RegionRequest, trace: Trace) -> NDArray[Any]:
+        """Return the stored values of a region as a new (rows, columns, samples) array."""
+        check_frame(image.info, frame)
+        (raster,) = await self._regions(Work(image, trace), (frame,), request)
+        array: NDArray[Any] = await self._batcher.submit("download", raster, trace)
+        return array
 
     async def raster(self, image: Image, frame: int, z: int, x: int, y: int) -> NDArray[Any]:
         """Return the unstyled tile as a new (rows, columns, samples) array of the image's dtype."""
@@ -135,13 +148,23 @@ class Renderer:
         stored = await self._pass_through(work, request, rect)
         if stored is not None:
             return stored
-        recipe = await self._recipe(work, request.view)
         full = (rect.width, rect.height) if request.edge.crop else (info.tile_width, info.tile_height)
+        if request.view.style is None and request.view.encoding.format.holds_values:
+            return await self._tile_values(work, request, full)
+        recipe = await self._recipe(work, request.view)
         with Hold(self.rasters.shelf) as hold:
             cells = Rect(request.x, request.y, 1, 1)
             taken = await self.rasters.take(work, recipe.frames, request.z, cells, hold)
             rasters = tuple(frame[request.x, request.y] for frame in taken)
             return await self._encode(work, request.view.encoding, recipe, rasters, full, request.edge.colour)
+
+    async def _tile_values(self, work: Work, request: TileRequest, size: tuple[int, int]) -> bytes:
+        """Return the stored values of a tile, zeros where the image does not fill it."""
+        tile = await self.raster(work.image, request.view.frame, request.z, request.x, request.y)
+        missing = [(0, side - has) for side, has in zip(reversed(size), tile.shape, strict=False)]
+        return await self._room.run(
+            lambda: arrays.file_of(np.pad(tile, (*missing, (0, 0))), request.view.encoding.format)
+        )
 
     async def _pass_through(self, work: Work, request: TileRequest, rect: Rect) -> bytes | None:
         """Return the stored bytes where they are the answer as they stand."""
@@ -164,15 +187,41 @@ class Renderer:
                 f"width and height: at most {MOST_THUMBNAIL}; got {request.width} x {request.height}"
             )
         info = work.image.info
-        width, height = fit(info, request.width, request.height)
-        z = next(z for z in range(info.levels) if all(map(int.__ge__, info.grid.size(z), (width, height))))
-        recipe = await self._recipe(work, request.view)
-        with Hold(self.rasters.shelf) as hold:
-            cells = Rect(0, 0, *info.grid.tiles(z))
-            taken = await self.rasters.take(work, recipe.frames, z, cells, hold)
-            jobs = [_resample_job(info, z, frame, width, height) for frame in taken]
-            rasters = [await self._batcher.submit("resample", job, work.trace) for job in jobs]
-        return await self._encode(work, request.view.encoding, recipe, tuple(rasters), (width, height), None)
+        whole = Rect(0, 0, info.width, info.height)
+        size = fit(info.width, info.height, request.width, request.height)
+        return await self._render_region(work, RegionRequest(whole, *size, request.view))
+
+    async def _render_region(self, work: Work, request: RegionRequest) -> bytes:
+        view, size = request.view, (request.width, request.height)
+        if view.style is None and view.encoding.format.holds_values:
+            array = await self.values(work.image, view.frame, request, work.trace)
+            return await self._room.run(arrays.file_of, array, view.encoding.format)
+        recipe = await self._recipe(work, view)
+        rasters = await self._regions(work, recipe.frames, request)
+        return await self._encode(work, view.encoding, recipe, tuple(rasters), size, None)
+
+    async def _regions(self, work: Work, frames: tuple[int, ...], request: RegionRequest) -> list[Raster]:
+        """Return the region's raster of each frame, made of the coarsest level that is fine enough."""
+        if request.width * request.height > MOST_PIXELS:
+            raise LimitExceeded(
+                f"region: at most {MOST_PIXELS} pixels; got {request.width} x {request.height}"
+            )
+        info = work.image.info
+        z, rect = level_region(info, request)
+        weight = rect.width * rect.height * info.samples * info.dtype.itemsize
+        together_at_most = asyncio.Semaphore(max(1, self.rasters.shelf.capacity // 4 // weight))
+
+        async def region(frame: int) -> Raster:
+            async with together_at_most:
+                with Hold(self.rasters.shelf) as hold:
+                    (taken,) = await self.rasters.take(work, (frame,), z, cells_of(info, rect), hold)
+                    job = _resample_job(info, rect, taken, request.width, request.height)
+                    raster: Raster = await self._batcher.submit("resample", job, work.trace)
+                    return raster
+
+        rasters: list[Any] = [None] * len(frames)
+        await together([partial(region, frame) for frame in frames], rasters, list(range(len(frames))))
+        return rasters
 
     async def _recipe(self, work: Work, view: View) -> Recipe:
         """Return the view's recipe: a light record, shared by all encodings."""
@@ -225,6 +274,10 @@ def _key(image: Image, request: Request) -> str:
     look = view.style.key if view.style is not None else "default"
     shown = f"{image.version}|{view.frame}|{look}|{view.single}"
     shown += f"|{encoding.format.name}|{encoding.quality}|{encoding.subsampling}|{encoding.explicit}"
+    if isinstance(request, RegionRequest):
+        place = request.region
+        area = f"{place.x}|{place.y}|{place.width}|{place.height}|{request.width}|{request.height}"
+        return f"region|{area}|{shown}"
     if isinstance(request, ThumbnailRequest):
         return f"thumbnail|{request.width}|{request.height}|{shown}"
     return f"tile|{request.z}|{request.x}|{request.y}|{shown}|{request.edge.crop}|{request.edge.colour}"
@@ -250,21 +303,40 @@ def background(info: ImageInfo, recipe: Recipe) -> tuple[int, int, int] | None:
     return WHITE if recipe.bands is None and info.colour is Colour.RGB else None
 
 
-def fit(info: ImageInfo, width: int, height: int) -> tuple[int, int]:
-    """Return the largest (width, height) of the image's aspect within the given one."""
-    if info.width * height >= info.height * width:
-        width = min(width, info.width)
-        return width, max(1, info.height * width // info.width)
-    height = min(height, info.height)
-    return max(1, info.width * height // info.height), height
+def fit(width: int, height: int, most_width: int, most_height: int) -> tuple[int, int]:
+    """Return the largest (width, height) of the same aspect within the given one; never enlarged."""
+    if width * most_height >= height * most_width:
+        inside = min(most_width, width)
+        return inside, max(1, height * inside // width)
+    inside = min(most_height, height)
+    return max(1, width * inside // height), inside
+
+
+def level_region(info: ImageInfo, request: RegionRequest) -> tuple[int, Rect]:
+    """Return the coarsest level that has the pixels which a region needs, and the region on it."""
+    region = request.region
+    for z in range(info.levels):
+        scale = 1 << (info.levels - 1 - z)
+        columns, rows = ceil_div(region.width, scale), ceil_div(region.height, scale)
+        if scale == 1 or (columns >= request.width and rows >= request.height):
+            break
+    x, y = region.x // scale, region.y // scale
+    return z, Rect(x, y, ceil_div(region.right, scale) - x, ceil_div(region.bottom, scale) - y)
+
+
+def cells_of(info: ImageInfo, rect: Rect) -> Rect:
+    """Return the tiles that cover a rectangle of a level."""
+    x, y = rect.x // info.tile_width, rect.y // info.tile_height
+    right, bottom = ceil_div(rect.right, info.tile_width), ceil_div(rect.bottom, info.tile_height)
+    return Rect(x, y, right - x, bottom - y)
 
 
 def _resample_job(
-    info: ImageInfo, z: int, cells: dict[tuple[int, int], Raster], width: int, height: int
+    info: ImageInfo, rect: Rect, cells: dict[tuple[int, int], Raster], width: int, height: int
 ) -> ResampleJob:
     return ResampleJob(
         tiles=tuple((x * info.tile_width, y * info.tile_height, raster) for (x, y), raster in cells.items()),
-        region=Rect(0, 0, *info.grid.size(z)),
+        region=rect,
         width=width,
         height=height,
         reduction=info.reduction,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from gputiles.encoded import Edge, Encoding
+from gputiles.geometry import Rect
 from gputiles.style import Style
 
 
@@ -39,4 +40,14 @@ class ThumbnailRequest:
 
     width: int = 256
     height: int = 256
+    view: View = field(default_factory=View)
+
+
+@dataclass(frozen=True, slots=True)
+class RegionRequest:
+    """``region`` of full-resolution pixels, inside the image, as ``width`` × ``height`` pixels."""
+
+    region: Rect
+    width: int
+    height: int
     view: View = field(default_factory=View)

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from gputiles import jfif
+from gputiles import arrays, jfif
 from gputiles.backends import (
     DecodeJob,
     DownsampleJob,
@@ -229,7 +229,9 @@ class HostBackend:
         if job.encoding.format is Format.JPEG:
             return self._jpeg(picture, job.encoding)
         self._run(picture.kernel, picture.table)
-        return png_file(picture.pixels, self._run, self._buffer)
+        if job.encoding.format is Format.PNG:
+            return png_file(picture.pixels, self._run, self._buffer)
+        return arrays.file_of(picture.pixels, job.encoding.format)
 
     def _jpeg(self, picture: Picture, encoding: Encoding) -> bytes:
         """Return a JPEG file; workers that have nothing to do take parts of a large picture."""

@@ -62,8 +62,8 @@ COMPOSITE = np.dtype(
 UNSTYLED = np.dtype(
     [
         ("source", SOURCE), ("out", "u8"), ("colormap", "u8"), ("runs", "i8"), ("begin", "i8"),
-        ("entries", "i4"), ("width", "i4"), ("height", "i4"), ("columns", "i4"), ("rows", "i4"), ("colours", "i4"),
-        ("alpha", "i4"), ("samples", "i4"), ("blended", "i4"),
+        ("entries", "i4"), ("width", "i4"), ("height", "i4"), ("columns", "i4"), ("rows", "i4"),
+        ("colours", "i4"), ("alpha", "i4"), ("samples", "i4"), ("blended", "i4"),
         ("fill", "u1", 4), ("background", "u1", 4), ("unused", "i4"),
     ]
 )  # fmt: skip
