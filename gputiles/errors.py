@@ -11,6 +11,7 @@
     ├── Damaged             a file or chunk that cannot be decoded
     └── Unavailable         not now: try again
         ├── Overloaded      the queue is full
+        ├── OutOfDescriptors  the process may open no more files
         ├── DeadlineExceeded  the answer took longer than the deadline
         ├── Changed         the file changed while it was read
         └── OutOfMemory     the device could not hold the work
@@ -54,6 +55,10 @@ class Unavailable(GputilesError):
 
 class Overloaded(Unavailable):
     """The queues are full."""
+
+
+class OutOfDescriptors(Unavailable):
+    """The process, or the machine, has no file descriptor left."""
 
 
 class DeadlineExceeded(Unavailable):

@@ -6,6 +6,7 @@ that were read lately. Any number of styled and encoded views share one handle.
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -16,7 +17,7 @@ from typing import Protocol, TypeVar
 
 from gputiles.cache import Entry, Hold, Shelf
 from gputiles.config import Config
-from gputiles.errors import Changed, GputilesError, NotFound, Unsupported
+from gputiles.errors import Changed, GputilesError, NotFound, OutOfDescriptors, Unavailable, Unsupported
 from gputiles.image import ImageInfo
 from gputiles.reading_room import ReadingRoom
 from gputiles.sources import Source
@@ -71,6 +72,8 @@ class Images:
         self.handles: Shelf[Source] = Shelf("sources", config.sources, dispose=self._close)
         self.records: Shelf[Image] = Shelf("images", 1_000_000)
         self._config = config
+        self._opening = asyncio.Semaphore(config.readers)  # more would wait, open, for the loop
+        self._lendable = asyncio.Semaphore(config.sources)  # a handle that is lent cannot be evicted
         self._room = reading_room
         self._forget = forget
 
@@ -118,8 +121,9 @@ class Images:
 
     async def _open(self, reference: Reference, hold: Hold[Source]) -> tuple[Image, Entry[Source]]:
         checked = time.monotonic()
-        with self.handles.reserve(1):
-            source, version = await self._room.run(open_stable, reference, self._config.chunk_limit)
+        async with self._opening:
+            with self.handles.reserve(1):
+                source, version = await self._open_file(reference)
         self.opens += 1
         image = Image(reference, source.info, version, source.paths, checked)
         handle = hold.pin(
@@ -128,28 +132,40 @@ class Images:
         self.records.put(reference, image, 1 + len(source.info.frames), reference)
         return image, handle
 
+    async def _open_file(self, reference: Reference) -> tuple[Source, str]:
+        """Open an image; where connections took the descriptors, the idle handles give theirs back."""
+        limit = self._config.chunk_limit
+        try:
+            return await self._room.run(open_stable, reference, limit)
+        except OutOfDescriptors:
+            self.handles.shed()  # their closes wait in the reading room, ahead of the next opening
+            return await self._room.run(open_stable, reference, limit)
+
     @asynccontextmanager
     async def handle(self, image: Image) -> AsyncIterator[Source]:
         """Lend the open source of ``image``, reopened where it was evicted.
 
         Raises Changed where the file is no longer the version that ``image`` is.
         """
-        with Hold(self.handles) as hold:
-            entry = self.handles.get((image.reference, image.version))
-            if entry is None:
-                async with self.handles.once(image.reference, partial(self._open, image.reference)) as opened:
-                    fresh, entry = opened
-                    if fresh.version != image.version:
-                        raise Changed("the file changed since it was opened")
-                    hold.pin(entry)
-            else:
-                hold.pin(entry)
-            yield entry.value
+        async with self._lendable:
+            with Hold(self.handles) as hold:
+                yield (await self._lend(image, hold)).value
+
+    async def _lend(self, image: Image, hold: Hold[Source]) -> Entry[Source]:
+        entry = self.handles.get((image.reference, image.version))
+        if entry is not None:
+            return hold.pin(entry)
+        async with self.handles.once(image.reference, partial(self._open, image.reference)) as (now, handle):
+            if now.version != image.version:
+                raise Changed("the file changed since it was opened")
+            return hold.pin(handle)
 
     async def validate(self, reference: Reference) -> str | None:
         """Open and close the image, past all caches; return why it cannot be read, or None."""
         try:
             source, _ = await self._room.run(open_stable, reference, self._config.chunk_limit)
+        except Unavailable:  # says nothing about the file
+            return None
         except GputilesError as error:
             return str(error)
         self._close(source)

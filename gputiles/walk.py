@@ -17,6 +17,7 @@ from typing import TypeAlias
 
 from gputiles.errors import NotFound
 from gputiles.sources import Source
+from gputiles.sources.bytesource import check_descriptors
 from gputiles.sources.open import open_source
 
 logger = logging.getLogger(__name__)
@@ -149,6 +150,7 @@ class _Walk:
             with os.scandir(path) as entries:
                 return sorted((e for e in entries if not e.name.startswith(".")), key=lambda e: e.name)
         except OSError as error:  # no permission, or gone since it was listed
+            check_descriptors(error)  # else all that lies below would count as gone
             logger.debug("%r cannot be walked: %s", printable(str(path)), error)
             return []
 

@@ -9,6 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tifffile
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from gputiles.errors import Damaged
 from gputiles.sources import ome
@@ -106,6 +108,31 @@ def test_only_plain_names_are_companions(name: str) -> None:
 ])  # fmt: skip
 def test_frames_are_c_fastest_whatever_order_the_pages_have(order: str, expected: list[int]) -> None:
     assert values(ome_file(xml(order=order, c=2, z=3, t=2), 12)) == expected
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    order=st.permutations("CZT").map(lambda axes: "XY" + "".join(axes)),
+    sizes=st.tuples(*[st.integers(1, 4)] * 3),
+    byteorder=st.sampled_from("<>"),
+    big=st.booleans(),
+)
+def test_any_order_and_size_of_axes_gives_the_planes_that_tifffile_gives(
+    order: str, sizes: tuple[int, int, int], byteorder: str, big: bool
+) -> None:
+    c, z, t = sizes
+    file = io.BytesIO()
+    text = xml("".join("<Channel/>" for _ in range(c)) + "<TiffData/>", order=order, c=c, z=z, t=t)
+    with tifffile.TiffWriter(file, byteorder=byteorder, bigtiff=big) as writer:
+        for page in range(c * z * t):
+            description = text.encode() if page == 0 else None
+            writer.write(np.full((6, 8), page, np.uint8), description=description, metadata=None)
+    file.seek(0)
+    with tifffile.TiffFile(file) as tif:
+        array, axes = tif.series[0].asarray(), tif.series[0].axes
+    slowest_first = [axes.index(axis) for axis in "TZC" if axis in axes]
+    array = array.transpose([*slowest_first, axes.index("Y"), axes.index("X")])
+    assert values(file) == array.reshape(-1, 6, 8)[:, 0, 0].tolist()
 
 
 def test_blocks_place_planes_where_they_say() -> None:

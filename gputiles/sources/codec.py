@@ -8,9 +8,10 @@ from gputiles.backends import ChunkCodec
 from gputiles.errors import Damaged, Unsupported
 from gputiles.sources import bytecodec, imagecodec
 from gputiles.sources.bytecodec import ByteCodec
-from gputiles.sources.colour import FULL_RANGE, CmykCodec, SubsampledCodec, YCbCrCodec
+from gputiles.sources.colour import FULL_RANGE, CmykCodec, StraightAlphaCodec, SubsampledCodec, YCbCrCodec
 from gputiles.sources.imagecodec import JPEG, JPEG2000, Frame, ImageCodec, JpegCodec
 from gputiles.sources.page import Page, Photometric
+from gputiles.sources.streamsize import jpeg2000_is_ycbcr
 
 # JPEG XR: its library crashes the process on damaged streams
 _UNREAD = {
@@ -26,6 +27,11 @@ def choose(page: Page) -> ChunkCodec:
 
     Raises Unsupported, naming what is not read.
     """
+    codec = _choose(page)
+    return StraightAlphaCodec(codec) if page.premultiplied else codec
+
+
+def _choose(page: Page) -> ChunkCodec:
     name = page.source.name
     if page.photometric is Photometric.CMYK:
         _check_cmyk(page)
@@ -65,7 +71,9 @@ def _image(page: Page) -> ChunkCodec:
         return _convert(page, codec) if page.photometric is Photometric.CMYK else codec
     # Aperio's 33003 holds YCbCr without the component transform that would say so
     ycbcr = page.compression == 33003 or page.photometric is Photometric.YCBCR
-    return YCbCrCodec(codec) if ycbcr and page.samples == 3 and not page.separate else codec
+    if not ycbcr or page.samples != 3 or page.separate:
+        return codec
+    return YCbCrCodec(codec, done=jpeg2000_is_ycbcr)
 
 
 def _bytes(page: Page) -> ChunkCodec:

@@ -1,7 +1,8 @@
-"""Colour conversions that a file's own colour model asks for: YCbCr and CMYK to RGB."""
+"""Colour conversions that a file's own colour model asks for: YCbCr and CMYK to RGB, straight alpha."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -25,13 +26,15 @@ class _Codec(Protocol):
 class YCbCrCodec:
     """Converts what ``codec`` decodes from 8-bit YCbCr to RGB.
 
-    ``reference`` is tag 532 (black and white of Y, Cb, Cr), ``luma`` tag 529. The formula is
-    TIFF 6.0 section 21's; the defaults are JFIF's (BT.601, full range).
+    ``done`` says of a chunk's bytes whether the decoder converts them already. ``reference``
+    is tag 532 (black and white of Y, Cb, Cr), ``luma`` tag 529. The formula is TIFF 6.0
+    section 21's; the defaults are JFIF's (BT.601, full range).
     """
 
     codec: _Codec
     reference: tuple[float, ...] = FULL_RANGE
     luma: tuple[float, ...] = _BT601
+    done: Callable[[bytes], bool] | None = None
 
     @property
     def compression(self) -> int:
@@ -40,7 +43,10 @@ class YCbCrCodec:
 
     def decode(self, data: bytes, width: int, height: int) -> NDArray[Any]:
         """Decode ``data`` to RGB (height, width, 3)."""
-        return ycbcr_to_rgb(self.codec.decode(data, width, height), self.reference, self.luma)
+        pixels = self.codec.decode(data, width, height)
+        if self.done is not None and self.done(data):
+            return pixels
+        return ycbcr_to_rgb(pixels, self.reference, self.luma)
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +95,38 @@ class CmykCodec:
         light = top - inks.astype(np.uint64)
         mixed: NDArray[Any] = (light[..., :3] * light[..., 3:] + top // 2) // top
         return mixed.astype(inks.dtype)
+
+
+@dataclass(frozen=True, slots=True)
+class StraightAlphaCodec:
+    """Divides what ``codec`` decodes by its last sample, alpha that colours were multiplied with.
+
+    Integers are rounded to nearest and end at the type's largest value; where alpha is 0
+    the colours are 0.
+    """
+
+    codec: _Codec
+
+    @property
+    def compression(self) -> int:
+        """The compression of the inner codec."""
+        return self.codec.compression
+
+    def decode(self, data: bytes, width: int, height: int) -> NDArray[Any]:
+        """Decode ``data`` to colours that are not multiplied, and alpha: (height, width, samples)."""
+        return straighten(self.codec.decode(data, width, height))
+
+
+def straighten(pixels: NDArray[Any]) -> NDArray[Any]:
+    """Divide the samples of (…, samples) by the last one, a share of the unsigned type's top or of 1.0."""
+    colours, alpha = pixels[..., :-1], pixels[..., -1:]
+    if pixels.dtype.kind == "f":
+        quotients = np.divide(colours, alpha, out=np.zeros_like(colours), where=alpha > 0)
+        return np.concatenate((quotients, alpha), axis=-1)
+    top = int(np.iinfo(pixels.dtype).max)
+    wide, whole = colours.astype(np.uint64), np.maximum(alpha, 1).astype(np.uint64)
+    quotients = np.minimum((wide * top + whole // 2) // whole, top) * (alpha > 0)
+    return np.concatenate((quotients.astype(pixels.dtype), alpha), axis=-1)
 
 
 def ycbcr_to_rgb(

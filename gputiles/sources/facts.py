@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from gputiles.errors import Damaged, LimitExceeded
 from gputiles.geometry import Grid
-from gputiles.image import Colour, Frame, ImageInfo, Reduction
+from gputiles.image import Alpha, Colour, Frame, ImageInfo, Reduction
 from gputiles.sources.layout import Layout
 from gputiles.sources.page import Page, Photometric
 
@@ -45,6 +45,8 @@ def read_info(layout: Layout, grid: Grid, stored: tuple[bool, ...]) -> ImageInfo
     nodata = _nodata(page, warnings)
     if page.orientation != 1:
         warnings.append(f"orientation {page.orientation} is ignored: the image is served as it is stored")
+    if page.alpha is Alpha.PREMULTIPLIED:
+        warnings.append("colours are multiplied with alpha and served so: planes are decoded one by one")
     return ImageInfo(
         grid=grid,
         stored=stored,

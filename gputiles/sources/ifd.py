@@ -23,6 +23,7 @@ _TYPES = {
     11: "f4", 12: "f8", 13: "u4", 16: "u8", 17: "i8", 18: "u8",
 }  # fmt: skip
 _RATIONAL = (5, 10)
+_LONGS = (4, 9, 13)
 _MOST_DIRECTORIES = 100_000
 _MOST_VALUE_BYTES = 1 << 28
 _NDPI_TAG = 65420
@@ -86,7 +87,10 @@ class Directory:
         data = self.raw(code)
         if data is None:
             return None
-        kind = self.entries[code].kind
+        entry = self.entries[code]
+        if self.dialect.ndpi and entry.count == 1 and entry.kind in _LONGS and entry.offset >> 32:
+            return np.array([entry.offset])  # one offset or size, widened by its high word
+        kind = entry.kind
         values = np.frombuffer(data, np.dtype(_TYPES[kind]).newbyteorder(self.dialect.order))
         if kind in _RATIONAL:
             top, bottom = values[0::2].astype(np.float64), values[1::2].astype(np.float64)

@@ -6,9 +6,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from gputiles.errors import Damaged, Unsupported
 from gputiles.image import Channel
 from gputiles.sources.book import Book, read_subs
 from gputiles.sources.bytesource import ByteSource
+from gputiles.sources.codec import choose
 from gputiles.sources.page import Page, Photometric
 
 _MOST_MM = 0.02  # millimetres of a pixel that an instrument may have made
@@ -25,6 +27,7 @@ class Layout:
     where the file lacks the frame). ``axes`` are in frame order, fastest first.
     ``lut_is_hint`` says that palettes only suggest how channels may be shown. ``sources``
     are open companion files, ``paths`` the companions that the content depends on.
+    ``masks`` are the transparency masks of every level, or empty.
     """
 
     format: str
@@ -39,6 +42,7 @@ class Layout:
     warnings: tuple[str, ...] = ()
     sources: tuple[ByteSource, ...] = ()
     paths: tuple[Path, ...] = ()
+    masks: tuple[Stack, ...] = ()
 
     @property
     def lead(self) -> Page:
@@ -93,7 +97,7 @@ def _sub_levels(frames: Stack, chunk_limit: int) -> tuple[dict[tuple[int, int], 
     for index, frame in enumerate(frames):
         subs, complaints = ([], []) if frame is None else read_subs(frame, chunk_limit)
         warnings += complaints
-        for sub in subs:
+        for sub in (sub for sub in subs if not sub.mask):
             sizes.setdefault(sub.size, [None] * len(frames))[index] = sub
     complete: dict[tuple[int, int], Stack] = {}
     for size, stack in sizes.items():
@@ -102,6 +106,35 @@ def _sub_levels(frames: Stack, chunk_limit: int) -> tuple[dict[tuple[int, int], 
         else:
             warnings.append(f"a level of {size[0]}x{size[1]} was dropped: not every frame has it")
     return complete, list(dict.fromkeys(warnings))[:5]
+
+
+def find_masks(levels: Sequence[Stack], pages: Iterable[Page], chunk_limit: int) -> tuple[Stack, ...]:
+    """Return each level's transparency masks, one per frame; an empty stack where a level has none.
+
+    Empty where full resolution has none: then nothing is masked. Masks lie among ``pages``,
+    or are sub-pages of their frame.
+    """
+    groups = _by_size(page for page in pages if _is_usable_mask(page))
+    for frame in levels[0]:
+        subs = [] if frame is None else read_subs(frame, chunk_limit)[0]
+        for size, group in _by_size(page for page in subs if _is_usable_mask(page)).items():
+            groups.setdefault(size, []).extend(group)
+    masks = []
+    for level in levels:
+        size = next(page.size for page in level if page is not None)
+        group = groups.get(size, [])
+        masks.append(tuple(group) if len(group) == len(level) else ())
+    return tuple(masks) if masks[0] else ()
+
+
+def _is_usable_mask(page: Page) -> bool:
+    if not page.mask or page.samples != 1 or page.kind != "u" or page.bits > 8:
+        return False
+    try:
+        choose(page)
+    except (Damaged, Unsupported):  # the picture can do without its mask
+        return False
+    return True
 
 
 def _by_size(pages: Iterable[Page]) -> dict[tuple[int, int], list[Page]]:
@@ -146,8 +179,12 @@ def lay_out(book: Book, pages: Sequence[Page], *, format: str, axis: str = "Z") 
     """Return the layout of ``pages``: the largest ones are frames on ``axis``, smaller ones levels."""
     frames, others = choose_frames(pages)
     levels, warnings = find_levels(tuple(frames), others, book.chunk_limit)
-    if any(page.mask and page.size == frames[0].size for page in pages):
-        warnings.append("the transparency mask of the image is ignored")
+    masks = find_masks(levels, pages, book.chunk_limit)
+    if not masks and any(page.mask and page.size == frames[0].size for page in pages):
+        warnings.append("the transparency mask of the image is not read")
+    if masks:  # a level without a mask is made of finer ones, which have it
+        levels = tuple(level for level, mask in zip(levels, masks, strict=True) if mask)
+        masks = tuple(mask for mask in masks if mask)
     mm_x, mm_y = resolution(frames[0])
     return Layout(
         format=format,
@@ -156,4 +193,5 @@ def lay_out(book: Book, pages: Sequence[Page], *, format: str, axis: str = "Z") 
         mm_x=mm_x,
         mm_y=mm_y,
         warnings=(*book.warnings, *book.complaints(), *warnings),
+        masks=masks,
     )

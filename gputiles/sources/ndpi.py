@@ -67,4 +67,6 @@ def run_offsets(tags: Directory) -> NDArray[np.int64]:
     starts = low.astype(np.int64)
     if high is not None and len(high) == len(starts):
         starts = starts + (high.astype(np.int64) << 32)
+    else:  # starts grow: where they shrink, their 32 bits ran over
+        starts = starts + (np.cumsum(np.diff(starts, prepend=0) < 0) << 32)
     return np.append(starts, tags.integer(279, 0)) + tags.integer(273, 0)

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from gputiles.errors import Damaged, GputilesError, LimitExceeded, Unsupported
+from gputiles.errors import Damaged, GputilesError, LimitExceeded, OutOfDescriptors, Unsupported
 from gputiles.sources import ome
 from gputiles.sources.book import Book, read_book
 from gputiles.sources.bytesource import PathSource
@@ -74,6 +74,8 @@ class FileSet:
         except GputilesError as error:
             if source is not None:
                 source.close()
+            if isinstance(error, OutOfDescriptors):  # the set may be whole the next time
+                raise
             self.warnings.append(f"the companion {name[:80]!r} cannot be read: {error}")
             return None
 

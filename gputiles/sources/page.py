@@ -120,9 +120,22 @@ class Page:
 
     @property
     def alpha(self) -> Alpha:
-        """What the last extra sample says about coverage."""
+        """What the last sample says about coverage after decoding."""
+        if self.premultiplied:
+            return Alpha.STRAIGHT
         kinds = {1: Alpha.PREMULTIPLIED, 2: Alpha.STRAIGHT}
-        return kinds.get(self.extra[-1], Alpha.NONE) if self.extra else Alpha.NONE
+        return kinds.get(self.last_extra, Alpha.NONE)
+
+    @property
+    def premultiplied(self) -> bool:
+        """Whether decoding divides by alpha: planes of their own are decoded without each other."""
+        return self.last_extra == 1 and not self.separate and self.kind in "uf" and self.bits >= 8
+
+    @property
+    def last_extra(self) -> int:
+        """What tag 338 says of the last sample; 0 where no sample is left over from the colours."""
+        colours = 3 if self.colour is Colour.RGB else 1
+        return self.extra[-1] if self.extra and self.samples > colours else 0
 
     @property
     def columns(self) -> int:

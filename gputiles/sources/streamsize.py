@@ -1,4 +1,4 @@
-"""The picture size that an image stream claims, read before anything is decoded."""
+"""What an image stream says of itself before anything is decoded: its size, whether it is YCbCr."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from gputiles.errors import Damaged
 from gputiles.sources import jpeg
 
 _J2K = b"\xff\x4f\xff\x51"
+_SYCC = (18).to_bytes(4, "big")
 
 
 def jpeg2000_size(data: bytes) -> tuple[int, int]:
@@ -17,6 +18,23 @@ def jpeg2000_size(data: bytes) -> tuple[int, int]:
         raise Damaged(f"not a JPEG 2000 stream: starts with {data[:4]!r}")
     right, bottom, left, top = struct.unpack_from(">4I", data, start + 8)
     return right - left, bottom - top
+
+
+def jpeg2000_is_ycbcr(data: bytes) -> bool:
+    """Whether a JPEG 2000 stream itself says that it holds YCbCr, so that its decoder converts it.
+
+    That is so where its first component is whole and its others are subsampled (tag SIZ), or
+    where a JP2 box around it names sYCC (ISO 15444-1, A.5.1 and I.5.3.3).
+    """
+    start = data.find(_J2K, 0, 1 << 16)
+    if start < 0 or len(data) < start + 51:
+        return False
+    colour = data.find(b"colr\x01", 0, start)
+    named = colour >= 0 and data[colour + 7 : colour + 11] == _SYCC
+    components = struct.unpack_from(">H", data, start + 40)[0]
+    spread = [data[at + 1 : at + 3] for at in range(start + 42, start + 42 + 3 * components, 3)]
+    chroma = spread[1:]
+    return named or (components == 3 and spread[0] == b"\1\1" and chroma[0] == chroma[1] != spread[0])
 
 
 def png_size(data: bytes) -> tuple[int, int]:

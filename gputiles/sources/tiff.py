@@ -1,10 +1,10 @@
-"""The TIFF family as a source: TIFF, BigTIFF, OME-TIFF, SVS, QPTIFF, NDPI, ImageJ stacks."""
+"""The TIFF family as a source: TIFF, BigTIFF, OME-TIFF, SVS, SCN, QPTIFF, NDPI, ImageJ stacks."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from gputiles.backends import ChunkCodec, DecodeJob
+from gputiles.backends import Chunk, ChunkCodec, DecodeJob
 from gputiles.errors import GputilesError, NotFound
 from gputiles.geometry import Rect
 from gputiles.image import Alpha, Colour
@@ -15,10 +15,12 @@ from gputiles.sources.chunks import chunk_place, read_chunks, unit_tiles
 from gputiles.sources.codec import choose
 from gputiles.sources.facts import choose_grid, has_profile, read_info
 from gputiles.sources.imagecodec import JpegCodec
+from gputiles.sources.imagej import imagej_layout
 from gputiles.sources.layout import Layout, Stack, fits, plain_layout
 from gputiles.sources.ome_layout import ome_layout
 from gputiles.sources.page import Page, Photometric
-from gputiles.sources.vendors import NDPI_LENS, imagej_layout, ndpi_layout, qptiff_layout, svs_layout
+from gputiles.sources.scn import is_scn, scn_layout
+from gputiles.sources.vendors import NDPI_LENS, ndpi_layout, qptiff_layout, svs_layout
 
 _SOFTWARE = 305
 
@@ -32,6 +34,8 @@ class TiffSource:
         self.descriptors = sum(isinstance(each, PathSource) for each in self._sources)
         grid = choose_grid(layout.lead)
         self._stacks = _by_level(layout, grid.levels)
+        masks = {id(level): mask for level, mask in zip(layout.levels, layout.masks, strict=False)}
+        self._masks = {z: masks[id(stack)] for z, stack in self._stacks.items() if id(stack) in masks}
         self._codecs: dict[int, ChunkCodec] = {}
         codecs: dict[ChunkCodec, ChunkCodec] = {}
         for z in list(self._stacks):
@@ -45,7 +49,7 @@ class TiffSource:
     def _adopt_level(self, z: int, full: int, codecs: dict[ChunkCodec, ChunkCodec]) -> None:
         """Choose the codecs of a level; a smaller level that is not readable is made instead."""
         try:
-            for page in self._stacks[z]:
+            for page in (*self._stacks[z], *self._masks.get(z, ())):
                 if page is not None:
                     codec = choose(page)
                     self._codecs[id(page)] = codecs.setdefault(codec, codec)
@@ -80,7 +84,13 @@ class TiffSource:
             samples=self.info.samples,
             dtype=self.info.dtype,
             fill=self.info.nodata or 0,
+            mask=self._read_mask(frame, z, area),
         )
+
+    def _read_mask(self, frame: int, z: int, area: Rect) -> tuple[Chunk, ...]:
+        """Read the chunks of the frame's transparency mask, if it has one."""
+        mask = self._masks[z][frame] if z in self._masks else None
+        return () if mask is None else read_chunks(mask, self._codecs[id(mask)], area)
 
     def page(self, frame: int, z: int) -> Page:
         """Return the page that holds a frame at a stored level; NotFound where there is none."""
@@ -96,7 +106,7 @@ class TiffSource:
 
     def passthrough(self, frame: int, z: int, x: int, y: int) -> bytes | None:
         """Return a complete JPEG stream that *is* tile (x, y), or None."""
-        if z not in self._stacks:
+        if z not in self._stacks or z in self._masks:
             return None
         page = self.page(frame, z)
         grid, codec = self.info.grid, self._codecs[id(page)]
@@ -180,6 +190,8 @@ def read_layout(book: Book, path: Path | None, root: Path | None) -> Layout:
         return ome_layout(book, description, path, root)
     if head.startswith("ImageJ="):
         return imagej_layout(book)
+    if is_scn(description):
+        return scn_layout(book)
     if head.startswith("Aperio"):
         return svs_layout(book)
     if NDPI_LENS in book.first:

@@ -1,4 +1,4 @@
-"""Layouts of scanners and programs that mark their TIFF files: Aperio, Akoya, Hamamatsu, ImageJ."""
+"""Layouts of scanners and programs that mark their TIFF files: Aperio, Akoya, Hamamatsu."""
 
 from __future__ import annotations
 
@@ -6,18 +6,15 @@ import re
 from dataclasses import replace
 from xml.etree.ElementTree import Element, ParseError
 
-import numpy as np
 from defusedxml.common import DefusedXmlException
 from defusedxml.ElementTree import fromstring
 
 from gputiles.image import Channel
 from gputiles.sources.book import Book
-from gputiles.sources.layout import Layout, find_levels, lay_out, plain_layout
+from gputiles.sources.layout import Layout, lay_out
 from gputiles.sources.page import Page
 
 NDPI_LENS = 65421  # magnification; -1 is the macro picture, -2 the map
-_IMAGEJ_AXES = (("channels", "C"), ("slices", "Z"), ("frames", "T"))
-_MICROMETRE = {"um", "µm", "μm", "micron", "microns", "\\u00b5m"}
 
 
 def svs_layout(book: Book) -> Layout:
@@ -26,9 +23,9 @@ def svs_layout(book: Book) -> Layout:
     tiled = [page for page in pages if page.tiled and not page.macro]
     layout = lay_out(book, tiled or pages[:1], format="SVS")
     facts = _svs_facts(layout.lead.description)
-    microns = _positive(facts.get("MPP"))
+    microns = positive(facts.get("MPP"))
     mm = microns / 1000 if microns else None
-    return replace(layout, mm_x=mm, mm_y=mm, magnification=_positive(facts.get("AppMag")))
+    return replace(layout, mm_x=mm, mm_y=mm, magnification=positive(facts.get("AppMag")))
 
 
 def _svs_facts(description: str) -> dict[str, str]:
@@ -60,7 +57,7 @@ def qptiff_layout(book: Book) -> Layout:
     return replace(
         layout,
         channels=channels if any(names) else (),
-        magnification=_positive(objective[0]) if objective else None,
+        magnification=positive(objective[0]) if objective else None,
     )
 
 
@@ -83,54 +80,8 @@ def _qptiff_colour(text: str) -> str | None:
     return "#" + bytes(parts).hex() if any(parts) and max(parts) <= 255 else None
 
 
-def imagej_layout(book: Book) -> Layout:
-    """ImageJ hyperstacks: C fastest, then Z, then T; pages beyond the first may be implied."""
-    plain = plain_layout(book, "ImageJ")
-    facts = _imagej_facts(plain.lead.description)
-    axes = tuple((axis, int(facts[key])) for key, axis in _IMAGEJ_AXES if facts.get(key, "").isdigit())
-    axes = tuple((axis, length) for axis, length in axes if length > 1)
-    wanted = int(np.prod([length for _, length in axes])) if axes else _count(facts)
-    frames = _imagej_frames(plain, wanted)
-    if len(frames) != wanted or wanted > 100_000:
-        problem = f"ImageJ's description speaks of {wanted} images, the file holds {len(frames)}"
-        return replace(plain, warnings=(*plain.warnings, problem))
-    mm_x, mm_y = _imagej_resolution(plain.lead, facts)
-    levels = plain.levels if len(plain.levels[0]) == wanted else find_levels(frames, (), book.chunk_limit)[0]
-    axes = axes or ((("Z", wanted),) if wanted > 1 else ())
-    return replace(plain, levels=levels, axes=axes, mm_x=mm_x, mm_y=mm_y)
-
-
-def _imagej_facts(description: str) -> dict[str, str]:
-    pairs = (line.partition("=") for line in description.splitlines())
-    return {key.strip(): value.strip() for key, _, value in pairs}
-
-
-def _count(facts: dict[str, str]) -> int:
-    text = facts.get("images", "1")
-    return int(text) if text.isdigit() else 1
-
-
-def _imagej_frames(plain: Layout, wanted: int) -> tuple[Page | None, ...]:
-    """Return the frames; where the file has one page of many, the others follow its pixels."""
-    page = plain.lead
-    stored = plain.levels[0]
-    if len(stored) == wanted or len(stored) > 1 or not page.rows_addressable:
-        return stored
-    size = page.row_bytes(page.width) * page.height * page.planes
-    room = (page.source.size - int(page.offsets[0])) // size
-    return tuple(replace(page, shift=index * size) for index in range(min(wanted, max(room, 1), 100_001)))
-
-
-def _imagej_resolution(page: Page, facts: dict[str, str]) -> tuple[float | None, float | None]:
-    scale = {"mm": 1.0, "cm": 10.0, "inch": 25.4, "nm": 1e-6}.get(facts.get("unit", ""))
-    scale = 1e-3 if facts.get("unit", "") in _MICROMETRE else scale
-    across, down = page.tags.ratio(282), page.tags.ratio(283)
-    if scale is None or not across or not down or across <= 0 or down <= 0:
-        return None, None
-    return scale / across, scale / down
-
-
-def _positive(text: str | None) -> float | None:
+def positive(text: str | None) -> float | None:
+    """Return the number that ``text`` is, or None where it is not a finite one above zero."""
     try:
         value = float(text or "")
     except ValueError:
