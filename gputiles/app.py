@@ -25,13 +25,15 @@ from gputiles.errors import (
     Unsupported,
 )
 from gputiles.library import Library
-from gputiles.routes import items, pages, service
+from gputiles.routes import items, pages, regions, service
+from gputiles.routes.answer import in_time
 from gputiles.routes.respond import PREFLIGHT, as_json
 from gputiles.state import STATE, State
 from gputiles.styles import StyleStore
 
 logger = logging.getLogger(__name__)
 
+ROOMS = (items, regions, service)  # each adds its routes, below both prefixes
 LONGEST_LINE = 1024**2  # bytes of a request line: styles of hundreds of bands are long
 RETRY_SECONDS = 1
 
@@ -50,38 +52,13 @@ def create_app(config: Config) -> web.Application:
     app = web.Application(middlewares=[guard])
     app.cleanup_ctx.append(lambda app: _serve_state(app, config))
     for prefix in ("", "/api/v1"):
-        _add_routes(app.router, prefix)
+        for room in ROOMS:
+            room.add_routes(app.router, prefix)
     app.router.add_get("/", pages.index)
     app.router.add_get("/view/{item}", pages.view)
     app.router.add_get("/healthz", in_time(service.health))
     app.router.add_route("OPTIONS", "/{path:.*}", preflight)
     return app
-
-
-def _add_routes(router: web.UrlDispatcher, prefix: str) -> None:
-    router.add_get(f"{prefix}/item", in_time(items.listing))
-    for tiles in ("tiles", "tile"):
-        base = f"{prefix}/item/{{item}}/{tiles}"
-        router.add_get(f"{base}/zxy/{{z}}/{{x}}/{{y}}", items.tile)
-        router.add_get(f"{base}/fzxy/{{frame}}/{{z}}/{{x}}/{{y}}", items.tile)
-        router.add_get(base, in_time(items.metadata))
-        router.add_get(f"{base}/thumbnail", items.thumbnail)
-        router.add_get(f"{base}/pixel", in_time(items.pixel))
-    router.add_get(f"{prefix}/large_image/cache", in_time(service.cache))
-    router.add_put(f"{prefix}/large_image/cache/clear", in_time(service.clear))
-    router.add_get(f"{prefix}/large_image/sources", in_time(service.sources))
-    router.add_post(f"{prefix}/styles", in_time(service.post_style))
-    router.add_get(f"{prefix}/styles/{{id}}", in_time(service.get_style))
-
-
-def in_time(handler: Handler) -> Handler:
-    """Return ``handler`` under the deadline. Tiles keep it themselves, where they must wait."""
-
-    async def limited(request: web.Request) -> web.StreamResponse:
-        async with asyncio.timeout(request.app[STATE].config.deadline):
-            return await handler(request)
-
-    return limited
 
 
 async def _serve_state(app: web.Application, config: Config) -> AsyncIterator[None]:

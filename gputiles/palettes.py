@@ -32,7 +32,7 @@ GAMMA_STOPS = 4097
 """Evenly spaced stops of a palette that a gamma is folded into."""
 
 _NAME = re.compile(r"[A-Za-z]\w*(?:\.[A-Za-z]\w*)+", re.ASCII)
-_MAP_NAME = re.compile(r"(?:[A-Za-z]\w*:)?[A-Za-z][\w ]*", re.ASCII)
+_MAP_NAME = re.compile(r"(?:[A-Za-z]\w*:)?[A-Za-z][\w -]*", re.ASCII)
 _ALLOWED = (
     "a CSS colour, '#rrggbb', '#rrggbbaa', 'rgb(…)', 'hsl(…)', [r, g, b] or [r, g, b, a] of 0 … 1, "
     "a list of these, 'matplotlib.Viridis_6' or a colour map such as 'viridis'"

@@ -9,7 +9,7 @@ from aiohttp import web
 from gputiles import style
 from gputiles.errors import BadRequest, BadStyle
 from gputiles.images import Image, Reference
-from gputiles.renderer import MOST_THUMBNAIL
+from gputiles.renderer import MOST_THUMBNAIL, Request
 from gputiles.request import ThumbnailRequest, TileRequest, View
 from gputiles.routes import parameters
 from gputiles.sources.pattern import PatternRef
@@ -28,7 +28,12 @@ class Ask:
     """An item, or the pattern that it is, and what is wanted of it."""
 
     item: str | PatternRef
-    wanted: TileRequest | ThumbnailRequest
+    wanted: Request
+
+
+def tile_roots(prefix: str) -> tuple[str, str]:
+    """Return the paths below which an item's tiles are; ``tile`` is a word for ``tiles``."""
+    return f"{prefix}/item/{{item}}/tiles", f"{prefix}/item/{{item}}/tile"
 
 
 async def image_of(state: State, item: str | PatternRef) -> Image:

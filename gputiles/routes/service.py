@@ -8,11 +8,21 @@ from aiohttp import web
 
 from gputiles import __version__, style
 from gputiles.errors import LimitExceeded, NotFound
+from gputiles.routes.answer import in_time
 from gputiles.routes.respond import as_json
 from gputiles.state import STATE
 from gputiles.walk import SUFFIXES
 
 LONGEST_STYLE = 4 * 1024**2  # bytes of a posted style
+
+
+def add_routes(router: web.UrlDispatcher, prefix: str) -> None:
+    """Add the routes of this room below ``prefix``."""
+    router.add_get(f"{prefix}/large_image/cache", in_time(cache))
+    router.add_put(f"{prefix}/large_image/cache/clear", in_time(clear))
+    router.add_get(f"{prefix}/large_image/sources", in_time(sources))
+    router.add_post(f"{prefix}/styles", in_time(post_style))
+    router.add_get(f"{prefix}/styles/{{id}}", in_time(get_style))
 
 
 async def cache(request: web.Request) -> web.Response:
