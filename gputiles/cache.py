@@ -52,7 +52,7 @@ class Hold(Generic[V]):
 
     def pin(self, entry: Entry[V]) -> Entry[V]:
         """Keep ``entry`` from eviction until the hold is released."""
-        entry.pins += 1
+        self._shelf.pin(entry)
         self._entries.append(entry)
         return entry
 
@@ -122,7 +122,7 @@ class Shelf(Generic[V]):
     ) -> None:
         self.name = name
         self.capacity = capacity
-        self.stored = self.loose = self.reserved = self.peak = 0
+        self.stored = self.loose = self.reserved = self.pinned = self.peak = 0
         self.hits = self.misses = self.coalesced = self.evictions = 0
         self._dispose = dispose
         self._active_seconds = active_seconds
@@ -191,10 +191,17 @@ class Shelf(Generic[V]):
         while self._evict_one():
             pass
 
+    def pin(self, entry: Entry[V]) -> None:
+        """Keep ``entry`` from eviction until it is unpinned as often as it was pinned."""
+        if not entry.pins:
+            self.pinned += entry.weight
+        entry.pins += 1
+
     def unpin(self, entry: Entry[V]) -> None:
         """Give back one pin of ``entry``."""
         entry.pins -= 1
         if not entry.pins:
+            self.pinned -= entry.weight
             if entry.segment is None:
                 self._drop_loose(entry)
             elif self.used > self.capacity:
@@ -206,6 +213,11 @@ class Shelf(Generic[V]):
     def used(self) -> int:
         """Bytes of stored entries, of work in flight and of pinned entries off the shelf."""
         return self.stored + self.loose + self.reserved
+
+    @property
+    def held(self) -> int:
+        """Bytes that no eviction frees: of pinned entries and of work in flight."""
+        return self.pinned + self.reserved
 
     @contextmanager
     def reserve(self, weight: int) -> Iterator[None]:

@@ -7,7 +7,7 @@ power-of-two reduction of the full image: each side is ``ceil(size / 2**k)`` wit
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from gputiles.errors import NotFound
@@ -88,3 +88,27 @@ class Grid:
             raise NotFound("x is outside layer")
         if not 0 <= y < rows:
             raise NotFound("y is outside layer")
+
+
+def unit_sizes(grid: Grid, stored: Mapping[int, tuple[int, int]]) -> tuple[tuple[int, int], ...]:
+    """Return how many (columns, rows) of tiles are read or made together, level by level.
+
+    ``stored`` has the levels whose tiles share chunks so. A made level is cut where the level
+    below it is cut, so that none of its units needs a part of a finer one.
+    """
+    sizes = [(1, 1)] * grid.levels
+    for z in reversed(range(grid.levels)):
+        if z in stored:
+            sizes[z] = stored[z]
+        elif z + 1 < grid.levels:
+            below = zip(sizes[z + 1], grid.tiles(z + 1), grid.tiles(z), strict=True)
+            columns, rows = (_made_together(*axis) for axis in below)
+            sizes[z] = columns, rows
+    return tuple(sizes)
+
+
+def _made_together(finer: int, finer_tiles: int, tiles: int) -> int:
+    """Return the tiles over one finer unit, or over two where its number of tiles is odd."""
+    if finer >= finer_tiles:
+        return tiles
+    return min(tiles, finer if finer % 2 else finer // 2)

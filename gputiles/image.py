@@ -8,7 +8,7 @@ from enum import Enum
 import numpy as np
 from numpy.typing import NDArray
 
-from gputiles.geometry import Grid
+from gputiles.geometry import Grid, Rect
 
 
 class Colour(Enum):
@@ -63,7 +63,8 @@ class ImageInfo:
     so. ``colormap`` ((n, 3) uint8) shows values: palettes, bilevel and WhiteIsZero images
     have one; ``image.raster`` gives the stored values all the same. ``mm_x``, ``mm_y`` are
     millimetres per full-resolution pixel. ``missing`` holds the frames that the metadata
-    promises but the file lacks.
+    promises but the file lacks. ``units`` are the (columns, rows) of tiles, level by level,
+    that are best read or made together; () is one by one.
     """
 
     grid: Grid
@@ -85,6 +86,7 @@ class ImageInfo:
     missing: frozenset[int] = field(default_factory=frozenset)
     warnings: tuple[str, ...] = ()
     format: str = ""
+    units: tuple[tuple[int, int], ...] = ()
 
     @property
     def levels(self) -> int:
@@ -110,6 +112,13 @@ class ImageInfo:
     def tile_height(self) -> int:
         """Rows of a full tile."""
         return self.grid.tile_height
+
+    def unit(self, z: int, x: int, y: int) -> Rect:
+        """Return the tiles that are read or made together with tile (x, y) of level ``z``."""
+        across, down = self.units[z] if self.units else (1, 1)
+        columns, rows = self.grid.tiles(z)
+        left, top = x - x % across, y - y % down
+        return Rect(left, top, min(across, columns - left), min(down, rows - top))
 
     def strides(self) -> dict[str, int]:
         """Return {axis: distance in frames between neighbours on that axis}."""

@@ -14,7 +14,7 @@ from gputiles.batcher import Batcher
 from gputiles.cache import Entry, Hold, Shelf
 from gputiles.config import Config
 from gputiles.errors import GputilesError, LimitExceeded, NotFound
-from gputiles.geometry import Rect, ceil_div
+from gputiles.geometry import Rect
 from gputiles.image import Alpha, ImageInfo
 from gputiles.images import Image, Images, read_checked
 from gputiles.reading_room import ReadingRoom
@@ -97,7 +97,7 @@ class Rasters:
         """Pin ``cells``, made or read unit by unit."""
         units: dict[Rect, list[Cell]] = {}
         for cell in cells.cells():
-            units.setdefault(await self._unit(work.image, plane.z, cell), []).append(cell)
+            units.setdefault(work.image.info.unit(plane.z, *cell), []).append(cell)
         parts: list[Any] = [None] * len(units)
         calls = [partial(self._fetch_unit, work, plane, unit, wanted, hold) for unit, wanted in units.items()]
         await self._forked(calls, parts)
@@ -117,18 +117,6 @@ class Rasters:
         flight = (work.image.version, plane, unit)
         async with self.shelf.once(flight, partial(make, work, plane, unit)) as made:
             return {cell: hold.pin(_entry(made[cell])).value for cell in wanted}
-
-    async def _unit(self, image: Image, z: int, cell: Cell) -> Rect:
-        """Return the tiles that are made together with ``cell``."""
-        if image.info.stored[z]:
-            async with self._images.handle(image) as source:
-                return source.unit(z, *cell)
-        finer = await self._unit(image, z + 1, (2 * cell[0], 2 * cell[1]))
-        columns, rows = image.info.grid.tiles(z)
-        all_columns, all_rows = image.info.grid.tiles(z + 1)
-        x, width = _halve(finer.x, finer.width, cell[0], columns, finer.width == all_columns)
-        y, height = _halve(finer.y, finer.height, cell[1], rows, finer.height == all_rows)
-        return Rect(x, y, width, height)
 
     # -- stored levels
 
@@ -187,7 +175,7 @@ class Rasters:
 
         try:
             for at in range(len(calls)):
-                if self._forks > 0 and at < len(calls) - 1:
+                if at < len(calls) - 1 and self._may_fork():
                     self._forks -= 1
                     task = asyncio.get_running_loop().create_task(run(at))
                     task.add_done_callback(self._give_fork_back)
@@ -199,6 +187,10 @@ class Rasters:
         except BaseException:
             await _cancel(tasks)
             raise
+
+    def _may_fork(self) -> bool:
+        """Say whether another subtree may be opened: while threads, and memory, wait for work."""
+        return self._forks > 0 and 2 * self.shelf.held <= self.shelf.capacity
 
     def _give_fork_back(self, _: object) -> None:
         self._forks += 1
@@ -238,15 +230,6 @@ def _entry(made: Entry[Raster] | GputilesError) -> Entry[Raster]:
     if isinstance(made, GputilesError):
         raise made
     return made
-
-
-def _halve(start: int, length: int, at: int, count: int, whole: bool) -> tuple[int, int]:
-    """Return (start, length) of the made unit over a finer one, on one axis."""
-    if whole:
-        return 0, count
-    if length % 2 == 0:
-        return start // 2, min(ceil_div(length, 2), count - start // 2)
-    return at, 1
 
 
 def _weight(info: ImageInfo, z: int, unit: Rect) -> int:

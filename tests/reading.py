@@ -59,7 +59,7 @@ def _cut(
 
 def read_tile(source: Source, frame: int, z: int, x: int, y: int) -> Pixels | GputilesError:
     """Return one tile (rows, columns, samples), or its error."""
-    unit = source.unit(z, x, y)
+    unit = source.info.unit(z, x, y)
     assert unit.x <= x < unit.right
     assert unit.y <= y < unit.bottom
     return decode(source.read(frame, z, unit))[list(unit.cells()).index((x, y))]
@@ -72,7 +72,7 @@ def read_level(source: Source, frame: int, z: int) -> Pixels:
     whole = np.zeros((height, width, source.info.samples), source.info.dtype)
     done = set()
     for x, y in Rect(0, 0, columns, rows).cells():
-        unit = source.unit(z, x, y)
+        unit = source.info.unit(z, x, y)
         if unit in done:
             continue
         done.add(unit)

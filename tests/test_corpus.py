@@ -205,7 +205,7 @@ def compare_plane(source: Source, frame: int, z: int, plane: Plane | None) -> li
     """Compare a frame at a level; return the errors of the tiles that neither side reads."""
     if plane is None:
         with pytest.raises(NotFound):
-            source.read(frame, z, source.unit(z, 0, 0))
+            source.read(frame, z, source.info.unit(z, 0, 0))
         return []
     errors = []
     for unit in chosen_units(source, z, plane):
@@ -224,10 +224,10 @@ def chosen_units(source: Source, z: int, plane: Plane) -> Iterator[Rect]:
     """Yield the units of a level, or a lattice of them with the last one and some that hold data."""
     grid = source.info.grid
     columns, rows = grid.tiles(z)
-    units = list(dict.fromkeys(source.unit(z, x, y) for x, y in Rect(0, 0, columns, rows).cells()))
+    units = list(dict.fromkeys(source.info.unit(z, x, y) for x, y in Rect(0, 0, columns, rows).cells()))
     step = max(len(units) // MOST_UNITS, 1)
     full = [(x // grid.tile_width, y // grid.tile_height) for x, y in plane.places()] if step > 1 else []
-    yield from dict.fromkeys((*units[::step], units[-1], *(source.unit(z, *cell) for cell in full)))
+    yield from dict.fromkeys((*units[::step], units[-1], *(source.info.unit(z, *cell) for cell in full)))
 
 
 def crop(plane: Plane, rect: Rect) -> Pixels:

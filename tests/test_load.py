@@ -503,9 +503,6 @@ async def test_an_overview_holds_no_more_than_the_shelf_or_its_open_subtrees(
             assert decoded == chunks_of(path)
 
 
-@pytest.mark.xfail(
-    strict=True, reason="tiles that share chunks in odd numbers: the made level above is cut across them"
-)
 @pytest.mark.parametrize("layout", [{"rowsperstrip": 100}, {"tile": (48, 48)}], ids=str)
 async def test_an_overview_of_odd_chunks_decodes_each_once(tmp_path: Path, layout: dict[str, Any]) -> None:
     path = write_flat(tmp_path, TALL, layout)

@@ -172,7 +172,7 @@ def test_images_beyond_4_gib_behind_one_classic_directory_are_read(tmp_path: Pat
     assert source.info.axes == (("Z", count),)
     z = source.info.levels - 1
     for image in range(count):
-        job = source.read(image, z, source.unit(z, 0, 0))
+        job = source.read(image, z, source.info.unit(z, 0, 0))
         (chunk,) = [chunk for chunk in job.chunks if chunk.place.y <= 1 < chunk.place.bottom]
         assert isinstance(chunk.data, bytes)
         pixels = chunk.codec.decode(chunk.data, chunk.place.width, chunk.place.height)

@@ -29,7 +29,7 @@ def validity(source: TiffSource, z: int, frame: int = 0) -> np.ndarray[Any, Any]
     columns, rows = source.info.grid.tiles(z)
     whole = np.full((height, width), 2, np.uint8)
     for x, y in ((x, y) for y in range(rows) for x in range(columns)):
-        job = source.read(frame, z, source.unit(z, x, y))
+        job = source.read(frame, z, source.info.unit(z, x, y))
         for rect, tile in zip(job.tiles, decode_tiles(job), strict=True):
             assert isinstance(tile, Raster)
             whole[rect.y : rect.bottom, rect.x : rect.right] = 1 if tile.valid is None else tile.valid

@@ -106,7 +106,7 @@ def test_runs_on_both_sides_of_4_gib_are_found(tmp_path: Path, high: bool) -> No
         file.write(b"".join(runs[half:]))
     write(path, starts, 16, end, directory=GAP + (1 << 20), high=high)
     source = opened(path)
-    job = source.read(0, source.info.levels - 1, source.unit(source.info.levels - 1, 0, 0))
+    job = source.read(0, source.info.levels - 1, source.info.unit(source.info.levels - 1, 0, 0))
     errors = [chunk for chunk in job.chunks if isinstance(chunk.data, GputilesError)]
     # the run before the hole ends where the next one starts: nothing reads 4 GiB for it
     assert [(chunk.place.x, chunk.place.y) for chunk in errors] == [

@@ -93,13 +93,13 @@ def test_units_tile_the_grid_and_agree_with_each_other() -> None:
     z = source.info.levels - 1
     columns, rows = source.info.grid.tiles(z)
     for cell in Rect(0, 0, columns, rows).cells():
-        unit = source.unit(z, *cell)
-        assert all(source.unit(z, *other) == unit for other in unit.cells())
+        unit = source.info.unit(z, *cell)
+        assert all(source.info.unit(z, *other) == unit for other in unit.cells())
 
 
 def test_a_chunk_wider_than_the_image_is_decoded_once_for_all_its_tiles() -> None:
     source = opened(noise(100, 2000), compression="zlib", rowsperstrip=100)
-    job = source.read(0, source.info.levels - 1, source.unit(source.info.levels - 1, 3, 0))
+    job = source.read(0, source.info.levels - 1, source.info.unit(source.info.levels - 1, 3, 0))
     assert (len(job.chunks), len(job.tiles)) == (1, 8)
 
 
@@ -110,7 +110,7 @@ def test_a_huge_uncompressed_strip_is_read_by_the_tile(tmp_path: Path) -> None:
         writer.write(np.broadcast_to(row, (5000, 40000)), rowsperstrip=5000, metadata=None)
     source = open_source(path, chunk_limit=1 << 20)
     z = source.info.levels - 1
-    unit = source.unit(z, 50, 5)
+    unit = source.info.unit(z, 50, 5)
     job = source.read(0, z, unit)
     assert unit == Rect(50, 5, 1, 1)
     assert sum(len(chunk.data) for chunk in job.chunks if isinstance(chunk.data, bytes)) == 512 * 512

@@ -20,13 +20,6 @@ class Source(Protocol):
     paths: tuple[Path, ...]  # the file and its companions; empty where there is none
     descriptors: int  # file descriptors held open
 
-    def unit(self, z: int, x: int, y: int) -> Rect:
-        """Return the tiles, around (x, y), that share chunks and are best read together.
-
-        A rectangle of the tile grid of stored level ``z`` that contains (x, y), the same one
-        for every tile in it. Computed, not read.
-        """
-
     def read(self, frame: int, z: int, unit: Rect) -> DecodeJob:
         """Read the chunks of the tiles in ``unit`` of a stored level.
 

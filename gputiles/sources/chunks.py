@@ -11,7 +11,7 @@ from gputiles.geometry import Grid, Rect, ceil_div
 from gputiles.sources.bytesource import read_ranges
 from gputiles.sources.page import Page
 
-_UNIT_BYTES = 64 * 1024**2  # most decoded bytes that tiles are read together for
+_UNIT_BYTES = 64 * 1024**2  # most decoded bytes that tiles are read together for; one chunk may be more
 _UNIT_TILES = 4096  # most tiles that are read together
 _ROWS_BYTES = 16 * 1024**2  # the same where any pixels can be read by themselves
 _SLACK = 256 * 1024  # stored bytes that a chunk may need beyond twice its decoded size
@@ -24,11 +24,12 @@ def unit_tiles(page: Page, grid: Grid, z: int) -> tuple[int, int]:
     columns, rows = grid.tiles(z)
     if page.rows_addressable:
         return _addressable_tiles(page, grid, columns), 1
+    most = max(_UNIT_BYTES, _decoded(page, page.chunk_width, page.chunk_height))
     across = _shared(page.chunk_width, grid.tile_width, columns)
     down = _shared(page.chunk_height, grid.tile_height, rows)
     for unit in ((across, down), (across, 1), (1, down)):
         size = _decoded(page, unit[0] * grid.tile_width, unit[1] * grid.tile_height)
-        if size <= _UNIT_BYTES and unit[0] * unit[1] <= _UNIT_TILES:
+        if size <= most and unit[0] * unit[1] <= _UNIT_TILES:
             return unit
     return 1, 1
 

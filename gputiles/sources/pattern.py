@@ -106,10 +106,6 @@ class PatternSource:
             format="pattern",
         )
 
-    def unit(self, z: int, x: int, y: int) -> Rect:
-        """Return the tile alone: every tile is a chunk."""
-        return Rect(x, y, 1, 1)
-
     def read(self, frame: int, z: int, unit: Rect) -> DecodeJob:
         """Return the job that draws the tiles of ``unit``."""
         if not 0 <= frame < len(self.info.frames):

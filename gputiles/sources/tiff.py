@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from gputiles.backends import Chunk, ChunkCodec, DecodeJob
 from gputiles.errors import GputilesError, NotFound
-from gputiles.geometry import Rect
+from gputiles.geometry import Rect, unit_sizes
 from gputiles.image import Alpha, Colour
 from gputiles.sources import jpeg
 from gputiles.sources.book import Book, read_book
@@ -41,10 +42,10 @@ class TiffSource:
         for z in list(self._stacks):
             self._adopt_level(z, grid.levels - 1, codecs)
         stored = tuple(z in self._stacks for z in range(grid.levels))
-        self.info = read_info(layout, grid, stored)
         leads = {z: next(page for page in stack if page is not None) for z, stack in self._stacks.items()}
         self._sizes = {z: page.size for z, page in leads.items()}
-        self._units = {z: unit_tiles(page, grid, z) for z, page in leads.items()}
+        shared = {z: unit_tiles(page, grid, z) for z, page in leads.items()}
+        self.info = replace(read_info(layout, grid, stored), units=unit_sizes(grid, shared))
 
     def _adopt_level(self, z: int, full: int, codecs: dict[ChunkCodec, ChunkCodec]) -> None:
         """Choose the codecs of a level; a smaller level that is not readable is made instead."""
@@ -57,13 +58,6 @@ class TiffSource:
             if z == full:
                 raise
             del self._stacks[z]
-
-    def unit(self, z: int, x: int, y: int) -> Rect:
-        """Return the tiles, around (x, y), that share chunks."""
-        across, down = self._units[z]
-        columns, rows = self.info.grid.tiles(z)
-        left, top = x - x % across, y - y % down
-        return Rect(left, top, min(across, columns - left), min(down, rows - top))
 
     def read(self, frame: int, z: int, unit: Rect) -> DecodeJob:
         """Read the chunks of the tiles in ``unit``.
