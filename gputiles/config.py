@@ -88,6 +88,7 @@ class Config:
         max_age: seconds that clients may keep a tile before asking again.
         style_store: SQLite file of posted styles; None keeps them in memory.
         style_limit: most posted styles kept.
+        reduction: how missing levels are made: ``mean``, ``nearest``, or ``auto``: as the file suggests.
         active_seconds: how long an image that was asked for keeps its floor in the caches.
     """
 
@@ -109,4 +110,5 @@ class Config:
     max_age: int = 3600
     style_store: Path | None = None
     style_limit: int = 10_000
+    reduction: str = "auto"
     active_seconds: float = 60.0

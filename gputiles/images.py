@@ -10,7 +10,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Protocol, TypeVar
@@ -18,7 +18,7 @@ from typing import Protocol, TypeVar
 from gputiles.cache import Entry, Hold, Shelf
 from gputiles.config import Config
 from gputiles.errors import Changed, GputilesError, NotFound, OutOfDescriptors, Unavailable, Unsupported
-from gputiles.image import ImageInfo
+from gputiles.image import ImageInfo, Reduction
 from gputiles.reading_room import ReadingRoom
 from gputiles.sources import Source
 from gputiles.sources.bytesource import content_version
@@ -125,12 +125,17 @@ class Images:
             with self.handles.reserve(1):
                 source, version = await self._open_file(reference)
         self.opens += 1
-        image = Image(reference, source.info, version, source.paths, checked)
+        image = Image(reference, self._seen(source.info), version, source.paths, checked)
         handle = hold.pin(
             self.handles.put((reference, version), source, source.descriptors, "sources", cold=True)
         )
         self.records.put(reference, image, 1 + len(source.info.frames), reference)
         return image, handle
+
+    def _seen(self, info: ImageInfo) -> ImageInfo:
+        """Return the facts of an image with what the configuration overrules."""
+        wanted = self._config.reduction
+        return info if wanted == "auto" else replace(info, reduction=Reduction(wanted))
 
     async def _open_file(self, reference: Reference) -> tuple[Source, str]:
         """Open an image; where connections took the descriptors, the idle handles give theirs back."""

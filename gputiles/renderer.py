@@ -55,7 +55,7 @@ class Renderer:
 
     def etag(self, image: Image, request: Request) -> str:
         """Return the strong entity tag of an answer: content version, request and encoders."""
-        text = f"{CODECS}|{_key(image, request)}"
+        text = f"{CODECS}|{image.info.reduction.value}|{_key(image, request)}"
         return f'"{blake2b(text.encode(), digest_size=16).hexdigest()}"'
 
     def hot(self, image: Image, request: Request) -> EncodedTile | None:

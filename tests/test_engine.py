@@ -176,6 +176,21 @@ async def test_a_stitched_made_level_is_the_mean_of_the_whole_image(
                 assert np.array_equal(tile[..., 0], expected[rect.y : rect.bottom, rect.x : rect.right])
 
 
+async def test_missing_levels_take_the_nearest_pixel_where_that_is_configured(tmp_path: Path) -> None:
+    full = noise(301, 515)
+    path = write(tmp_path / "image.tif", full, tile=(128, 128))
+    tags = set()
+    for reduction in ("auto", "mean", "nearest"):
+        async with engine(reduction=reduction) as running:
+            image = await running.image(reference(path))
+            z = image.info.levels - 3
+            tile = await running.renderer.raster(image, 0, z, 0, 0)
+            expected = full[::4, ::4] if reduction == "nearest" else mean_levels(full, 3)[0]
+            assert np.array_equal(tile[..., 0], expected[:128, :128])
+            tags.add(running.renderer.etag(image, TileRequest(z, 0, 0)))
+    assert len(tags) == 2
+
+
 @pytest.mark.parametrize("layout", ["tiles", "strips", "large tiles"])
 async def test_an_overview_decodes_each_chunk_once_in_bounded_memory(tmp_path: Path, layout: str) -> None:
     full = noise(2048, 2048)

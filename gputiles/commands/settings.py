@@ -13,6 +13,7 @@ import click
 
 from gputiles.config import Config, parse_size
 from gputiles.errors import BadRequest
+from gputiles.image import Reduction
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -63,6 +64,7 @@ TYPES: dict[str, Any] = {
     "max_age": click.IntRange(min=0),
     "style_store": click.Path(dir_okay=False, path_type=Path),
     "style_limit": COUNT,
+    "reduction": click.Choice(["auto", *(each.value for each in Reduction)]),
     "active_seconds": SECONDS,
 }
 
