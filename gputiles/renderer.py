@@ -317,11 +317,17 @@ def level_region(info: ImageInfo, request: RegionRequest) -> tuple[int, Rect]:
     region = request.region
     for z in range(info.levels):
         scale = 1 << (info.levels - 1 - z)
-        columns, rows = ceil_div(region.width, scale), ceil_div(region.height, scale)
+        columns = _inside(region.x, region.right, scale, info.width)
+        rows = _inside(region.y, region.bottom, scale, info.height)
         if scale == 1 or (columns >= request.width and rows >= request.height):
             break
     x, y = region.x // scale, region.y // scale
     return z, Rect(x, y, ceil_div(region.right, scale) - x, ceil_div(region.bottom, scale) - y)
+
+
+def _inside(first: int, end: int, scale: int, size: int) -> int:
+    """Return how many pixels of a level lie wholly in a region, on one axis; the last may be cut."""
+    return (ceil_div(end, scale) if end == size else end // scale) - ceil_div(first, scale)
 
 
 def cells_of(info: ImageInfo, rect: Rect) -> Rect:
