@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 import zlib
+from collections.abc import Iterable
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 COLOUR_TYPES = {1: 0, 2: 4, 3: 2, 4: 6}  # samples of a pixel → colour type
@@ -14,6 +15,11 @@ def frame(stream: bytes, width: int, height: int, samples: int, bits: int = 8) -
     """Return the PNG file of a zlib ``stream`` of filtered rows of ``samples`` × ``bits``."""
     header = struct.pack(">IIBBBBB", width, height, bits, COLOUR_TYPES[samples], 0, 0, 0)
     return b"".join((SIGNATURE, _chunk(b"IHDR", header), _chunk(b"IDAT", stream), END))
+
+
+def zlib_stream(parts: Iterable[bytes | memoryview], checksum: int) -> bytes:
+    """Return the parts of a deflate stream as a zlib stream (RFC 1950); ``checksum`` is Adler-32."""
+    return b"".join((b"\x78\x01", *parts, checksum.to_bytes(4, "big")))
 
 
 def _chunk(kind: bytes, data: bytes) -> bytes:

@@ -44,7 +44,8 @@ INLINE int cheapest(const i64 (&costs)[FILTERS]) {
   return best;
 }
 
-INLINE void png_filter_run(const PngFilter& job, i64 y) {
+INLINE void png_filter_run(const PngFilter& job, i64 run) {
+  const i64 y = job.begin + run;
   const u8* row = (const u8*)job.pixels + y * job.row;
   const u8* above = y ? row - job.row : nullptr;
   u8* out = (u8*)job.out + y * (job.row + 1);

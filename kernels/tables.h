@@ -132,10 +132,12 @@ struct Measure {
   i32 direct_low;
 };
 
+// Filters `runs` rows, from row `begin` on.
 struct PngFilter {
   u64 pixels;
   u64 out;
   i64 runs;
+  i64 begin;
   i32 row;     // bytes of a row
   i32 stride;  // bytes of a pixel
 };
@@ -177,6 +179,6 @@ static_assert(sizeof(Downsample) == 248, "see tables.py");
 static_assert(sizeof(Resample) == 96, "see tables.py");
 static_assert(sizeof(Extremes) == 24, "see tables.py");
 static_assert(sizeof(Measure) == 104, "see tables.py");
-static_assert(sizeof(PngFilter) == 32, "see tables.py");
+static_assert(sizeof(PngFilter) == 40, "see tables.py");
 static_assert(sizeof(JpegTable) == 1664, "see tables.py");
 static_assert(sizeof(Jpeg) == 80, "see tables.py");

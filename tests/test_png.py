@@ -79,3 +79,17 @@ def test_every_chunk_carries_its_checksum() -> None:
         kinds.append(kind)
         at += 12 + length
     assert kinds == [b"IHDR", b"IDAT", b"IEND"]
+
+
+@pytest.mark.parametrize("samples", [1, 3])
+def test_workers_that_share_a_picture_write_the_same_bytes(samples: int) -> None:
+    shared = HostBackend(4)
+    rng = np.random.default_rng(3)
+    for shape in ((1000, 700), (263, 1030), (3, 200_000)):
+        pixels = rng.integers(0, 9, (*shape, samples)).cumsum(axis=0).astype(np.uint8)
+        rows, columns, _ = pixels.shape
+        job = RenderJob(Recipe((0,)), (raster_of(pixels),), columns, rows, Encoding(Format.PNG))
+        (ours,), (theirs,) = BACKEND.render([job]), shared.render([job])
+        assert isinstance(ours, bytes)
+        assert ours == theirs
+        assert np.array_equal(np.asarray(Image.open(BytesIO(ours))).reshape(pixels.shape), pixels)

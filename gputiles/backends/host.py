@@ -16,7 +16,7 @@ from typing import Any, NamedTuple, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from gputiles import arrays, jfif
+from gputiles import arrays
 from gputiles.backends import (
     DecodeJob,
     DownsampleJob,
@@ -29,10 +29,10 @@ from gputiles.backends import (
     Tiles,
     tables,
 )
-from gputiles.backends.encode import jpeg_scan, png_file
+from gputiles.backends.encode import File, JpegFile, Part, PngFile
 from gputiles.backends.paste import decode_tiles, mosaic, raster_of
 from gputiles.backends.tables import Placed
-from gputiles.encoded import Encoding, Format
+from gputiles.encoded import Format
 from gputiles.errors import GputilesError, OutOfMemory
 from gputiles.image import Reduction
 from gputiles.recipe import Recipe
@@ -227,41 +227,37 @@ class HostBackend:
     def _render(self, job: RenderJob) -> bytes:
         picture = self._plan(job)
         if job.encoding.format is Format.JPEG:
-            return self._jpeg(picture, job.encoding)
-        self._run(picture.kernel, picture.table)
+            return self._encode(picture, JpegFile(picture.pixels, job.encoding))
         if job.encoding.format is Format.PNG:
-            return png_file(picture.pixels, self._run, self._buffer)
+            return self._encode(picture, PngFile(picture.pixels, self._buffer))
+        self._run(picture.kernel, picture.table)
         return arrays.file_of(picture.pixels, job.encoding.format)
 
-    def _jpeg(self, picture: Picture, encoding: Encoding) -> bytes:
-        """Return a JPEG file; workers that have nothing to do take parts of a large picture."""
-        height, width, samples = picture.pixels.shape
-        subsampling = encoding.subsampling if samples == 3 else 0
-        header = jfif.header(width, height, samples, encoding.quality, subsampling)
-        segments = range(jfif.segments(height, subsampling))
-        with self._idle_workers(height * width // SHARE - 1) as idle:
-            cuts = [len(segments) * part // (idle + 1) for part in range(idle + 2)]
-            own, *others = [segments[begin:end] for begin, end in pairwise(cuts)]
-            given = [self._helpers.submit(self._jpeg_copy, picture, encoding, share) for share in others]
+    def _encode(self, picture: Picture, file: File) -> bytes:
+        """Composite and encode; workers that have nothing to do take shares of a large picture."""
+        height, width, _ = picture.pixels.shape
+        with self._idle_workers(min(height * width // SHARE, file.units) - 1) as idle:
+            cuts = [file.units * share // (idle + 1) for share in range(idle + 2)]
+            own, *others = [range(*cut) for cut in pairwise(cuts)]
+            given = [self._helpers.submit(self._encode_copy, picture, file, share) for share in others]
             try:
-                parts = self._jpeg_share(picture, encoding, own)
+                parts = self._encode_share(picture, file, own)
             finally:
                 wait(given)
-            return b"".join([header, *parts, *(share.result() for share in given)])
+            return file.join([*parts, *(share.result() for share in given)])
 
-    def _jpeg_copy(self, picture: Picture, encoding: Encoding, segments: range) -> bytes:
+    def _encode_copy(self, picture: Picture, file: File, units: range) -> bytes:
         """Do a share on a helper, whose scratch memory its next share uses again."""
-        return b"".join(self._jpeg_share(picture, encoding, segments))
+        return b"".join(self._encode_share(picture, file, units))
 
-    def _jpeg_share(self, picture: Picture, encoding: Encoding, segments: range) -> list[memoryview]:
-        """Composite and encode some rows of MCUs."""
-        height, width, samples = picture.pixels.shape
-        rows = jfif.mcu(encoding.subsampling if samples == 3 else 0)[1]
+    def _encode_share(self, picture: Picture, file: File, units: range) -> list[Part]:
+        """Composite and encode some units, with the rows above that they read."""
+        width, rows = picture.pixels.shape[1], file.rows(units)
         table = picture.table.copy()
-        table["begin"] = tables.runs(width, segments.start * rows, RUN)
-        table["runs"] = tables.runs(width, min(segments.stop * rows, height), RUN) - table["begin"]
+        table["begin"] = tables.runs(width, max(0, rows.start - file.above), RUN)
+        table["runs"] = tables.runs(width, rows.stop, RUN) - table["begin"]
         self._run(picture.kernel, table)
-        return jpeg_scan(picture.pixels, encoding, segments, self._run, self._buffer)
+        return file.encode(units, self._run, self._buffer)
 
     def composite(self, job: RenderJob) -> NDArray[np.uint8]:
         """Return the (height, width, samples) picture of a job, without alpha for a JPEG.

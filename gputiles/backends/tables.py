@@ -87,7 +87,9 @@ MEASURE = np.dtype(
         ("runs", "i8"), ("sample", "i4"), ("bins", "i4"), ("direct", "i4"), ("direct_low", "i4"),
     ]
 )  # fmt: skip
-PNG_FILTER = np.dtype([("pixels", "u8"), ("out", "u8"), ("runs", "i8"), ("row", "i4"), ("stride", "i4")])
+PNG_FILTER = np.dtype(
+    [("pixels", "u8"), ("out", "u8"), ("runs", "i8"), ("begin", "i8"), ("row", "i4"), ("stride", "i4")]
+)
 JPEG_TABLE = np.dtype(
     [
         ("half", "f4", 64), ("reciprocal", "f4", 64), ("dc", "u4", 12), ("ac", "u4", (17, 16)),
