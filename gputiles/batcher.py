@@ -9,11 +9,12 @@ from __future__ import annotations
 import asyncio
 import heapq
 import itertools
+import threading
 import time
 from collections import Counter
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from queue import SimpleQueue
 from typing import Any
 
 from gputiles.backends import Backend
@@ -54,7 +55,13 @@ class Batcher:
         self._running = 0
         self._numbers = itertools.count()
         self._loop = asyncio.get_running_loop()
-        self._workers = ThreadPoolExecutor(backend.workers, thread_name_prefix="gputiles-worker")
+        self._ready: SimpleQueue[list[_Item] | None] = SimpleQueue()  # half the cost of an executor
+        self._workers = [
+            threading.Thread(target=self._serve, name=f"gputiles-worker-{number}", daemon=True)
+            for number in range(backend.workers)
+        ]
+        for worker in self._workers:
+            worker.start()
 
     async def submit(
         self, verb: str, job: Any, trace: Trace, *, weight: int = 0, background: bool = False
@@ -102,7 +109,7 @@ class Batcher:
             self._running += 1
             self.batches += 1
             self.jobs[batch[0].verb] += len(batch)
-            self._workers.submit(self._run, batch)
+            self._ready.put(batch)
 
     def _next_batch(self) -> list[_Item]:
         """Take the foremost job, with up to ``most`` − 1 more of its verb."""
@@ -115,6 +122,11 @@ class Batcher:
         item = heapq.heappop(self._heap)
         self._weight -= item.weight
         return item
+
+    def _serve(self) -> None:
+        """Run batches until there is an end of them; on a worker thread."""
+        while (batch := self._ready.get()) is not None:
+            self._run(batch)
 
     def _run(self, batch: list[_Item]) -> None:
         """Run a batch; on a worker thread."""
@@ -157,4 +169,7 @@ class Batcher:
             item.future.cancel()
         self._heap.clear()
         self._weight = 0
-        self._workers.shutdown(wait=True)
+        for _ in self._workers:
+            self._ready.put(None)
+        for worker in self._workers:
+            worker.join()

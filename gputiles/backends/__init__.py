@@ -32,6 +32,7 @@ class Raster:
     ``shape`` = (rows, columns, samples) and ``dtype``). ``valid`` likewise, (rows,
     columns) uint8, 1 where there is data; None means everywhere. Edge tiles are as small
     as the image leaves them: no padding is stored. ``weight`` is the bytes of both.
+    ``address`` and ``valid_address`` say where they lie, for job tables; 0 is nowhere.
     """
 
     pixels: Any
@@ -39,6 +40,8 @@ class Raster:
     dtype: np.dtype[np.generic]
     weight: int
     valid: Any = None
+    address: int = 0
+    valid_address: int = 0
 
 
 class ChunkCodec(Protocol):

@@ -369,7 +369,7 @@ def address(plane: NDArray[Any] | None) -> int:
 
 def placed(raster: Raster) -> Placed:
     """Return a raster as job tables describe it."""
-    return Placed(address(raster.pixels), address(raster.valid), raster.shape, raster.dtype)
+    return Placed(raster.address, raster.valid_address, raster.shape, raster.dtype)
 
 
 def may_lack(dtype: np.dtype[np.generic], nodata: float | None) -> bool:

@@ -24,12 +24,14 @@ BROKEN = (
 def raster_of(pixels: NDArray[Any], valid: NDArray[np.uint8] | None = None) -> Raster:
     """Return arrays as a raster, read-only from now on."""
     pixels.flags.writeable = False
-    weight = pixels.nbytes
+    weight, valid_address = pixels.nbytes, 0
     if valid is not None:
         valid.flags.writeable = False
         weight += valid.nbytes
+        valid_address = valid.ctypes.data
     rows, columns, samples = pixels.shape
-    return Raster(pixels, (rows, columns, samples), pixels.dtype, weight, valid)
+    shape = (rows, columns, samples)
+    return Raster(pixels, shape, pixels.dtype, weight, valid, pixels.ctypes.data, valid_address)
 
 
 def decode_tiles(job: DecodeJob) -> Tiles:
