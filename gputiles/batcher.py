@@ -112,9 +112,10 @@ class Batcher:
             self._ready.put(batch)
 
     def _next_batch(self) -> list[_Item]:
-        """Take the foremost job, with up to ``most`` − 1 more of its verb."""
+        """Take the foremost job, and more of its verb if the backend likes that."""
+        most = self.backend.batch_size(self._heap[0].verb, len(self._heap))
         batch = [self._pop()]
-        while self._heap and len(batch) < self.backend.most and self._heap[0].verb == batch[0].verb:
+        while self._heap and len(batch) < most and self._heap[0].verb == batch[0].verb:
             batch.append(self._pop())
         return batch
 

@@ -23,9 +23,12 @@ class Recorder:
 
     def __init__(self, workers: int = 1, most: int = 1) -> None:
         self.workers = workers
-        self.most = most
+        self._most = most
         self.ran: list[tuple[str, list[Any]]] = []
         self.gate = threading.Event()
+
+    def batch_size(self, verb: str, waiting: int) -> int:
+        return self._most
 
     def _run(self, verb: str, jobs: Sequence[Any]) -> list[Any]:
         self.gate.wait(10)

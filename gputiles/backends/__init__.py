@@ -2,7 +2,7 @@
 
 A backend's verbs take a list of jobs and return one outcome per job, in order: a value,
 or the exception that this job alone died of. Inputs are never written to. Verbs may be
-called from ``workers`` threads at once, each with at most ``most`` jobs.
+called from ``workers`` threads at once, each with as many jobs as ``batch_size`` says.
 """
 
 from __future__ import annotations
@@ -185,7 +185,9 @@ class Backend(Protocol):
 
     name: str
     workers: int
-    most: int
+
+    def batch_size(self, verb: str, waiting: int) -> int:
+        """Return how many of ``waiting`` jobs one worker should take at once, at least 1."""
 
     def decode(self, jobs: Sequence[DecodeJob]) -> list[Outcome[Tiles]]:
         """Decode each job's chunks once into one raster, or error, per tile of the job."""

@@ -38,6 +38,7 @@ from gputiles.image import Reduction
 from gputiles.recipe import Recipe
 
 RUN = 1024  # pixels of a run: RUN in target.h
+MOST_TILES = 4  # that one worker renders before it says that any is done
 SHARE = 65536  # pixels that are worth the waking of another thread
 
 J = TypeVar("J")
@@ -86,7 +87,6 @@ class HostBackend:
     """A backend whose device memory is host memory; rasters are read-only NumPy arrays."""
 
     name = "cpu"
-    most = 1
 
     def __init__(self, workers: int, library: Library | None = None) -> None:
         self.workers = workers
@@ -95,6 +95,10 @@ class HostBackend:
         self._helpers = ThreadPoolExecutor(workers, thread_name_prefix="gputiles-helper")
         self._busy = 0
         self._counting = threading.Lock()
+
+    def batch_size(self, verb: str, waiting: int) -> int:
+        """Return 1, or more tiles where many wait: each hand-over to a worker costs the event loop."""
+        return max(1, min(MOST_TILES, waiting // (4 * self.workers))) if verb == "render" else 1
 
     def decode(self, jobs: Sequence[DecodeJob]) -> list[Outcome[Tiles]]:
         """Decode each job's chunks once into one raster, or error, per tile of the job."""
