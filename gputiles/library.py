@@ -27,6 +27,7 @@ Run: TypeAlias = Callable[..., Awaitable[Mapping[str, Item]]]
 Validate: TypeAlias = Callable[[FileRef], Awaitable[str | None]]
 
 RESCAN_SECONDS = 2.0  # age at which asking for a known item makes the folders be walked again
+LONGEST_REST = 1.0  # seconds that an import waits for its turn to have the folders walked
 PATIENCE = 10.0  # at most 1/PATIENCE of the time goes into walking, however slow the disk is
 
 
@@ -83,6 +84,37 @@ class Library:
             if item is None:
                 raise NotFound(f"No item {item_id[:64]!r}.")
         return item
+
+    async def named(self, name: str) -> Item:
+        """Return the item whose path below its root is ``name``; NotFound where there is none.
+
+        It may be as new as can be: the folders are walked for a name that is not known.
+        """
+        found = self._named(name)
+        if found is None:
+            rest = self._walked + PATIENCE * self._took - time.monotonic()
+            await asyncio.sleep(min(max(rest, 0.0), LONGEST_REST))
+            await asyncio.shield(self._walking or self._start_walk())
+            found = self._named(name)
+        if found is None:
+            raise NotFound(f"No image {name[:200]!r} below the served folders.")
+        return found
+
+    def _named(self, name: str) -> Item | None:
+        return next((item for item in self._items.values() if item.name == name), None)
+
+    async def at(self, path: Path) -> Item:
+        """Return the item of a file that was just written; NotFound where it is below no root."""
+        await asyncio.shield(self._walking or self._start_walk())
+        if self._found(path) is None:  # that walk may have begun before the file was there
+            await asyncio.shield(self._walking or self._start_walk())
+        item = self._found(path)
+        if item is None:
+            raise NotFound(f"{path.name!r} lies below none of the served folders.")
+        return item
+
+    def _found(self, path: Path) -> Item | None:
+        return next((item for item in self._items.values() if item.ref.path == path), None)
 
     def known(self, item_id: str) -> Item | None:
         """Return the item if the last walk found it; a walk that is due starts behind it."""

@@ -36,7 +36,8 @@ LATE = {"gputiles", "gputiles.commands", "gputiles.palettes", "gputiles.backends
 
 COMPUTES = {"imagecodecs", "isal", "tifffile", "zlib", "ctypes", "PIL", "scipy", "cupy", "numpy"}
 TOUCHES_FILES_OR_LOCKS = {"os", "io", "shutil", "sqlite3", "mmap", "tempfile", "threading", "multiprocessing"}
-ALLOWED_ON_THE_LOOP = {("renderer", "numpy")}  # the types of rasters that leave the house
+# The stair starts the worker threads; the types of rasters that leave the house.
+ALLOWED_ON_THE_LOOP = {("batcher", "threading"), ("renderer", "numpy")}
 
 
 @cache

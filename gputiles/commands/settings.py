@@ -64,6 +64,8 @@ TYPES: dict[str, Any] = {
     "max_age": click.IntRange(min=0),
     "style_store": click.Path(dir_okay=False, path_type=Path),
     "style_limit": COUNT,
+    "uploads": click.Path(exists=True, file_okay=False, path_type=Path, resolve_path=True),
+    "upload_limit": Size(),
     "reduction": click.Choice(["auto", *(each.value for each in Reduction)]),
     "active_seconds": SECONDS,
 }

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import math
 import re
 from collections.abc import Mapping
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from multidict import MultiMapping
 
@@ -30,6 +31,14 @@ def single(query: MultiMapping[str]) -> dict[str, str]:
 def parse_integer(text: str) -> int | None:
     """Return the integer that ``text`` writes in decimal digits, or None."""
     return int(text) if _INTEGER.fullmatch(text) else None
+
+
+def parse_json(body: bytes) -> Any:
+    """Return what a JSON body says; ValueError, with the reason, where it is none."""
+    try:
+        return json.loads(body)
+    except RecursionError as error:
+        raise ValueError("it is nested too deeply") from error
 
 
 def integer(parameters: Parameters, name: str, default: int, low: int, high: int | None = None) -> int:

@@ -1,0 +1,136 @@
+"""Items: one by one, imported, and uploaded."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any, BinaryIO
+from uuid import uuid4
+
+from aiohttp import web
+
+from gputiles.errors import BadRequest, LimitExceeded, NotFound, Unsupported
+from gputiles.library import Item
+from gputiles.metadata import describe
+from gputiles.routes import pages, parameters
+from gputiles.routes.answer import in_time
+from gputiles.routes.respond import as_json
+from gputiles.state import STATE, State
+from gputiles.walk import SUFFIXES
+
+LONGEST_BODY = 65_536  # bytes of an import request
+
+
+def add_routes(router: web.UrlDispatcher, prefix: str) -> None:
+    """Add the routes of this room below ``prefix``."""
+    router.add_post(f"{prefix}/item/import", in_time(import_item))
+    router.add_post(f"{prefix}/item", upload)
+    router.add_get(f"{prefix}/item/{{item}}", in_time(show))
+
+
+async def show(request: web.Request) -> web.Response:
+    """``GET /item/{id}``: the item's facts and links as JSON; for browsers, a page of them."""
+    if "text/html" in request.headers.get("Accept", ""):
+        return pages.page("item.html", item=request.match_info["item"])
+    state = request.app[STATE]
+    item = await state.library.item(request.match_info["item"])
+    image = await state.engine.image(item.ref)
+    return as_json({**_entry(item), "metadata": describe(image.info), "links": _links(item)}, headers=VARY)
+
+
+VARY = {"Vary": "Accept"}
+
+
+def _entry(item: Item) -> dict[str, Any]:
+    return {"id": item.id, "name": item.name, "size": item.size}
+
+
+def _links(item: Item) -> dict[str, str]:
+    base = f"/item/{item.id}/tiles"
+    return {
+        "view": f"/view/{item.id}",
+        "metadata": base,
+        "tile": f"{base}/zxy/{{z}}/{{x}}/{{y}}",
+        "thumbnail": f"{base}/thumbnail",
+        "region": f"{base}/region",
+    }
+
+
+async def import_item(request: web.Request) -> web.Response:
+    """``POST /item/import`` with ``{"path": …}``: open and check a file below a root.
+
+    It is not taken into any cache: that is left to the first view.
+    """
+    state = request.app[STATE]
+    item = await state.library.named(await _path(request))
+    reason = await state.engine.validate(item.ref)
+    state.library.note(item, reason)
+    if reason is not None:
+        raise Unsupported(reason)
+    return as_json(_entry(item))
+
+
+async def _path(request: web.Request) -> str:
+    body = await request.content.read(LONGEST_BODY)
+    try:
+        value = parameters.parse_json(body)
+    except ValueError as error:
+        raise BadRequest(f"import: expected a JSON object with a path; {error}") from error
+    path = value.get("path") if isinstance(value, dict) else None
+    if not isinstance(path, str):
+        raise BadRequest('import: expected a JSON object such as {"path": "folder/image.tif"}')
+    return path
+
+
+async def upload(request: web.Request) -> web.Response:
+    """``POST /item?name=…``: store the body as a new file in the folder for uploads, and open it."""
+    state = request.app[STATE]
+    folder = state.config.uploads
+    if folder is None:
+        raise NotFound("uploads are not allowed here; the setting 'uploads' names a folder for them")
+    run = state.engine.reading_room.run
+    target = await run(folder.resolve) / _file_name(parameters.single(request.query).get("name", ""))
+    part = target.with_name(f".{uuid4().hex}.part")
+    try:
+        await _store(request, state, part)
+        await run(_keep, part, target)
+    finally:
+        await run(part.unlink, True)
+    item = await state.library.at(target)
+    reason = await state.engine.validate(item.ref)
+    if reason is not None:
+        await run(target.unlink, True)
+        raise Unsupported(reason)
+    await state.engine.image(item.ref)
+    return as_json(_entry(item), 201, {"Location": f"/item/{item.id}"})
+
+
+def _file_name(name: str) -> str:
+    if not name or name != os.path.basename(name) or name.startswith(".") or "\0" in name:
+        raise BadRequest(f"name: expected a file name without folders; got {name[:64]!r}")
+    if not name.lower().endswith(SUFFIXES):
+        raise BadRequest(f"name: expected one that ends with {', '.join(SUFFIXES)}; got {name[:64]!r}")
+    return name
+
+
+async def _store(request: web.Request, state: State, part: Path) -> None:
+    """Write the body to a file, piece by piece; LimitExceeded where it is too long."""
+    run, most = state.engine.reading_room.run, state.config.upload_limit
+    file: BinaryIO = await run(open, part, "xb")
+    try:
+        size = 0
+        async for piece in request.content.iter_chunked(1 << 20):
+            size += len(piece)
+            if size > most:
+                raise LimitExceeded(f"upload: at most {most} bytes")
+            await run(file.write, piece)
+    finally:
+        await run(file.close)
+
+
+def _keep(part: Path, target: Path) -> None:
+    """Give a stored file its name, unless there is such a file."""
+    try:
+        os.link(part, target)
+    except FileExistsError as error:
+        raise BadRequest(f"name: there is a file {target.name!r} already") from error
