@@ -1,7 +1,9 @@
 """Restyle a resident tile: gputiles against large_image, in one process, pair by pair.
 
-A new style in every call, over a 6-channel 512 × 512 uint16 tile that both have read before.
-Run: ``python benchmarks/restyle.py [--pairs N]`` where ``large-image`` with its ``ometiff``
+A new style in every call, over a 6-channel 512 × 512 uint16 tile that both have read before. A
+pair is a burst of calls of the one, then of the other: the drag of a slider is one (``--burst 1``
+takes turns call by call, so that each finds the processor's caches full of the other's data).
+Run: ``python benchmarks/restyle.py [--pairs N] [--burst N]`` where ``large-image`` with its ``ometiff``
 source is installed beside gputiles. Prints medians, the ratio of each pair and their spread;
 the pictures of both are compared first.
 """
@@ -52,14 +54,15 @@ def style(number: int) -> dict[str, object]:
     return {"bands": bands}
 
 
-def timed(call: Callable[[], object]) -> float:
-    """Return the milliseconds of one call."""
+def timed(call: Callable[[int], object], numbers: range) -> float:
+    """Return the milliseconds of a call, the mean of a burst."""
     began = time.perf_counter()
-    call()
-    return (time.perf_counter() - began) * 1000
+    for number in numbers:
+        call(number)
+    return (time.perf_counter() - began) * 1000 / len(numbers)
 
 
-def compare(path: Path, encoding: str, pairs: int) -> dict[str, object]:
+def compare(path: Path, encoding: str, pairs: int, burst: int) -> dict[str, object]:
     """Return the medians and ratios of ``pairs`` alternating calls."""
     options = {"jpegQuality": 95, "jpegSubsampling": 0} if encoding == "JPEG" else {}
     extra = {"quality": 95, "subsampling": 0} if encoding == "JPEG" else {}
@@ -77,9 +80,8 @@ def compare(path: Path, encoding: str, pairs: int) -> dict[str, object]:
 
         pictures = [np.asarray(Image.open(io.BytesIO(answer))).astype(int) for answer in (ours(0), theirs(0))]
         worst = int(np.abs(pictures[0] - pictures[1]).max())
-        pairs_of_times = [
-            (timed(lambda n=n: ours(n)), timed(lambda n=n: theirs(n))) for n in range(1, pairs + 1)
-        ]
+        bursts = [range(1 + pair * burst, 1 + (pair + 1) * burst) for pair in range(pairs)]
+        pairs_of_times = [(timed(ours, numbers), timed(theirs, numbers)) for numbers in bursts]
     ratios = sorted(b / a for a, b in pairs_of_times)
     return {
         "encoding": encoding,
@@ -94,17 +96,24 @@ def compare(path: Path, encoding: str, pairs: int) -> dict[str, object]:
 def main() -> None:
     """Print one JSON line per picture and encoding."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--pairs", type=int, default=30)
+    parser.add_argument("--pairs", type=int, default=20)
+    parser.add_argument("--burst", type=int, default=8)
     arguments = parser.parse_args()
     versions = {name: version(name) for name in ("large-image", "numpy", "imagecodecs")}
-    print(json.dumps({"machine": platform.processor() or platform.machine(), **versions}))
+    print(
+        json.dumps(
+            {"machine": platform.processor() or platform.machine(), "burst": arguments.burst, **versions}
+        )
+    )
     with tempfile.TemporaryDirectory() as folder:
         for kind in ("noise", "cells"):
             path = Path(folder) / f"{kind}.ome.tif"
             metadata = {"axes": "CYX", "Channel": {"Name": [f"channel {c}" for c in range(6)]}}
             tifffile.imwrite(path, pictures(kind), tile=(SIDE, SIDE), compression="zlib", metadata=metadata)
             for encoding in ("JPEG", "PNG"):
-                print(json.dumps({"picture": kind, **compare(path, encoding, arguments.pairs)}))
+                print(
+                    json.dumps({"picture": kind, **compare(path, encoding, arguments.pairs, arguments.burst)})
+                )
 
 
 if __name__ == "__main__":

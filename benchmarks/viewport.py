@@ -11,6 +11,7 @@ import argparse
 import asyncio
 import json
 import statistics
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -69,6 +70,7 @@ def main() -> None:
     parser.add_argument("--pairs", type=int, default=20)
     parser.add_argument("--tile", type=int, default=256)
     arguments = parser.parse_args()
+    sys.setswitchinterval(0.001)  # as the server does
     side = arguments.tile
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder).resolve() / "image.ome.tif"
