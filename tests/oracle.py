@@ -164,7 +164,10 @@ def quotients(reference: Any) -> list[float]:
 
 
 def levels(path: Path, tif: tifffile.TiffFile) -> dict[int, list[Plane | None]]:
-    """Return {k: planes, C fastest} of the levels that are 2**k smaller; None for absent planes."""
+    """Return {k: planes} of the levels that are 2**k smaller; None for absent planes.
+
+    Frames of OME files are in the order of the file's axes, of others C fastest, then Z, then T.
+    """
     companions = sorted(path.parent.glob("*.companion.ome"))
     if companions:  # which tifffile does not follow from one of the set's pages
         arrays = [tifffile.imread(file, key=0, is_ome=False) for file in sorted(path.parent.glob("*.tiff"))]
@@ -182,7 +185,7 @@ def _series_levels(series: tifffile.TiffPageSeries) -> dict[int, list[Plane | No
     for level in series.levels:
         k = round(np.log2(full / _width(level)))
         if abs(_width(level) - full / 2**k) <= 1:
-            planes = _series_frames(level)
+            planes = _series_frames(level, frame_axes(series))
             gone = absent if len(absent) == len(planes) else [False] * len(planes)
             gone = _in_frame_order(series, gone)
             found[k] = [None if lost else ArrayPlane(plane) for plane, lost in zip(planes, gone, strict=True)]
@@ -194,20 +197,26 @@ def _width(series: tifffile.TiffPageSeries) -> int:
     return width
 
 
+def frame_axes(series: tifffile.TiffPageSeries) -> str:
+    """Return the axes of frames, the slowest first."""
+    axes: str = series.axes
+    return "".join(axis for axis in (axes if series.kind == "ome" else "TZC") if axis in "TZC")
+
+
 def _in_frame_order(series: tifffile.TiffPageSeries, values: list[bool]) -> list[bool]:
-    """Return values that lie in the order of the series' axes in that of frames, C fastest."""
+    """Return values that lie in the order of the series' axes in that of frames."""
     axes = [axis for axis in series.axes if axis in "TZC"]
     shape = [series.shape[series.axes.index(axis)] for axis in axes]
     if int(np.prod(shape, dtype=int)) != len(values):
         return values
-    order = [axes.index(axis) for axis in "TZC" if axis in axes]
+    order = [axes.index(axis) for axis in frame_axes(series) if axis in axes]
     ordered: list[bool] = np.array(values).reshape(shape).transpose(order).reshape(-1).tolist()
     return ordered
 
 
-def _series_frames(series: tifffile.TiffPageSeries) -> list[Pixels]:
+def _series_frames(series: tifffile.TiffPageSeries, frames: str) -> list[Pixels]:
     array, axes = series.asarray(), series.axes
-    order = [axes.index(axis) for axis in "TZCYXS" if axis in axes]
+    order = [axes.index(axis) for axis in frames + "YXS" if axis in axes]
     assert len(order) == array.ndim, axes
     array = array.transpose(order)
     planes = array.reshape(-1, *array.shape[-3 if "S" in axes else -2 :])

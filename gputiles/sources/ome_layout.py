@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -137,7 +137,8 @@ def _lay_out(document: OmeDocument, files: FileSet) -> Layout:
         raise Damaged("the OME-XML names no page that can be read")
     sizes = _channel_planes(image, first), *image.sizes[1:]
     placed = _place(image.order, sizes, blocks)
-    frames = [placed.get((c, z, t)) for t, z, c in itertools.product(*map(range, reversed(sizes)))]
+    axes = [(axis, dict(zip("CZT", sizes, strict=True))[axis]) for axis in image.order]
+    frames = [placed.get(position) for position in _frame_positions(axes)]
     frames = _uniform(frames, image, files)
     levels, warnings = find_levels(tuple(frames), (), files.book.chunk_limit)
     missing = sum(page is None for page in frames)
@@ -148,7 +149,7 @@ def _lay_out(document: OmeDocument, files: FileSet) -> Layout:
     return Layout(
         format="OME-TIFF",
         levels=levels,
-        axes=tuple((axis, size) for axis, size in zip("CZT", sizes, strict=True) if size > 1),
+        axes=tuple((axis, size) for axis, size in axes if size > 1),
         channels=image.channels if len(image.channels) == sizes[0] else (),
         mm_x=image.mm_x,
         mm_y=image.mm_y,
@@ -157,6 +158,14 @@ def _lay_out(document: OmeDocument, files: FileSet) -> Layout:
         lut_is_hint=True,
         warnings=(*files.book.warnings, *dict.fromkeys(files.warnings), *warnings),
     )
+
+
+def _frame_positions(axes: Sequence[tuple[str, int]]) -> Iterator[tuple[int, int, int]]:
+    """Yield the (c, z, t) of all frames; the first of the axes is the fastest."""
+    names = [name for name, _ in reversed(axes)]
+    for indices in itertools.product(*(range(size) for _, size in reversed(axes))):
+        at = dict(zip(names, indices, strict=True))
+        yield at["C"], at["Z"], at["T"]
 
 
 def _channel_planes(image: OmeImage, page: Page) -> int:
