@@ -6,6 +6,7 @@ PYTHON ?= python3
 VENV ?= .venv
 SIZE ?= 8192
 PORT ?= 8080
+EXTRAS ?= test
 ARGS ?=
 
 BIN := $(VENV)/bin
@@ -48,7 +49,7 @@ $(VENV)/.installed: $(BUILT_FROM) | $(BIN)/python
 $(VENV)/.installed-test: $(BUILT_FROM) | $(BIN)/python
 	@echo "installing gputiles and what its tests need into $(VENV) ..."
 	rm -f gputiles/_host*.so
-	$(PIP) --editable '.[test]'
+	$(PIP) --editable '.[$(EXTRAS)]'
 	@touch $@ $(VENV)/.installed
 
 $(BIN)/python:
