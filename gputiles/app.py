@@ -25,7 +25,7 @@ from gputiles.errors import (
     Unsupported,
 )
 from gputiles.library import Library
-from gputiles.routes import deepzoom, intake, items, pages, regions, service
+from gputiles.routes import analysis, deepzoom, intake, items, pages, regions, service
 from gputiles.routes.answer import in_time
 from gputiles.routes.respond import PREFLIGHT, as_json
 from gputiles.state import STATE, State
@@ -33,7 +33,7 @@ from gputiles.styles import StyleStore
 
 logger = logging.getLogger(__name__)
 
-ROOMS = (deepzoom, items, intake, regions, service)  # each adds its routes, below both prefixes
+ROOMS = (analysis, deepzoom, items, intake, regions, service)  # each adds its routes, below both prefixes
 LONGEST_LINE = 1024**2  # bytes of a request line: styles of hundreds of bands are long
 RETRY_SECONDS = 1
 

@@ -44,6 +44,11 @@ def frames_to_measure(
     return _unique(number for number, ends in words if ends - {"value", "full"})
 
 
+def places(style: Style, info: ImageInfo, frame: int) -> list[tuple[int, int]]:
+    """Return the (frame, sample) whose values each band of ``style`` shows, 0-based."""
+    return [(target.frame, target.sample) for target in _targets(style, info, frame)]
+
+
 def make_recipe(
     style: Style | None, info: ImageInfo, frame: int, statistics: AllStatistics, *, single: bool = False
 ) -> Recipe:

@@ -262,3 +262,22 @@ async def test_regions_at_full_resolution_have_the_same_values(files: dict[str, 
             assert answer.status == 200, bounds
             found = np.load(BytesIO(await answer.read()))
             assert np.array_equal(found, expected[..., : found.shape[2]]), bounds
+
+
+@pytest.mark.parametrize("name", NAMES)
+async def test_histograms_have_the_same_counts(files: dict[str, Path], name: str) -> None:
+    source, path = theirs(files[name]), files[name]
+    async with TestClient(TestServer(create_app(Config(roots=(path.parent,), workers=1)))) as client:
+        item = await find(client, path.name)
+        for query in ({}, {"bins": 64}, {"bins": 10, "rangeMin": 100, "rangeMax": 200}):
+            bounds = {"range": [query["rangeMin"], query["rangeMax"]]} if "rangeMin" in query else {}
+            expected = source.histogram(bins=query.get("bins", 256), **bounds)["histogram"]
+            answer = await client.get(f"/item/{item}/tiles/histogram", params={"frame": 0, **query})
+            for found, entry in zip(await answer.json(), expected, strict=False):
+                assert found["hist"] == entry["hist"].tolist()
+                assert found["bin_edges"] == pytest.approx(entry["bin_edges"].tolist())
+                assert [found[key] for key in ("min", "max", "samples")] == [
+                    entry[key] for key in ("min", "max", "samples")
+                ]
+                assert found["mean"] == pytest.approx(entry["mean"])
+                assert found["stdev"] == pytest.approx(entry["stdev"])

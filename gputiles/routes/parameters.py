@@ -53,6 +53,16 @@ def integer(parameters: Parameters, name: str, default: int, low: int, high: int
     return value
 
 
+def flag(parameters: Parameters, name: str) -> bool:
+    """Return a switch: off where it is not given."""
+    text = parameters.get(name, "").lower()
+    if text in ("true", "1", "yes", "on"):
+        return True
+    if text in ("", "false", "0", "no", "off"):
+        return False
+    raise BadRequest(f"{name}: expected true or false; got {text[:64]!r}")
+
+
 def number(parameters: Parameters, name: str) -> float:
     """Return a finite number that must be given."""
     text = parameters.get(name, "")

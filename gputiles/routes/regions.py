@@ -57,6 +57,6 @@ async def region_query(request: web.Request, query: Mapping[str, str]) -> Region
         **sides,
         units=parse_units("units", query.get("units") or "base_pixels"),
         size_units=parse_units("unitsWH", query["unitsWH"]) if query.get("unitsWH") else None,
-        exact=query.get("exact", "").lower() in ("true", "1", "yes", "on"),
+        exact=parameters.flag(query, "exact"),
         view=await ask.view(request, dict(query), "JPEG"),
     )
