@@ -45,7 +45,8 @@ def describe(values: NDArray[Any], query: HistogramQuery) -> dict[str, Any]:
     """
     finite = values[np.isfinite(values)] if values.dtype.kind == "f" else values.reshape(-1)
     low, high = _range(finite, query)
-    counts, edges = np.histogram(finite, query.bins, (low, high))
+    doubles = finite.astype(np.float64) if finite.dtype == np.float32 else finite  # whose bins can be finer
+    counts, edges = np.histogram(doubles, query.bins, (low, high))
     samples = int(counts.sum())
     shares = counts / samples if query.density and samples else counts
     return {
