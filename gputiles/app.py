@@ -25,7 +25,7 @@ from gputiles.errors import (
     Unsupported,
 )
 from gputiles.library import Library
-from gputiles.routes import analysis, deepzoom, intake, items, pages, regions, service
+from gputiles.routes import analysis, deepzoom, iiif, intake, items, pages, regions, service
 from gputiles.routes.answer import in_time
 from gputiles.routes.respond import PREFLIGHT, as_json
 from gputiles.state import STATE, State
@@ -33,7 +33,15 @@ from gputiles.styles import StyleStore
 
 logger = logging.getLogger(__name__)
 
-ROOMS = (analysis, deepzoom, items, intake, regions, service)  # each adds its routes, below both prefixes
+ROOMS = (
+    analysis,
+    deepzoom,
+    iiif,
+    items,
+    intake,
+    regions,
+    service,
+)  # each adds its routes, below both prefixes
 LONGEST_LINE = 1024**2  # bytes of a request line: styles of hundreds of bands are long
 RETRY_SECONDS = 1
 
@@ -85,6 +93,8 @@ async def guard(request: web.Request, handler: Handler) -> web.StreamResponse:
         seconds = request.app[STATE].config.deadline
         return _refusal(DeadlineExceeded(f"no answer within the deadline of {seconds} s"))
     except web.HTTPException as error:
+        if isinstance(error, web.HTTPMethodNotAllowed) and error.allowed_methods == {"OPTIONS"}:
+            return _refusal(NotFound(f"There is nothing at {request.path[:200]!r}."))  # but preflights
         return as_json({"message": error.reason, "type": "rest"}, error.status, _allow(error))
     except Exception:
         uid = uuid.uuid4().hex

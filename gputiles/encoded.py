@@ -20,6 +20,26 @@ class Format(Enum):
         return self in (Format.TIFF, Format.NPY)
 
 
+class Tone(Enum):
+    """What becomes of the colours of a picture."""
+
+    COLOUR = "colour"
+    GREY = "grey"
+    BITONAL = "bitonal"
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """How a picture is turned before it is encoded: mirrored left to right, then clockwise.
+
+    ``quarter`` is 0 … 3 quarter turns.
+    """
+
+    quarter: int = 0
+    mirror: bool = False
+    tone: Tone = Tone.COLOUR
+
+
 @dataclass(frozen=True, slots=True)
 class Encoding:
     """A format with its parameters.
@@ -27,13 +47,14 @@ class Encoding:
     ``quality`` is 1 … 100 and ``subsampling`` is 0 (4:4:4), 1 (4:2:2) or 2 (4:2:0); both
     mean nothing for the other formats and are kept at their defaults there, so that equal encodings
     are equal values. ``explicit`` says that the caller named a quality or subsampling,
-    which rules out passing stored bytes through.
+    which rules out passing stored bytes through. ``turn`` comes before all of it.
     """
 
     format: Format = Format.JPEG
     quality: int = 95
     subsampling: int = 0
     explicit: bool = False
+    turn: Turn = Turn()
 
 
 @dataclass(frozen=True, slots=True)

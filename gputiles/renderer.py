@@ -16,7 +16,7 @@ from gputiles.backends import Raster, RenderJob, ResampleJob
 from gputiles.batcher import Batcher
 from gputiles.cache import Hold, Shelf
 from gputiles.config import Config
-from gputiles.encoded import EncodedTile, Encoding, Format
+from gputiles.encoded import EncodedTile, Encoding, Format, Turn
 from gputiles.errors import Changed, LimitExceeded, NotFound
 from gputiles.geometry import Rect, ceil_div
 from gputiles.image import Alpha, Colour, ImageInfo
@@ -30,6 +30,7 @@ from gputiles.trace import Trace
 
 CODECS = "jpeg1-isal1"  # part of every entity tag: other encoders, or other arithmetic, are other bytes
 WHITE = (255, 255, 255)
+UPRIGHT = Turn()
 MOST_THUMBNAIL = 4096  # pixels on a side
 MOST_PIXELS = 1 << 26  # of a region
 
@@ -193,7 +194,7 @@ class Renderer:
 
     async def _render_region(self, work: Work, request: RegionRequest) -> bytes:
         view, size = request.view, (request.width, request.height)
-        if view.style is None and view.encoding.format.holds_values:
+        if view.style is None and view.encoding.format.holds_values and view.encoding.turn == UPRIGHT:
             array = await self.values(work.image, view.frame, request, work.trace)
             return await self._room.run(arrays.file_of, array, view.encoding.format)
         recipe = await self._recipe(work, view)
@@ -274,6 +275,8 @@ def _key(image: Image, request: Request) -> str:
     look = view.style.key if view.style is not None else "default"
     shown = f"{image.version}|{view.frame}|{look}|{view.single}"
     shown += f"|{encoding.format.name}|{encoding.quality}|{encoding.subsampling}|{encoding.explicit}"
+    if encoding.turn != UPRIGHT:
+        shown += f"|{encoding.turn.quarter}|{encoding.turn.mirror}|{encoding.turn.tone.value}"
     if isinstance(request, RegionRequest):
         place = request.region
         area = f"{place.x}|{place.y}|{place.width}|{place.height}|{request.width}|{request.height}"

@@ -18,8 +18,8 @@ PACKAGE = ROOT / "gputiles"
 FLOORS: dict[str, tuple[str, ...]] = {
     "cellar": (
         "__init__", "errors", "geometry", "encoded", "image", "recipe", "colours", "palettes", "grammar",
-        "entries", "style", "look", "ranges", "request", "regions", "deepzoom", "histograms", "parameters",
-        "metadata", "config", "trace", "arrays", "jfif", "png", "jobs",
+        "entries", "style", "look", "ranges", "request", "regions", "deepzoom", "iiif", "histograms",
+        "parameters", "metadata", "config", "trace", "arrays", "jfif", "png", "jobs",
     ),
     "sync floor": ("backends", "sources", "walk", "references", "styles", "selftest", "tissue", "sample"),
     "async floor": (

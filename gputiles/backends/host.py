@@ -32,12 +32,14 @@ from gputiles.backends import (
 from gputiles.backends.encode import File, JpegFile, Part, PngFile
 from gputiles.backends.paste import decode_tiles, mosaic, raster_of
 from gputiles.backends.tables import Placed
-from gputiles.encoded import Format
+from gputiles.backends.turn import turned
+from gputiles.encoded import Encoding, Format, Turn
 from gputiles.errors import GputilesError, OutOfMemory
 from gputiles.image import Reduction
 from gputiles.recipe import Recipe
 
 RUN = 1024  # pixels of a run: RUN in target.h
+UPRIGHT = Turn()
 MOST_TILES = 4  # that one worker renders before it says that any is done
 SHARE = 65536  # pixels that are worth the waking of another thread
 
@@ -230,12 +232,24 @@ class HostBackend:
 
     def _render(self, job: RenderJob) -> bytes:
         picture = self._plan(job)
+        if job.encoding.turn != UPRIGHT:
+            return self._turned(picture, job.encoding)
         if job.encoding.format is Format.JPEG:
             return self._encode(picture, JpegFile(picture.pixels, job.encoding))
         if job.encoding.format is Format.PNG:
             return self._encode(picture, PngFile(picture.pixels, self._buffer))
         self._run(picture.kernel, picture.table)
         return arrays.file_of(picture.pixels, job.encoding.format)
+
+    def _turned(self, picture: Picture, encoding: Encoding) -> bytes:
+        self._run(picture.kernel, picture.table)
+        pixels = turned(picture.pixels, encoding.turn)
+        if encoding.format.holds_values:
+            return arrays.file_of(pixels, encoding.format)
+        file: File = (
+            JpegFile(pixels, encoding) if encoding.format is Format.JPEG else PngFile(pixels, self._buffer)
+        )
+        return file.join(file.encode(range(file.units), self._run, self._buffer))
 
     def _encode(self, picture: Picture, file: File) -> bytes:
         """Composite and encode; workers that have nothing to do take shares of a large picture."""
