@@ -73,6 +73,12 @@ def resolve(query: RegionQuery, info: ImageInfo) -> RegionRequest:
     return RegionRequest(region, width, height, query.view)
 
 
+def first_pixel(query: RegionQuery, info: ImageInfo) -> tuple[float, float]:
+    """Return the full-resolution position of the query's ``left`` and ``top``, wherever it lies."""
+    across, down = _unit(query.units, info, _scale(query, info))
+    return (query.left or 0) * across, (query.top or 0) * down
+
+
 def _size(region: Rect) -> tuple[int, int]:
     return region.width, region.height
 

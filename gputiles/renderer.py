@@ -30,6 +30,7 @@ from gputiles.trace import Trace
 
 CODECS = "jpeg1-isal1"  # part of every entity tag: other encoders, or other arithmetic, are other bytes
 WHITE = (255, 255, 255)
+OVERHEAD = 1024  # bytes that an encoded tile takes beside its data: the smallest count too
 UPRIGHT = Turn()
 MOST_THUMBNAIL = 4096  # pixels on a side
 MOST_PIXELS = 1 << 26  # of a region
@@ -139,7 +140,7 @@ class Renderer:
         check_frame(work.image.info, request.view.frame)
         data = await render(work, request)
         tile = EncodedTile(data, request.view.encoding.format.value, self.etag(work.image, request))
-        self.tiles.put(_key(work.image, request), tile, len(data), work.image.reference)
+        self.tiles.put(_key(work.image, request), tile, len(data) + OVERHEAD, work.image.reference)
         return tile
 
     async def _render_tile(self, work: Work, request: TileRequest) -> bytes:

@@ -167,3 +167,50 @@ async def test_histograms_that_cannot_be_are_refused(
 def test_a_range_that_ends_before_it_begins_is_refused() -> None:
     with pytest.raises(BadRequest, match="expected a range; got 3 to 3"):
         HistogramQuery(low=3, high=3)
+
+
+async def test_a_pixel_has_its_stored_values_and_its_colour(client: Client) -> None:
+    red, green, blue = (int(value) for value in PICTURES["rgb"][20, 10])
+    found = await ask(client, "rgb", "pixel", left=10, top=20)
+    assert found == {"value": [red, green, blue], "r": red, "g": green, "b": blue}
+    value = int(PICTURES["uint16"][1, 20, 10])
+    assert await ask(client, "uint16", "pixel", left=10, top=20, frame=1) == {
+        "value": [value],
+        "l": value >> 8,
+    }
+    style = json.dumps({"min": 0, "max": value * 2, "palette": ["#000", "#f00"]})
+    styled = await ask(client, "uint16", "pixel", left=10, top=20, frame=1, style=style)
+    assert styled == {"value": [value], "r": 127, "g": 0, "b": 0, "a": 255}
+
+
+async def test_pixels_of_several_frames_are_a_list(client: Client) -> None:
+    for text in ("2,0", "[2, 0]"):
+        found = await ask(client, "uint16", "pixel", left=399, top=299, frameList=text)
+        assert [(entry["frame"], entry["value"]) for entry in found] == [
+            (frame, [int(PICTURES["uint16"][frame, 299, 399])]) for frame in (2, 0)
+        ]
+    assert await ask(client, "uint16", "pixel", left=400, top=0, frameList="1") == [{"frame": 1}]
+
+
+async def test_a_pixel_may_be_named_in_other_units(client: Client) -> None:
+    found = await ask(client, "int16", "pixel", left=0.5, top=0.25, units="fraction")
+    assert found["value"] == [int(PICTURES["int16"][75, 200])]
+
+
+async def test_values_that_are_no_numbers_are_null(client: Client) -> None:
+    y, x = (int(axis[0]) for axis in np.nonzero(np.isnan(PICTURES["float32"])))
+    assert (await ask(client, "float32", "pixel", left=x, top=y))["value"] == [None]
+
+
+@pytest.mark.parametrize(
+    ("query", "status"),
+    [
+        ("left=1", 400),
+        ("left=1&top=1&frameList=a", 400),
+        ("left=1&top=1&frameList=0,9", 404),
+        ("top=x&left=1", 400),
+    ],
+)
+async def test_pixels_that_cannot_be_are_refused(client: Client, query: str, status: int) -> None:
+    item = await find(client, "uint16.ome.tif")
+    assert (await client.get(f"/item/{item}/tiles/pixel?{query}")).status == status

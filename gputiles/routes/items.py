@@ -2,20 +2,33 @@
 
 from __future__ import annotations
 
+import io
 import math
+from dataclasses import replace
 from typing import Any
 
+import numpy as np
 from aiohttp import web
 
+from gputiles import style
+from gputiles.encoded import Encoding, Format
+from gputiles.errors import BadRequest
 from gputiles.geometry import Rect
+from gputiles.image import ImageInfo
+from gputiles.images import Image
 from gputiles.metadata import describe
-from gputiles.renderer import Renderer
+from gputiles.regions import RegionQuery, first_pixel
+from gputiles.renderer import Renderer, check_frame
+from gputiles.request import RegionRequest, View
 from gputiles.routes import ask, parameters
 from gputiles.routes.answer import answer, in_time
 from gputiles.routes.ask import image_of
+from gputiles.routes.regions import region_query
 from gputiles.routes.respond import as_json
 from gputiles.state import STATE, State
+from gputiles.trace import Trace
 
+UNSTYLED = style.parse({})
 PAGE = 1000  # items of a list, unless asked for otherwise
 
 
@@ -64,16 +77,42 @@ async def thumbnail(request: web.Request) -> web.Response:
 
 
 async def pixel(request: web.Request) -> web.Response:
-    """``GET /item/{id}/tiles/pixel``: the stored samples of one full-resolution pixel."""
+    """``GET /item/{id}/tiles/pixel``: the stored samples of a full-resolution pixel, and its colour.
+
+    ``frameList`` asks for several frames: the answer is a list.
+    """
     state, query = request.app[STATE], parameters.single(request.query)
-    left, top = (math.floor(parameters.number(query, side)) for side in ("left", "top"))
-    frame = parameters.frame_number(query["frame"]) if query.get("frame") else 0
+    asked = replace(await region_query(request, query), region_width=None, region_height=None)
+    frames = parameters.frame_list(query["frameList"]) if query.get("frameList") else None
     image = await image_of(state, ask.item_of(request, query))
-    if Rect(0, 0, image.info.width, image.info.height).intersect(Rect(left, top, 1, 1)) is None:
-        return as_json({})
-    return as_json(_colours(await state.engine.renderer.pixel(image, frame, left, top)))
+    place = _place(asked, image.info)
+    found = []
+    for frame in [asked.view.frame] if frames is None else frames:
+        check_frame(image.info, frame)
+        facts = {} if place is None else await _pixel(state.engine.renderer, image, place, frame, asked.view)
+        found.append(facts if frames is None else {"frame": frame, **facts})
+    return as_json(found[0] if frames is None else found)
 
 
-def _colours(values: list[Any]) -> dict[str, Any]:
-    names = {1: "l", 2: "la", 3: "rgb", 4: "rgba"}.get(len(values), "")
-    return {"value": values, **dict(zip(names, values, strict=False))}
+def _place(asked: RegionQuery, info: ImageInfo) -> Rect | None:
+    """Return the pixel that is asked for, None outside the image."""
+    if asked.left is None or asked.top is None:
+        raise BadRequest(f"{'left' if asked.left is None else 'top'}: expected a number; got nothing")
+    left, top = (math.floor(value) for value in first_pixel(asked, info))
+    return Rect(0, 0, info.width, info.height).intersect(Rect(left, top, 1, 1))
+
+
+async def _pixel(renderer: Renderer, image: Image, place: Rect, frame: int, view: View) -> dict[str, Any]:
+    """Return the stored values, and the colour that the view's style (or no conversion) gives them."""
+    look = view.style if view.style is not None else UNSTYLED
+    shown = View(frame, look, True, Encoding(Format.NPY))
+    tile = await renderer.region(image, RegionRequest(place, 1, 1, shown), Trace())
+    values = await renderer.pixel(image, frame, place.x, place.y)
+    return {"value": values, **_colours(tile.data)}
+
+
+def _colours(picture: bytes) -> dict[str, int]:
+    """Return the samples of an NPY picture of one pixel by their names."""
+    samples = np.load(io.BytesIO(picture)).reshape(-1).tolist()
+    names = {1: "l", 2: "la", 3: "rgb", 4: "rgba"}[len(samples)]
+    return dict(zip(names, samples, strict=True))

@@ -16,6 +16,8 @@ from gputiles.parameters import parse_edge, parse_format
 
 Parameters: TypeAlias = Mapping[str, str]
 
+MOST_LISTED = 1000  # frames of one request
+
 _INTEGER = re.compile(r"[+-]?[0-9]{1,30}")
 
 
@@ -81,6 +83,18 @@ def frame_number(text: str) -> int:
     if value is None:
         raise BadRequest(f"frame: expected an integer; got {text[:64]!r}")
     return value
+
+
+def frame_list(text: str) -> list[int]:
+    """Return the frames that ``0,1,2`` or ``[0,1,2]`` names."""
+    frames = [
+        parse_integer(part.strip()) for part in text.strip().removeprefix("[").removesuffix("]").split(",")
+    ]
+    if any(frame is None for frame in frames) or len(frames) > MOST_LISTED:
+        raise BadRequest(
+            f"frameList: expected at most {MOST_LISTED} integers such as 0,1,2; got {text[:64]!r}"
+        )
+    return [frame for frame in frames if frame is not None]
 
 
 def encoding(parameters: Parameters, default: str) -> Encoding:
