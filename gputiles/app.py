@@ -25,7 +25,17 @@ from gputiles.errors import (
     Unsupported,
 )
 from gputiles.library import Library
-from gputiles.routes import analysis, deepzoom, iiif, intake, items, pages, regions, service
+from gputiles.routes import (
+    analysis,
+    associated,
+    deepzoom,
+    iiif,
+    intake,
+    items,
+    pages,
+    regions,
+    service,
+)
 from gputiles.routes.answer import in_time
 from gputiles.routes.respond import PREFLIGHT, as_json
 from gputiles.state import STATE, State
@@ -35,6 +45,7 @@ logger = logging.getLogger(__name__)
 
 ROOMS = (
     analysis,
+    associated,
     deepzoom,
     iiif,
     items,

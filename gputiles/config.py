@@ -88,9 +88,11 @@ class Config:
         max_age: seconds that clients may keep a tile before asking again.
         style_store: SQLite file of posted styles; None keeps them in memory.
         style_limit: most posted styles kept.
+        associated_images: names of a file's other pictures that may be seen, or ``all``.
         uploads: folder below a root that uploaded files are stored in; None allows no uploads.
         upload_limit: most bytes of an uploaded file.
         reduction: how missing levels are made: ``mean``, ``nearest``, or ``auto``: as the file suggests.
+        icc: whether ICC profiles are applied, so that pictures are sRGB.
         active_seconds: how long an image that was asked for keeps its floor in the caches.
     """
 
@@ -112,7 +114,9 @@ class Config:
     max_age: int = 3600
     style_store: Path | None = None
     style_limit: int = 10_000
+    associated_images: tuple[str, ...] = ("thumbnail",)
     uploads: Path | None = None
     upload_limit: int = 1 << 36
     reduction: str = "auto"
+    icc: bool = True
     active_seconds: float = 60.0

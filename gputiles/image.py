@@ -64,7 +64,9 @@ class ImageInfo:
     have one; ``image.raster`` gives the stored values all the same. ``mm_x``, ``mm_y`` are
     millimetres per full-resolution pixel. ``missing`` holds the frames that the metadata
     promises but the file lacks. ``units`` are the (columns, rows) of tiles, level by level,
-    that are best read or made together; () is one by one.
+    that are best read or made together; () is one by one. ``associated`` names the file's other
+    pictures: label, macro, thumbnail. ``profile`` is the ICC profile of
+    the colours where it can be applied and is not sRGB's.
     """
 
     grid: Grid
@@ -86,6 +88,8 @@ class ImageInfo:
     missing: frozenset[int] = field(default_factory=frozenset)
     warnings: tuple[str, ...] = ()
     format: str = ""
+    associated: tuple[str, ...] = ()
+    profile: bytes | None = field(default=None, repr=False)
     units: tuple[tuple[int, int], ...] = ()
 
     @property

@@ -10,7 +10,7 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Protocol, TypeVar
@@ -27,7 +27,14 @@ R = TypeVar("R")
 
 
 class Reference(Protocol):
-    """What an image is found by: hashable, and able to open it (in the reading room)."""
+    """What an image is found by: hashable, and able to open it (in the reading room).
+
+    ``part`` tells images of the same file apart; "" is the file's own.
+    """
+
+    @property
+    def part(self) -> str:
+        """Which image of the file it is."""
 
     def open(self, chunk_limit: int) -> Source:
         """Open the image."""
@@ -44,6 +51,10 @@ class Image:
     version: str
     paths: tuple[Path, ...]
     checked: float
+    identity: str = field(init=False)  # of the pixels: the file's version, and which image of it
+
+    def __post_init__(self) -> None:
+        self.identity = f"{self.version}|{self.reference.part}"
 
 
 def read_version(paths: tuple[Path, ...], fallback: str) -> str:

@@ -12,11 +12,14 @@ from gputiles.batcher import Batcher
 from gputiles.cache import Hold, Shelf
 from gputiles.geometry import Rect
 from gputiles.ranges import Statistics
-from gputiles.rasters import Rasters, Work, together
+from gputiles.rasters import Plane, Rasters, Work, together
+from gputiles.recipe import Conversion
 
 ABREAST = 4  # tiles of a frame that are measured side by side
 
 Edges = tuple[float, float, int]
+Colours = tuple[str, Conversion] | None
+"""The colours that values are measured in: as stored, or those of a conversion and its name."""
 
 
 class Measuring:
@@ -27,34 +30,36 @@ class Measuring:
         self._rasters = rasters
         self._batcher = batcher
 
-    async def statistics(self, work: Work, frames: Sequence[int]) -> dict[int, tuple[Statistics, ...]]:
-        """Return, for each of ``frames``, one Statistics per sample."""
+    async def statistics(
+        self, work: Work, frames: Sequence[int], colours: Colours = None
+    ) -> dict[int, tuple[Statistics, ...]]:
+        """Return, for each of ``frames``, one Statistics per sample, of values in ``colours``."""
         results: list[tuple[Statistics, ...]] = [()] * len(frames)
         if frames:
-            calls = [partial(self._of_frame, work, frame) for frame in frames]
+            calls = [partial(self._of_frame, work, frame, colours) for frame in frames]
             await together(calls, results, list(range(len(frames))))
         return dict(zip(frames, results, strict=True))
 
-    async def _of_frame(self, work: Work, frame: int) -> tuple[Statistics, ...]:
-        key = (work.image.version, frame)
+    async def _of_frame(self, work: Work, frame: int, colours: Colours) -> tuple[Statistics, ...]:
+        key = (work.image.identity, frame, colours and colours[0])
         entry = self.shelf.get(key)
         if entry is not None:
             return entry.value
-        async with self.shelf.once(key, partial(self._measure, key, work, frame)) as statistics:
+        async with self.shelf.once(key, partial(self._measure, key, work, frame, colours)) as statistics:
             return statistics
 
     async def _measure(
-        self, key: object, work: Work, frame: int, _: Hold[tuple[Statistics, ...]]
+        self, key: object, work: Work, frame: int, colours: Colours, _: Hold[tuple[Statistics, ...]]
     ) -> tuple[Statistics, ...]:
         info = work.image.info
-        plan = ranges.plan(info)
+        plan, icc = ranges.plan(info), colours and colours[1]
         direct = ranges.direct_edges(info.dtype)
         edges: list[Edges | None] = [direct] * info.samples
-        found = await self._scan(work, frame, plan, edges)
+        found = await self._scan(work, frame, plan, edges, icc)
         if direct is None:
             edges = [ranges.second_edges(extremes, info.dtype) for extremes in found]
             if any(edges):
-                counts = await self._scan(work, frame, plan, edges)
+                counts = await self._scan(work, frame, plan, edges, icc)
                 found = [[*first, *second] for first, second in zip(found, counts, strict=True)]
         statistics = tuple(
             ranges.combine(measurements, edge, info.dtype, plan.how)
@@ -64,26 +69,31 @@ class Measuring:
         return statistics
 
     async def _scan(
-        self, work: Work, frame: int, plan: ranges.Plan, edges: list[Edges | None]
+        self, work: Work, frame: int, plan: ranges.Plan, edges: list[Edges | None], icc: Conversion | None
     ) -> list[list[Measurement]]:
         """Measure every tile of ``plan``; return the measurements sample by sample."""
         gate = asyncio.Semaphore(ABREAST)
 
         async def one(cell: tuple[int, int]) -> list[Measurement]:
             async with gate:
-                return await self._tile(work, frame, plan.z, cell, edges)
+                return await self._tile(work, Plane(frame, plan.z), cell, edges, icc)
 
         tiles: list[list[Measurement]] = [[]] * len(plan.cells)
         await together([partial(one, cell) for cell in plan.cells], tiles, list(range(len(plan.cells))))
         return [list(measurements) for measurements in zip(*tiles, strict=True)]
 
     async def _tile(
-        self, work: Work, frame: int, z: int, cell: tuple[int, int], edges: list[Edges | None]
+        self,
+        work: Work,
+        plane: Plane,
+        cell: tuple[int, int],
+        edges: list[Edges | None],
+        icc: Conversion | None,
     ) -> list[Measurement]:
         with Hold(self._rasters.shelf) as hold:
-            (cells,) = await self._rasters.take(work, (frame,), z, Rect(*cell, 1, 1), hold)
+            (cells,) = await self._rasters.take(work, (plane.frame,), plane.z, Rect(*cell, 1, 1), hold)
             jobs = [
-                MeasureJob(cells[cell], sample, edge, work.image.info.nodata)
+                MeasureJob(cells[cell], sample, edge, work.image.info.nodata, icc)
                 for sample, edge in enumerate(edges)
             ]
             return [await self._batcher.submit("measure", job, work.trace) for job in jobs]

@@ -76,7 +76,7 @@ class Rasters:
         look = self.shelf.peek if work.background else self.shelf.get
         entries = {}
         for cell in cells.cells():
-            entry = look((work.image.version, plane, cell))
+            entry = look((work.image.identity, plane, cell))
             if entry is None:
                 return None
             entries[cell] = entry
@@ -106,7 +106,7 @@ class Rasters:
     async def _fetch_unit(
         self, work: Work, plane: Plane, unit: Rect, wanted: list[Cell], hold: Hold[Raster]
     ) -> dict[Cell, Raster]:
-        entries = [self.shelf.peek((work.image.version, plane, cell)) for cell in wanted]
+        entries = [self.shelf.peek((work.image.identity, plane, cell)) for cell in wanted]
         if all(entry is not None for entry in entries):
             return {
                 cell: hold.pin(entry).value
@@ -114,7 +114,7 @@ class Rasters:
                 if entry is not None
             }
         make = self._decode if work.image.info.stored[plane.z] else self._reduce
-        flight = (work.image.version, plane, unit)
+        flight = (work.image.identity, plane, unit)
         async with self.shelf.once(flight, partial(make, work, plane, unit)) as made:
             return {cell: hold.pin(_entry(made[cell])).value for cell in wanted}
 
@@ -142,7 +142,7 @@ class Rasters:
         }
 
     def _put(self, work: Work, plane: Plane, cell: Cell, raster: Raster, *, cold: bool) -> Entry[Raster]:
-        key = (work.image.version, plane, cell)
+        key = (work.image.identity, plane, cell)
         return self.shelf.put(key, raster, raster.weight, work.image.reference, cold=cold)
 
     # -- missing levels

@@ -6,8 +6,9 @@ written out in ``kernels/pixel.h`` and, as the specification, in ``tests/spec.py
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import IntEnum
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -54,6 +55,37 @@ class BandRecipe:
     nodata: float | None = None
 
 
+class ConversionKind(IntEnum):
+    """How stored colours become sRGB."""
+
+    CURVE = 0  # grey: curve[value]
+    MATRIX = 1  # table(offset + matrix · curves[values]): see kernels/icc.cu
+    GRID = 2  # tetrahedral interpolation in a grid of answers
+    COLORMAP = 3  # the values are indices: the table is the colour map, converted
+
+
+def _nothing() -> NDArray[np.float32]:
+    return np.empty(0, np.float32)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Conversion:
+    """The tables of an ICC conversion; values 0 … ``top`` (larger ones count as ``top``).
+
+    ``curves`` are (colours, top + 1): for CURVE what each value becomes, for MATRIX its linear
+    light. ``matrix`` (3, 3) and ``offset`` (3) mix linear light. ``table`` is for MATRIX the
+    evenly spaced stops from linear light 0 … 1 to values, for GRID (n, n, n, 3) values with red
+    slowest (they may lie outside of 0 … ``top``), for COLORMAP the (n, 3) uint8 map.
+    """
+
+    kind: ConversionKind
+    top: int = 255
+    curves: NDArray[np.float32] = field(default_factory=_nothing)
+    matrix: NDArray[np.float32] = field(default_factory=_nothing)
+    offset: NDArray[np.float32] = field(default_factory=_nothing)
+    table: NDArray[Any] = field(default_factory=_nothing)
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Recipe:
     """What to do with the rasters of one tile.
@@ -62,6 +94,8 @@ class Recipe:
     the unstyled conversion of the first frame: each of its samples to a byte by dtype
     (uint16 // 256, float clipped and truncated …; more than four samples: the first
     three), through ``colormap`` ((n, 3) uint8) where the image has one.
+
+    With ``icc`` the samples go through that conversion before anything else reads them.
 
     ``frames`` lists the frames whose rasters a render job must bring, in order.
     """
@@ -72,3 +106,4 @@ class Recipe:
     finish: Finish = Finish.UINT8
     axis: int | None = None
     colormap: NDArray[np.uint8] | None = None
+    icc: Conversion | None = None

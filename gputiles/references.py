@@ -10,9 +10,27 @@ from gputiles.sources import Source
 from gputiles.sources.open import open_source
 from gputiles.walk import FileRef
 
-__all__ = ["FileRef", "ObjectRef"]
+__all__ = ["AssociatedRef", "FileRef", "ObjectRef"]
 
 _NUMBERS = itertools.count()
+
+
+@dataclass(frozen=True, slots=True)
+class AssociatedRef:
+    """Another picture in a file, as an image of its own."""
+
+    file: FileRef
+    name: str
+
+    @property
+    def part(self) -> str:
+        """The picture's name."""
+        return self.name
+
+    def open(self, chunk_limit: int) -> Source:
+        """Open the picture. Raises NotFound where the file has none of that name."""
+        path, root = self.file.resolve(), self.file.root
+        return open_source(path, root=root, chunk_limit=chunk_limit, associated=self.name)
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +39,11 @@ class ObjectRef:
 
     file: BinaryIO = field(compare=False)
     number: int = field(default_factory=lambda: next(_NUMBERS))
+
+    @property
+    def part(self) -> str:
+        """Nothing: the image is the file's own."""
+        return ""
 
     def open(self, chunk_limit: int) -> Source:
         """Open the image in the object, which stays the caller's to close."""

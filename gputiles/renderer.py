@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gputiles import arrays, style
+from gputiles import arrays, icc, style
 from gputiles.backends import Raster, RenderJob, ResampleJob
 from gputiles.batcher import Batcher
 from gputiles.cache import Hold, Shelf
@@ -24,11 +24,12 @@ from gputiles.images import Image, Images, read_checked
 from gputiles.measuring import Measuring
 from gputiles.rasters import Rasters, Work, together
 from gputiles.reading_room import ReadingRoom
-from gputiles.recipe import Recipe
+from gputiles.recipe import Conversion, ConversionKind, Recipe
 from gputiles.request import RegionRequest, ThumbnailRequest, TileRequest, View
 from gputiles.trace import Trace
 
 CODECS = "jpeg1-isal1"  # part of every entity tag: other encoders, or other arithmetic, are other bytes
+ICC = "icc1"  # likewise, of pictures in converted colours
 WHITE = (255, 255, 255)
 OVERHEAD = 1024  # bytes that an encoded tile takes beside its data: the smallest count too
 UPRIGHT = Turn()
@@ -49,6 +50,7 @@ class Renderer:
         self.rasters = Rasters(config, room, images, batcher)
         self.measuring = Measuring(self.rasters, batcher)
         self.passed_through = 0
+        self._icc = config.icc
         self._room = room
         self._images = images
         self._batcher = batcher
@@ -57,7 +59,8 @@ class Renderer:
 
     def etag(self, image: Image, request: Request) -> str:
         """Return the strong entity tag of an answer: content version, request and encoders."""
-        text = f"{CODECS}|{image.info.reduction.value}|{_key(image, request)}"
+        colours = f"{ICC}-{self._intent(image.info, request.view)}"
+        text = f"{CODECS}|{image.info.reduction.value}|{colours}|{_key(image, request)}"
         return f'"{blake2b(text.encode(), digest_size=16).hexdigest()}"'
 
     def hot(self, image: Image, request: Request) -> EncodedTile | None:
@@ -173,7 +176,8 @@ class Renderer:
         info, view = work.image.info, request.view
         whole = (rect.width, rect.height) == (info.tile_width, info.tile_height)
         wanted = view.style is None and view.encoding.format is Format.JPEG and not view.encoding.explicit
-        if not (whole and wanted and info.stored[request.z] and may_pass(info)):
+        converted = self._intent(info, view) is not None
+        if not (whole and wanted and info.stored[request.z] and may_pass(info)) or converted:
             return None
         async with self._images.handle(work.image) as source:
             read = partial(source.passthrough, view.frame, request.z, request.x, request.y)
@@ -227,24 +231,43 @@ class Renderer:
 
     async def _recipe(self, work: Work, view: View) -> Recipe:
         """Return the view's recipe: a light record, shared by all encodings."""
-        key = (work.image.version, view.style and view.style.key, view.frame, view.single)
+        key = (work.image.identity, view.style and view.style.key, view.frame, view.single)
         entry = self.recipes.get(key)
         if entry is not None:
             return entry.value
         info = work.image.info
         frames = style.frames_to_measure(view.style, info, view.frame, single=view.single)
-        if not frames:  # numbers only: made at once, no flight to wait for
-            return self._resolve(key, work, view, {})
+        if not frames and self._intent(info, view) is None:  # numbers only: no flight to wait for
+            return self._resolve(key, work, view, {}, None)
         async with self.recipes.once(key, partial(self._measure, key, work, view, frames)) as recipe:
             return recipe
+
+    def _intent(self, info: ImageInfo, view: View) -> str | None:
+        """Return the rendering intent by which colours are converted; None where they are not."""
+        return icc.intent_of(view.style) if self._icc and info.profile is not None else None
 
     async def _measure(
         self, key: object, work: Work, view: View, frames: tuple[int, ...], _: Hold[Recipe]
     ) -> Recipe:
-        return self._resolve(key, work, view, await self.measuring.statistics(work, frames))
+        """Make a recipe that needs tables of a profile, or statistics, or those of converted values."""
+        info = work.image.info
+        intent, made, colours = self._intent(info, view), None, None
+        if intent is not None:
+            made = await self._room.run(icc.conversion, info, intent)
+            colours = (intent, made) if made.kind is not ConversionKind.COLORMAP else None
+        statistics = await self.measuring.statistics(work, frames, colours)
+        return self._resolve(key, work, view, statistics, made)
 
-    def _resolve(self, key: object, work: Work, view: View, statistics: style.AllStatistics) -> Recipe:
-        recipe = style.make_recipe(view.style, work.image.info, view.frame, statistics, single=view.single)
+    def _resolve(
+        self,
+        key: object,
+        work: Work,
+        view: View,
+        statistics: style.AllStatistics,
+        made: Conversion | None,
+    ) -> Recipe:
+        info = work.image.info
+        recipe = style.make_recipe(view.style, info, view.frame, statistics, single=view.single, icc=made)
         self.recipes.put(key, recipe, 1, work.image.reference)
         return recipe
 
@@ -274,7 +297,7 @@ def _key(image: Image, request: Request) -> str:
     """Return what tells an answer from all others: text, whose hash is computed once."""
     view, encoding = request.view, request.view.encoding
     look = view.style.key if view.style is not None else "default"
-    shown = f"{image.version}|{view.frame}|{look}|{view.single}"
+    shown = f"{image.identity}|{view.frame}|{look}|{view.single}"
     shown += f"|{encoding.format.name}|{encoding.quality}|{encoding.subsampling}|{encoding.explicit}"
     if encoding.turn != UPRIGHT:
         shown += f"|{encoding.turn.quarter}|{encoding.turn.mirror}|{encoding.turn.tone.value}"

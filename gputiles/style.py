@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from gputiles import look
 from gputiles.entries import Limit
 from gputiles.errors import BadStyle, NotFound
 from gputiles.grammar import Band, Style, parse, parse_text
-from gputiles.image import ImageInfo
+from gputiles.image import Colour, ImageInfo
 from gputiles.look import AllStatistics
 from gputiles.palettes import BLACK_TO_WHITE, table
 from gputiles.ranges import Statistics
-from gputiles.recipe import BandRecipe, Blend, Finish, Recipe
+from gputiles.recipe import BandRecipe, Blend, Conversion, ConversionKind, Finish, Recipe
 
 __all__ = ["AllStatistics", "Band", "Style", "frames_to_measure", "make_recipe", "parse", "parse_text"]
 
@@ -50,14 +50,32 @@ def places(style: Style, info: ImageInfo, frame: int) -> list[tuple[int, int]]:
 
 
 def make_recipe(
-    style: Style | None, info: ImageInfo, frame: int, statistics: AllStatistics, *, single: bool = False
+    style: Style | None,
+    info: ImageInfo,
+    frame: int,
+    statistics: AllStatistics,
+    *,
+    single: bool = False,
+    icc: Conversion | None = None,
 ) -> Recipe:
     """Return what ``style`` means for ``frame`` of an image.
 
     None is the default look; ``single`` limits it to the frame's own channel.
-    ``statistics`` has what ``frames_to_measure`` named. Raises NotFound where a frame does
-    not exist, BadStyle where a band or channel does not.
+    ``statistics`` has what ``frames_to_measure`` named, of values that went through ``icc``.
+    Raises NotFound where a frame does not exist, BadStyle where a band or channel does not.
     """
+    recipe = _plain_recipe(style, info, frame, statistics, single)
+    if icc is None:
+        return recipe
+    if icc.kind is not ConversionKind.COLORMAP:
+        return replace(recipe, icc=icc)
+    return recipe if recipe.colormap is None else replace(recipe, colormap=icc.table)
+
+
+def _plain_recipe(
+    style: Style | None, info: ImageInfo, frame: int, statistics: AllStatistics, single: bool
+) -> Recipe:
+    """Return the recipe of values as they are stored."""
     _check(info, frame)
     if style is None:
         return look.make_recipe(info, frame, statistics, single)
@@ -129,9 +147,12 @@ def _sample(place: str, band: int | str | None, info: ImageInfo) -> int | None:
 def _channel(place: str, channel: int | str, info: ImageInfo, frame: int) -> tuple[int, int | None]:
     """Return the frame (at the other positions of ``frame``) and sample of a channel.
 
-    The sample is None where channels are frames: the band says which.
+    The sample is None where channels are frames: the band says which. Colour images without
+    an axis of channels have three, by index: red, green and blue.
     """
     count = look.channel_count(info)
+    if info.colour is Colour.RGB and count == 1 and channel in _COLOURS.values():
+        return frame, int(channel)
     names = [entry.name for entry in info.channels[:count]]
     index = names.index(channel) if isinstance(channel, str) and channel in names else channel
     if isinstance(index, str) or index >= count:

@@ -38,6 +38,11 @@ class FileRef:
     path: Path
     root: Path
 
+    @property
+    def part(self) -> str:
+        """Nothing: the image is the file's own."""
+        return ""
+
     def resolve(self) -> Path:
         """Return the real path of the file, all links followed; for the reading room.
 

@@ -5,6 +5,7 @@
 #include "composite.cu"
 #include "downsample.cu"
 #include "histogram.cu"
+#include "icc.cu"
 #include "jpeg.cu"
 #include "png.cu"
 #include "resample.cu"
@@ -13,6 +14,6 @@
 extern "C" __attribute__((visibility("default"))) void layout(i64* sizes) {
   const i64 all[] = {sizeof(Source),   sizeof(Band),     sizeof(Composite), sizeof(Unstyled), sizeof(Downsample),
                      sizeof(Resample), sizeof(Extremes), sizeof(Measure),   sizeof(PngFilter),
-                     sizeof(JpegTable), sizeof(Jpeg)};
+                     sizeof(JpegTable), sizeof(Jpeg),   sizeof(Icc)};
   for (int i = 0; i < (int)(sizeof all / sizeof *all); ++i) sizes[i] = all[i];
 }

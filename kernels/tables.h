@@ -14,6 +14,9 @@ enum Kind { SKIP, CONSTANT, RAMP, LINEAR, STEP };
 
 enum Blend { LIGHTEN, MULTIPLY, ADDITIVE, SCREEN };
 
+// How an ICC conversion is made: see Conversion in recipe.py.
+enum ConversionKind { CURVE, MATRIX, GRID };
+
 enum Finish { FINISH_UINT8, FINISH_UINT16, FINISH_FLOAT };
 
 // A raster (rows, columns, samples) and its validity plane (0: everywhere valid).
@@ -171,6 +174,26 @@ struct Jpeg {
   i32 subsampling;  // 0 4:4:4, 1 4:2:2, 2 4:2:0
 };
 
+// Brings the colours of a raster to sRGB: `runs` runs of RUN pixels, wherever rows end.
+struct Icc {
+  u64 pixels;
+  u64 out;
+  u64 curves;  // colours × entries float
+  u64 table;   // stops float, or stops³ × 3
+  i64 runs;
+  i64 pixel_count;
+  i32 samples;
+  i32 type;  // UINT8 or UINT16
+  i32 kind;
+  i32 entries;
+  i32 stops;
+  i32 has_nodata;
+  i32 nodata;
+  float top;  // the value that is white
+  float offset[3];
+  float matrix[9];  // row by row
+};
+
 static_assert(sizeof(Source) == 48, "see tables.py");
 static_assert(sizeof(Band) == 128, "see tables.py");
 static_assert(sizeof(Composite) == 80, "see tables.py");
@@ -182,3 +205,4 @@ static_assert(sizeof(Measure) == 104, "see tables.py");
 static_assert(sizeof(PngFilter) == 40, "see tables.py");
 static_assert(sizeof(JpegTable) == 1664, "see tables.py");
 static_assert(sizeof(Jpeg) == 80, "see tables.py");
+static_assert(sizeof(Icc) == 128, "see tables.py");

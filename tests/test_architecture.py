@@ -18,7 +18,7 @@ PACKAGE = ROOT / "gputiles"
 FLOORS: dict[str, tuple[str, ...]] = {
     "cellar": (
         "__init__", "errors", "geometry", "encoded", "image", "recipe", "colours", "palettes", "grammar",
-        "entries", "style", "look", "ranges", "request", "regions", "deepzoom", "iiif", "histograms",
+        "entries", "style", "icc", "look", "ranges", "request", "regions", "deepzoom", "iiif", "histograms",
         "parameters", "metadata", "config", "trace", "arrays", "jfif", "png", "jobs",
     ),
     "sync floor": ("backends", "sources", "walk", "references", "styles", "selftest", "tissue", "sample"),

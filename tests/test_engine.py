@@ -327,6 +327,8 @@ class ReplacedWhileOpened:
     path: Path
     other: Path
 
+    part = ""
+
     def open(self, chunk_limit: int) -> Source:
         source = open_source(self.path, chunk_limit=chunk_limit)
         if self.other.exists():

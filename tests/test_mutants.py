@@ -6,6 +6,7 @@ import platform
 import shutil
 import subprocess
 import zlib
+from dataclasses import replace
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -28,8 +29,9 @@ from gputiles.backends.paste import raster_of
 from gputiles.encoded import Encoding, Format
 from gputiles.geometry import Rect
 from gputiles.image import Reduction
-from gputiles.recipe import BandRecipe, Blend, Finish, Recipe
-from tests import spec, spec_jpeg
+from gputiles.recipe import BandRecipe, Blend, Conversion, ConversionKind, Finish, Recipe
+from tests import spec, spec_icc, spec_jpeg
+from tests.test_icc import CONVERSIONS, shown
 from tests.test_kernels import KERNELS, band, raster
 
 FLAGS = (
@@ -97,6 +99,29 @@ MUTANTS = [
     ("value < 0 ? -level : level", "level"),
     (">> 23) - 126", ">> 23) - 127"),
     ("value + (value >> 31)", "value"),
+    # ICC
+    ("(T)(between(level, 0.0f, job.top) + 0.5f)", "(T)between(level, 0.0f, job.top)"),
+    ("(T)(between(level, 0.0f, job.top) + 0.5f)", "(T)(between(level, 0.0f, 255.0f) + 0.5f)"),
+    ("if (stored == nodata) return stored;", ""),
+    ("made != nodata ? made :", "true ? made :"),
+    ("made < (T)job.top ? made + 1", "made < (T)0 ? made + 1"),
+    ("made < (T)job.top ? made + 1 : made - 1", "made + 1"),
+    ("smaller((int)value, job.entries - 1)", "smaller((int)value, job.entries - 2)"),
+    ("smaller((int)value, job.entries - 1)", "(int)value % job.entries"),
+    ("((job.offset[c] + m[0] * red)", "((m[0] * red)"),
+    ("((job.offset[c] + m[0] * red) + m[1] * green) + m[2] * blue",
+     "((job.offset[c] + m[2] * blue) + m[1] * green) + m[0] * red"),
+    ("between(light, 0.0f, 1.0f)", "between(light, 0.0f, 0.99f)"),
+    ("between(light, 0.0f, 1.0f)", "smaller(light, 1.0f)"),
+    ("smaller((float)value, job.top) * (float)(job.stops - 1)",
+     "smaller((float)value, job.top) * (float)job.stops"),
+    ("smaller((float)value, job.top) *", "(float)value *"),
+    ("a.beyond < b.beyond", "a.beyond > b.beyond"),
+    ("farther_first(a, b);\n  for", "for"),
+    ("b.beyond * (second - first)", "b.beyond * (second - p[0])"),
+    ("p[a.step + b.step + c.step]", "p[a.step + b.step]"),
+    ("for (int s = colours; s < job.samples; ++s) out[s] = v[s];", ""),
+    ("3 * job.stops * job.stops)", "3 * job.stops)"),
 ]  # fmt: skip
 
 
@@ -245,6 +270,33 @@ def scans_agree(backend: HostBackend) -> bool:
     return True
 
 
+def conversions_agree(backend: HostBackend) -> bool:
+    """Compare ICC conversions of each kind: values beyond white, colours beyond sRGB, values left out."""
+    rng = np.random.default_rng(11)
+    cube = np.stack(np.meshgrid(*[[0, 1, 3, 4, 128, 200, 254, 255]] * 3), axis=-1).reshape(2, 256, 3)
+    noise = rng.integers(0, 256, (40, 256, 3))
+    for made in (*(make(255) for make in CONVERSIONS.values()), with_an_offset()):
+        colours = np.concatenate([cube, noise, noise[..., :1].repeat(3, axis=-1)])
+        pixels = np.concatenate([colours, colours[..., :1]], axis=-1).astype(np.uint8)
+        pixels = pixels[..., : 2 if made.kind is ConversionKind.CURVE else 4]
+        for nodata in (None, 0.0, 100.0, 255.0):
+            if not np.array_equal(
+                shown(made, pixels, nodata, backend), spec_icc.convert(made, pixels, nodata)
+            ):
+                return False
+    for make, top in product(CONVERSIONS.values(), (1023, 65535)):
+        wide = rng.integers(0, min(top + 100, 65536), (20, 256, 3)).astype(np.uint16)
+        if not np.array_equal(shown(make(top), wide, None, backend), spec_icc.convert(make(top), wide)):
+            return False
+    return True
+
+
+def with_an_offset() -> Conversion:
+    """Return a conversion whose black is not black: profiles of dark rooms have one."""
+    made = CONVERSIONS["matrix"](255)
+    return replace(made, offset=np.array([0.1, 0.02, 0.001], np.float32))
+
+
 CHECKS = (
     composites_agree, windows_agree, wide_values_agree, unstyled_agrees, means_agree, measures_agree,
 )  # fmt: skip
@@ -254,6 +306,7 @@ def agrees(backend: HostBackend) -> bool:
     """Say whether a library gives the specification's bits, for every type of value."""
     return (
         filters_agree(backend)
+        and conversions_agree(backend)
         and scans_agree(backend)
         and all(check(backend, dtype) for check in CHECKS for dtype in map(np.dtype, tables.TYPES))
     )
@@ -263,7 +316,8 @@ def agrees(backend: HostBackend) -> bool:
 def test_a_changed_operator_is_noticed(tmp_path: Path, operator: str, changed: str) -> None:
     kernels = tmp_path / "kernels"
     shutil.copytree(KERNELS, kernels, ignore=shutil.ignore_patterns("__pycache__"))
-    (header,) = [each for each in kernels.glob("*.h") if operator in each.read_text()]
+    sources = [*kernels.glob("*.h"), kernels / "icc.cu"]
+    (header,) = [each for each in sources if operator in each.read_text()]
     header.write_text(header.read_text().replace(operator, changed))
     assert not agrees(build(kernels, tmp_path / "mutant.so", "-O0", "-w"))
 

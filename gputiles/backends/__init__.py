@@ -18,7 +18,7 @@ from gputiles.encoded import Encoding
 from gputiles.errors import GputilesError
 from gputiles.geometry import Rect
 from gputiles.image import Reduction
-from gputiles.recipe import Recipe
+from gputiles.recipe import Conversion, Recipe
 
 T = TypeVar("T")
 Outcome: TypeAlias = Union[T, GputilesError]  # noqa: UP007  (a generic alias)
@@ -158,13 +158,15 @@ class MeasureJob:
 
     Only finite, valid values other than ``nodata`` count. With ``edges`` None the
     extremes are wanted, else counts in ``edges`` = (low, high, bins) equal bins as
-    ``numpy.histogram`` places them (values outside are left out).
+    ``numpy.histogram`` places them (values outside are left out). With ``icc`` the values
+    are those that the conversion makes.
     """
 
     raster: Raster
     sample: int
     edges: tuple[float, float, int] | None = None
     nodata: float | None = None
+    icc: Conversion | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -29,6 +29,7 @@ from gputiles.backends import (
     Tiles,
     tables,
 )
+from gputiles.backends.conversion import Converter
 from gputiles.backends.encode import File, JpegFile, Part, PngFile
 from gputiles.backends.paste import decode_tiles, mosaic, raster_of
 from gputiles.backends.tables import Placed
@@ -94,6 +95,7 @@ class HostBackend:
         self.workers = workers
         self._run = library or Library()
         self._scratch = threading.local()
+        self._colours = Converter(self._run, self._buffer, RUN)
         self._helpers = ThreadPoolExecutor(workers, thread_name_prefix="gputiles-helper")
         self._busy = 0
         self._counting = threading.Lock()
@@ -199,12 +201,13 @@ class HostBackend:
     # -- measures
 
     def _measure(self, job: MeasureJob) -> Measurement:
-        return self._extremes(job) if job.edges is None else self._histogram(job, job.edges)
+        source = self._colours.shown(job.icc, placed(job.raster), job.nodata)
+        return self._extremes(job, source) if job.edges is None else self._histogram(job, job.edges, source)
 
-    def _extremes(self, job: MeasureJob) -> Measurement:
+    def _extremes(self, job: MeasureJob, source: Placed) -> Measurement:
         rows = np.zeros(job.raster.shape[0], tables.EXTREMES)
         table = np.zeros(1, tables.MEASURE)
-        tables.fill_measure(table[0], job, placed(job.raster), rows.ctypes.data, 0)
+        tables.fill_measure(table[0], job, source, rows.ctypes.data, 0)
         self._run("extremes", table)
         counted = rows[rows["count"] > 0]
         if not len(counted):
@@ -213,7 +216,7 @@ class HostBackend:
             float(counted["low"].min()), float(counted["high"].max()), int(counted["count"].sum())
         )
 
-    def _histogram(self, job: MeasureJob, edges: tuple[float, float, int]) -> Measurement:
+    def _histogram(self, job: MeasureJob, edges: tuple[float, float, int], source: Placed) -> Measurement:
         low, high, bins = edges
         if low == high:  # as numpy.histogram does
             low, high = low - 0.5, high + 0.5
@@ -221,7 +224,7 @@ class HostBackend:
         borders = np.linspace(low, high, bins + 1)
         counts = np.zeros(bins, np.int64)
         table = np.zeros(1, tables.MEASURE)
-        tables.fill_measure(table[0], job, placed(job.raster), counts.ctypes.data, borders.ctypes.data)
+        tables.fill_measure(table[0], job, source, counts.ctypes.data, borders.ctypes.data)
         self._run("histogram", table)
         found = np.flatnonzero(counts)
         if not len(found):
@@ -295,7 +298,7 @@ class HostBackend:
         likes = tuple((source.shape, source.dtype) for source in sources)
         template, frames, palettes = band_table(recipe, likes)
         bands = template.copy()
-        bands["source"]["pixels"] = [sources[frame].pixels for frame in frames]
+        bands["source"]["pixels"] = self._colours.band_pixels(recipe, sources, frames)
         bands["source"]["valid"] = [sources[frame].valid for frame in frames]
         alpha = recipe.samples == 4 and recipe.axis is None
         dropped = alpha and job.encoding.format is Format.JPEG
@@ -314,7 +317,8 @@ class HostBackend:
         return Picture("composite", table, out, (bands, palettes))
 
     def _unstyled(self, job: RenderJob) -> Picture:
-        source, colormap = placed(job.rasters[0]), job.recipe.colormap
+        source = self._colours.shown(job.recipe.icc, placed(job.rasters[0]), None)
+        colormap = job.recipe.colormap
         stored = source.shape[2]
         colours = 3 if colormap is not None or stored >= 3 else 1
         sample = stored - 1 if colormap is None and stored in (2, 4) else -1

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from gputiles import jfif
 from gputiles.backends import DownsampleJob, MeasureJob, RenderJob
 from gputiles.errors import BadStyle
-from gputiles.recipe import BandRecipe, Blend
+from gputiles.recipe import BandRecipe, Blend, Conversion, ConversionKind
 
 TYPES = {
     np.dtype(name): code
@@ -103,9 +103,18 @@ JPEG = np.dtype(
         ("samples", "i4"), ("subsampling", "i4"),
     ]
 )  # fmt: skip
+ICC = np.dtype(
+    [
+        ("pixels", "u8"), ("out", "u8"), ("curves", "u8"), ("table", "u8"), ("runs", "i8"),
+        ("pixel_count", "i8"), ("samples", "i4"), ("type", "i4"), ("kind", "i4"), ("entries", "i4"),
+        ("stops", "i4"), ("has_nodata", "i4"), ("nodata", "i4"), ("top", "f4"), ("offset", "f4", 3),
+        ("matrix", "f4", 9),
+    ]
+)  # fmt: skip
 
 LAYOUT = (
     SOURCE, BAND, COMPOSITE, UNSTYLED, DOWNSAMPLE, RESAMPLE, EXTREMES, MEASURE, PNG_FILTER, JPEG_TABLE, JPEG,
+    ICC,
 )  # fmt: skip
 """All job structs, in the order in which the host library reports their sizes."""
 
@@ -264,6 +273,19 @@ def fill_measure(row: Any, job: MeasureJob, placed: Placed, out: int, edges: int
         row["low"], row["high"], row["bins"] = job.edges
         low = direct_low(placed.dtype, job.edges)
         row["direct"], row["direct_low"] = low is not None, low or 0
+
+
+def fill_icc(row: Any, conversion: Conversion, placed: Placed, nodata: float | None, run: int) -> None:
+    """Fill an Icc struct but for the addresses of the output and of the conversion's tables."""
+    rows, columns, samples = placed.shape
+    value = native(nodata, placed.dtype)
+    row["pixels"], row["pixel_count"], row["samples"] = placed.pixels, rows * columns, samples
+    row["runs"], row["type"] = runs(rows * columns, 1, run), TYPES[placed.dtype]
+    row["kind"], row["top"] = conversion.kind, conversion.top
+    row["entries"], row["stops"] = conversion.top + 1, len(conversion.table)
+    row["has_nodata"], row["nodata"] = value is not None, value or 0
+    if conversion.kind is ConversionKind.MATRIX:
+        row["offset"], row["matrix"] = conversion.offset, conversion.matrix.ravel()
 
 
 def jpeg_capacity(width: int, samples: int, subsampling: int) -> int:

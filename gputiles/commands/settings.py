@@ -43,6 +43,19 @@ class Device(click.ParamType):  # type: ignore[type-arg]
         return str(value)
 
 
+class Names(click.ParamType):  # type: ignore[type-arg]
+    """Names with commas between them."""
+
+    name = "name,…"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[str, ...]:
+        """Return the names in ``value``: text, or a list of a file of settings."""
+        names = value if isinstance(value, tuple | list) else str(value).split(",")
+        return tuple(filter(None, (str(name).strip() for name in names)))
+
+
 COUNT = click.IntRange(min=1)
 SECONDS = click.FloatRange(min=0)
 
@@ -64,9 +77,11 @@ TYPES: dict[str, Any] = {
     "max_age": click.IntRange(min=0),
     "style_store": click.Path(dir_okay=False, path_type=Path),
     "style_limit": COUNT,
+    "associated_images": Names(),
     "uploads": click.Path(exists=True, file_okay=False, path_type=Path, resolve_path=True),
     "upload_limit": Size(),
     "reduction": click.Choice(["auto", *(each.value for each in Reduction)]),
+    "icc": click.BOOL,
     "active_seconds": SECONDS,
 }
 

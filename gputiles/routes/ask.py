@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TypeAlias
 
 from aiohttp import web
 
 from gputiles import style
 from gputiles.errors import BadRequest, BadStyle
 from gputiles.images import Image, Reference
+from gputiles.references import AssociatedRef
 from gputiles.renderer import MOST_THUMBNAIL, Request
 from gputiles.request import ThumbnailRequest, TileRequest, View
 from gputiles.routes import parameters
@@ -23,11 +25,15 @@ SHORT_STYLE = 16_384  # characters of a style that is parsed on the loop, in abo
 LONGEST_KEY = 4096  # characters of a URL that is remembered as parsed
 
 
+Direct: TypeAlias = PatternRef | AssociatedRef
+"""What is found without the library: it names the image itself."""
+
+
 @dataclass(frozen=True, slots=True)
 class Ask:
     """An item, or the pattern that it is, and what is wanted of it."""
 
-    item: str | PatternRef
+    item: str | Direct
     wanted: Request
 
 
@@ -36,9 +42,9 @@ def tile_roots(prefix: str) -> tuple[str, str]:
     return f"{prefix}/item/{{item}}/tiles", f"{prefix}/item/{{item}}/tile"
 
 
-async def image_of(state: State, item: str | PatternRef) -> Image:
+async def image_of(state: State, item: str | Direct) -> Image:
     """Return the image of an item, as its file is now."""
-    reference: Reference = item if isinstance(item, PatternRef) else (await state.library.item(item)).ref
+    reference: Reference = (await state.library.item(item)).ref if isinstance(item, str) else item
     return await state.engine.image(reference)
 
 

@@ -8,6 +8,7 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
+from gputiles import icc
 from gputiles.errors import Damaged, LimitExceeded
 from gputiles.geometry import Grid
 from gputiles.image import Alpha, Colour, Frame, ImageInfo, Reduction
@@ -43,16 +44,18 @@ def read_info(layout: Layout, grid: Grid, stored: tuple[bool, ...]) -> ImageInfo
     page, warnings = layout.lead, list(layout.warnings)
     palette = page.colour is Colour.PALETTE and not layout.lut_is_hint
     nodata = _nodata(page, warnings)
+    colormap = None if layout.lut_is_hint else _colormap(page, warnings)
     if page.orientation != 1:
         warnings.append(f"orientation {page.orientation} is ignored: the image is served as it is stored")
     if page.alpha is Alpha.PREMULTIPLIED:
         warnings.append("colours are multiplied with alpha and served so: planes are decoded one by one")
+    profile = _profile(page, _colour(page, palette), colormap is not None, warnings)
     return ImageInfo(
         grid=grid,
         stored=stored,
         dtype=page.dtype,
         samples=page.decoded_samples,
-        colour=Colour.GREY if page.colour is Colour.PALETTE and not palette else page.colour,
+        colour=_colour(page, palette),
         alpha=page.alpha,
         frames=_frames(layout),
         axes=layout.axes,
@@ -63,16 +66,56 @@ def read_info(layout: Layout, grid: Grid, stored: tuple[bool, ...]) -> ImageInfo
         significant_bits=_significant_bits(layout),
         nodata=nodata,
         reduction=Reduction.NEAREST if palette or _is_label(page) else Reduction.MEAN,
-        colormap=None if layout.lut_is_hint else _colormap(page, warnings),
+        colormap=colormap,
         missing=frozenset(index for index, frame in enumerate(layout.levels[0]) if frame is None),
         warnings=tuple(dict.fromkeys(warnings)),
         format=layout.format,
+        associated=tuple(sorted(layout.associated)),
+        profile=profile,
     )
 
 
 def has_profile(page: Page) -> bool:
-    """Whether the page carries an ICC profile."""
-    return _ICC in page.tags
+    """Whether the page carries an ICC profile other than sRGB's."""
+    try:
+        data = page.tags.raw(_ICC)
+    except (Damaged, LimitExceeded):
+        return True
+    return data is not None and icc.judge(data, icc.SPACES[page.colour]) != icc.Verdict()
+
+
+def _profile(page: Page, colour: Colour, mapped: bool, warnings: list[str]) -> bytes | None:
+    """Return the page's ICC profile if it is to be applied; a warning where it cannot be."""
+    try:
+        data = page.tags.raw(_ICC)
+    except (Damaged, LimitExceeded) as error:
+        warnings.append(f"the ICC profile is not applied: it cannot be read: {error}")
+        return None
+    if data is None:
+        return None
+    if page.photometric is Photometric.CMYK:
+        warnings.append("the ICC profile is not applied: it is of inks, which are mixed without it")
+        return None
+    verdict = icc.judge(data, icc.SPACES[colour])
+    problem = verdict.problem or (_unfit(page, colour, mapped) if verdict.changes else "")
+    if problem:
+        warnings.append(f"the ICC profile is not applied: {problem}")
+    return icc.shared(data) if verdict.changes and not problem else None
+
+
+def _unfit(page: Page, colour: Colour, mapped: bool) -> str:
+    """Return why the samples of a page cannot go through a profile; empty where they can."""
+    if page.dtype not in (np.uint8, np.uint16):
+        return f"the samples are {page.dtype}"
+    if colour is Colour.GREY and mapped:
+        return "the greys have a map of their own"
+    single = page.decoded_samples - (page.alpha is not Alpha.NONE) == 1
+    return "the samples are independent" if colour is Colour.GREY and not single else ""
+
+
+def _colour(page: Page, palette: bool) -> Colour:
+    """Return what samples mean, where a palette may be a hint only."""
+    return Colour.GREY if page.colour is Colour.PALETTE and not palette else page.colour
 
 
 def _frames(layout: Layout) -> tuple[Frame, ...]:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from gputiles.errors import Damaged, Unsupported
@@ -27,7 +27,8 @@ class Layout:
     where the file lacks the frame). ``axes`` are in frame order, fastest first.
     ``lut_is_hint`` says that palettes only suggest how channels may be shown. ``sources``
     are open companion files, ``paths`` the companions that the content depends on.
-    ``masks`` are the transparency masks of every level, or empty.
+    ``masks`` are the transparency masks of every level, or empty. ``associated`` are the other
+    pictures of the file by name: label, macro, thumbnail.
     """
 
     format: str
@@ -43,6 +44,7 @@ class Layout:
     sources: tuple[ByteSource, ...] = ()
     paths: tuple[Path, ...] = ()
     masks: tuple[Stack, ...] = ()
+    associated: Mapping[str, Page] = field(default_factory=dict)
 
     @property
     def lead(self) -> Page:

@@ -15,9 +15,13 @@ _BROKEN = (struct.error, LookupError, ValueError, ArithmeticError, MemoryError, 
 
 
 def open_source(
-    file: Path | str | BinaryIO, *, chunk_limit: int = 1 << 30, root: Path | None = None
+    file: Path | str | BinaryIO,
+    *,
+    chunk_limit: int = 1 << 30,
+    root: Path | None = None,
+    associated: str | None = None,
 ) -> Source:
-    """Open an image file or a binary file object.
+    """Open an image file or a binary file object, or the ``associated`` picture of that name in it.
 
     A path is opened once. Companions of the file are read only beside it and below
     ``root``. Raises NotFound, Damaged, Unsupported or LimitExceeded with the reason.
@@ -25,7 +29,7 @@ def open_source(
     path = Path(file) if isinstance(file, str | Path) else None
     source = ObjectSource(file) if not isinstance(file, str | Path) else PathSource(Path(file))
     try:
-        return open_tiff(source, path, root=root, chunk_limit=chunk_limit)
+        return open_tiff(source, path, root=root, chunk_limit=chunk_limit, associated=associated)
     except GputilesError:
         source.close()
         raise

@@ -43,6 +43,11 @@ class PatternRef:
     frames: str = ""
     monochrome: bool = False
 
+    @property
+    def part(self) -> str:
+        """Nothing: the image is the file's own."""
+        return ""
+
     def open(self, chunk_limit: int) -> PatternSource:
         """Make the source. Raises BadRequest for an impossible parameter."""
         return PatternSource(self)

@@ -159,9 +159,16 @@ def _by_level(layout: Layout, levels: int) -> dict[int, Stack]:
 
 
 def open_tiff(
-    source: ByteSource, path: Path | None, *, root: Path | None = None, chunk_limit: int
+    source: ByteSource,
+    path: Path | None,
+    *,
+    root: Path | None = None,
+    chunk_limit: int,
+    associated: str | None = None,
 ) -> TiffSource:
-    """Open a file of the TIFF family; the source's owner is then the returned TiffSource.
+    """Open a file of the TIFF family, or the associated picture of that name in it.
+
+    The source's owner is then the returned TiffSource.
 
     Companions of ``path`` are looked for beside it, below ``root``. Raises Damaged,
     Unsupported or LimitExceeded with the reason; then the caller closes ``source``.
@@ -169,11 +176,20 @@ def open_tiff(
     book = read_book(source, chunk_limit)
     layout = read_layout(book, path, root)
     try:
-        return TiffSource(source, path, layout)
+        return TiffSource(source, path, layout if associated is None else _picture(layout, associated))
     except BaseException:
         for companion in layout.sources:
             companion.close()
         raise
+
+
+def _picture(layout: Layout, name: str) -> Layout:
+    """Return the layout of an associated picture alone; NotFound where there is none of the name."""
+    page = layout.associated.get(name)
+    if page is None:
+        known = ", ".join(layout.associated) or "none"
+        raise NotFound(f"the file has no picture {name[:64]!r}; it has: {known}")
+    return Layout(layout.format, ((page,),), sources=layout.sources, paths=layout.paths)
 
 
 def read_layout(book: Book, path: Path | None, root: Path | None) -> Layout:

@@ -15,6 +15,8 @@ from gputiles.sources.layout import Layout, lay_out
 from gputiles.sources.page import Page
 
 NDPI_LENS = 65421  # magnification; -1 is the macro picture, -2 the map
+_NDPI_PICTURES = {-1.0: "macro", -2.0: "map"}
+_QPTIFF_PICTURES = ("Thumbnail", "Overview", "Label")
 
 
 def svs_layout(book: Book) -> Layout:
@@ -25,7 +27,17 @@ def svs_layout(book: Book) -> Layout:
     facts = _svs_facts(layout.lead.description)
     microns = positive(facts.get("MPP"))
     mm = microns / 1000 if microns else None
-    return replace(layout, mm_x=mm, mm_y=mm, magnification=positive(facts.get("AppMag")))
+    others = {name: page for page in pages if (name := _svs_name(page, tiled)) is not None}
+    return replace(layout, mm_x=mm, mm_y=mm, magnification=positive(facts.get("AppMag")), associated=others)
+
+
+def _svs_name(page: Page, tiled: list[Page]) -> str | None:
+    """Return what a page in strips is: the word that its description's second line begins with."""
+    if not tiled or page in tiled or page.mask:
+        return None
+    words = page.description.partition("\n")[2].split()
+    word = words[0].lower() if words else ""
+    return word if word in ("label", "macro") else "macro" if page.macro else "thumbnail"
 
 
 def _svs_facts(description: str) -> dict[str, str]:
@@ -38,14 +50,21 @@ def ndpi_layout(book: Book) -> Layout:
     pages = book.readable()
     levels = [page for page in pages if (page.tags.ratio(NDPI_LENS) or 1) > 0]
     layout = lay_out(book, levels or pages[:1], format="NDPI")
-    return replace(layout, magnification=layout.lead.tags.ratio(NDPI_LENS))
+    others = {
+        _NDPI_PICTURES[lens]: page
+        for page in pages
+        if (lens := page.tags.ratio(NDPI_LENS)) in _NDPI_PICTURES and levels
+    }
+    return replace(layout, magnification=layout.lead.tags.ratio(NDPI_LENS), associated=others)
 
 
 def qptiff_layout(book: Book) -> Layout:
     """Akoya QPTIFF: pages of equal size are channels, named in the XML of each page."""
     kept = [(page, _qptiff_facts(page)) for page in book.readable()]
-    pictures = ("Thumbnail", "Overview", "Label")
-    pages = [page for page, facts in kept if _text(facts, "ImageType") not in pictures]
+    pages = [page for page, facts in kept if _text(facts, "ImageType") not in _QPTIFF_PICTURES]
+    others = {
+        kind.lower(): page for page, fact in kept if (kind := _text(fact, "ImageType")) in _QPTIFF_PICTURES
+    }
     layout = lay_out(book, pages or book.readable()[:1], format="QPTIFF", axis="C")
     facts = [_qptiff_facts(page) for page in layout.levels[0] if page is not None]
     names = [_text(fact, "Name") or _text(fact, "Biomarker") for fact in facts]
@@ -58,6 +77,7 @@ def qptiff_layout(book: Book) -> Layout:
         layout,
         channels=channels if any(names) else (),
         magnification=positive(objective[0]) if objective else None,
+        associated=others,
     )
 
 

@@ -1,0 +1,65 @@
+"""The other pictures of a file: thumbnail, label, macro.
+
+Labels and macros show what is written on a slide, perhaps a patient's name: they exist only
+where the setting ``associated-images`` names them.
+"""
+
+from __future__ import annotations
+
+from aiohttp import web
+
+from gputiles.errors import NotFound
+from gputiles.references import AssociatedRef
+from gputiles.renderer import MOST_THUMBNAIL, Renderer
+from gputiles.request import ThumbnailRequest
+from gputiles.routes import ask, parameters
+from gputiles.routes.answer import answer, in_time
+from gputiles.routes.ask import Ask, image_of
+from gputiles.routes.respond import as_json
+from gputiles.state import STATE, State
+
+MODES = {1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}
+
+
+def add_routes(router: web.UrlDispatcher, prefix: str) -> None:
+    """Add the routes of this room below ``prefix``."""
+    for base in ask.tile_roots(prefix):
+        router.add_get(f"{base}/images", in_time(names))
+        router.add_get(f"{base}/images/{{name}}", in_time(picture))
+        router.add_get(f"{base}/images/{{name}}/metadata", in_time(metadata))
+
+
+async def names(request: web.Request) -> web.Response:
+    """``GET /item/{id}/tiles/images``: the names of the pictures that may be seen."""
+    state = request.app[STATE]
+    image = await image_of(state, ask.item_of(request, parameters.single(request.query)))
+    return as_json([name for name in image.info.associated if _may_be_seen(state, name)])
+
+
+async def picture(request: web.Request) -> web.Response:
+    """``GET /item/{id}/tiles/images/{name}``: a picture, at most ``width`` × ``height``."""
+    query = parameters.single(request.query)
+    width, height = (parameters.integer(query, side, MOST_THUMBNAIL, 1) for side in ("width", "height"))
+    wanted = ThumbnailRequest(width, height, await ask.view(request, query, "JPEG"))
+    return await answer(request, Ask(await _reference(request), wanted), Renderer.thumbnail)
+
+
+async def metadata(request: web.Request) -> web.Response:
+    """``GET /item/{id}/tiles/images/{name}/metadata``: the size and the kind of a picture."""
+    image = await image_of(request.app[STATE], await _reference(request))
+    info = image.info
+    return as_json({"sizeX": info.width, "sizeY": info.height, "mode": MODES.get(info.samples, "")})
+
+
+async def _reference(request: web.Request) -> AssociatedRef:
+    state, name = request.app[STATE], request.match_info["name"]
+    item = await state.library.item(request.match_info["item"])
+    if not _may_be_seen(state, name):
+        raise NotFound(
+            f"the picture {name[:64]!r} is not shown here: the setting 'associated-images' says which are"
+        )
+    return AssociatedRef(item.ref, name)
+
+
+def _may_be_seen(state: State, name: str) -> bool:
+    return name in state.config.associated_images or "all" in state.config.associated_images
