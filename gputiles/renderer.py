@@ -35,6 +35,7 @@ OVERHEAD = 1024  # bytes that an encoded tile takes beside its data: the smalles
 UPRIGHT = Turn()
 MOST_THUMBNAIL = 4096  # pixels on a side
 MOST_PIXELS = 1 << 26  # of a region
+MOST_BYTES = 1 << 30  # of a region's values, all frames together
 
 Request = TileRequest | ThumbnailRequest | RegionRequest
 
@@ -213,6 +214,12 @@ class Renderer:
                 f"region: at most {MOST_PIXELS} pixels; got {request.width} x {request.height}"
             )
         info = work.image.info
+        taken_bytes = request.width * request.height * info.samples * info.dtype.itemsize * len(frames)
+        if taken_bytes > MOST_BYTES:
+            raise LimitExceeded(
+                f"region: {request.width} x {request.height} pixels of {len(frames)} frames are "
+                f"{taken_bytes} bytes; at most {MOST_BYTES}"
+            )
         z, rect = level_region(info, request)
         weight = rect.width * rect.height * info.samples * info.dtype.itemsize
         together_at_most = asyncio.Semaphore(max(1, self.rasters.shelf.capacity // 4 // weight))

@@ -191,3 +191,14 @@ async def test_regions_have_entity_tags_and_are_kept(client: Client) -> None:
     again = await client.get(path)
     held = await client.get(path, headers={"If-None-Match": first.headers["ETag"]})
     assert (first.status, again.headers["X-Cache"], held.status) == (200, "encoded-hit", 304)
+
+
+async def test_frames_that_take_too_much_together_are_refused(
+    client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gputiles.renderer.MOST_BYTES", 900 * 700 * 2)
+    both = '&style={"bands":[{"frame":0},{"frame":1}]}'
+    status, data = await region(client, "encoding=PNG" + both)
+    assert (status, b"of 2 frames are 2520000 bytes; at most 1260000" in data) == (413, True)
+    assert (await region(client, "encoding=PNG&width=450" + both))[0] == 200
+    assert (await region(client, "encoding=NPY"))[0] == 200
