@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, fields
 from functools import lru_cache
 from typing import Any, TypeAlias, TypeVar
 
-from gputiles import entries
+from gputiles import entries, omero
 from gputiles.entries import Limit
 from gputiles.errors import BadStyle
 from gputiles.palettes import BLACK_TO_WHITE, CLEAR_TO_OPAQUE, Palette, parse_palette
@@ -81,9 +81,10 @@ class Style:
 def parse(value: str | bytes | Mapping[str, object]) -> Style:
     """Return the style that JSON text, or an object made from such text, describes.
 
-    Raises BadStyle where it is not an object, or naming the first entry that is impossible.
+    An object with OMERO's rendering settings is the style that shows the same. Raises BadStyle
+    where it is not an object, or naming the first entry that is impossible.
     """
-    top = _present(_object(value))
+    top = _present(omero.as_style(_object(value)))
     icc = _icc(top.pop("icc", True))
     if not top:
         return _style(None, None, None, icc)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from gputiles import settings
 from gputiles.image import ImageInfo
 
 
@@ -13,8 +14,9 @@ def describe(info: ImageInfo) -> dict[str, Any]:
 
     ``frames``, ``IndexRange`` and ``IndexStride`` are given for images of several frames;
     ``channels``, ``channelmap`` and ``channelColors`` (``#rrggbb`` or null, in the order
-    of ``channels``) where there is a name for every channel. ``missing`` lists the frames
-    that the file promises but lacks.
+    of ``channels``) where there is a name for every channel. ``omero`` is OME-NGFF's block of
+    rendering settings, where a style can name the channels. ``missing`` lists the frames that
+    the file promises but lacks.
     """
     result: dict[str, Any] = {
         "levels": info.levels,
@@ -31,6 +33,8 @@ def describe(info: ImageInfo) -> dict[str, Any]:
     if len(info.frames) > 1:
         result |= _frames(info)
     result |= _channels(info)
+    if settings.has_block(info):
+        result["omero"] = settings.block(info)
     if info.missing:
         result["missing"] = sorted(info.missing)
     if info.warnings:

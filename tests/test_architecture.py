@@ -19,6 +19,7 @@ FLOORS: dict[str, tuple[str, ...]] = {
     "cellar": (
         "__init__", "errors", "geometry", "encoded", "image", "recipe", "colours", "palettes", "grammar",
         "entries", "style", "icc", "look", "ranges", "request", "regions", "deepzoom", "iiif", "histograms",
+        "omero", "settings", "imgdata", "webquery", "webgateway",
         "parameters", "metadata", "config", "trace", "arrays", "jfif", "png", "jobs",
     ),
     "sync floor": ("backends", "sources", "walk", "references", "styles", "selftest", "tissue", "sample"),
