@@ -16,7 +16,7 @@ from gputiles.backends import Raster, RenderJob, ResampleJob
 from gputiles.batcher import Batcher
 from gputiles.cache import Hold, Shelf
 from gputiles.config import Config
-from gputiles.encoded import EncodedTile, Encoding, Format, Turn
+from gputiles.encoded import EncodedTile, Encoding, Turn
 from gputiles.errors import Changed, LimitExceeded, NotFound
 from gputiles.geometry import Rect, ceil_div
 from gputiles.image import Alpha, Colour, ImageInfo
@@ -33,6 +33,7 @@ ICC = "icc1"  # likewise, of pictures in converted colours
 WHITE = (255, 255, 255)
 OVERHEAD = 1024  # bytes that an encoded tile takes beside its data: the smallest count too
 UPRIGHT = Turn()
+JPEG = Encoding()  # with no wish beside
 MOST_THUMBNAIL = 4096  # pixels on a side
 MOST_PIXELS = 1 << 26  # of a region
 MOST_BYTES = 1 << 30  # of a region's values, all frames together
@@ -176,9 +177,8 @@ class Renderer:
         """Return the stored bytes where they are the answer as they stand."""
         info, view = work.image.info, request.view
         whole = (rect.width, rect.height) == (info.tile_width, info.tile_height)
-        wanted = view.style is None and view.encoding.format is Format.JPEG and not view.encoding.explicit
-        converted = self._intent(info, view) is not None
-        if not (whole and wanted and info.stored[request.z] and may_pass(info)) or converted:
+        unchanged = view.style is None and view.encoding == JPEG and self._intent(info, view) is None
+        if not (whole and unchanged and info.stored[request.z] and may_pass(info)):
             return None
         async with self._images.handle(work.image) as source:
             read = partial(source.passthrough, view.frame, request.z, request.x, request.y)

@@ -19,7 +19,7 @@ from PIL import Image as Pillow
 
 from gputiles import style
 from gputiles.config import Config
-from gputiles.encoded import Encoding, Format
+from gputiles.encoded import Encoding, Format, Turn
 from gputiles.engine import Engine
 from gputiles.errors import Damaged, LimitExceeded, NotFound
 from gputiles.images import Image
@@ -407,3 +407,22 @@ async def test_pixels_are_the_stored_values(multiplex: Path) -> None:
         image = await running.image(reference(multiplex))
         for frame, x, y in ((0, 0, 0), (3, 599, 499), (2, 128, 127)):
             assert await running.renderer.pixel(image, frame, x, y) == [full[frame, y, x]]
+
+
+async def test_stored_tiles_pass_through_only_where_nothing_else_was_asked(tmp_path: Path) -> None:
+    picture = np.dstack([noise(256, 256, dtype="uint8", seed=seed) for seed in range(3)])
+    path = write(tmp_path / "jpeg.tif", picture, tile=(128, 128), compression="jpeg", photometric="rgb")
+    async with engine() as running:
+        image = await running.image(reference(path))
+        z = image.info.levels - 1
+        upright = await running.renderer.tile(image, TileRequest(z, 0, 0), Trace())
+        assert running.renderer.passed_through == 1
+        for encoding in (Encoding(turn=Turn(mirror=True)), Encoding(quality=94, explicit=True), PNG):
+            request = TileRequest(z, 0, 0, View(encoding=encoding))
+            tile = await running.renderer.tile(image, request, Trace())
+            found = decode(tile.data).astype(int)
+            found = found[:, ::-1] if encoding.turn.mirror else found
+            assert (
+                np.abs(found[..., :3] - decode(upright.data)).mean() < 6
+            )  # of noise; another turn is 80 off
+        assert running.renderer.passed_through == 1
