@@ -29,6 +29,7 @@ from gputiles.routes import (
     analysis,
     associated,
     deepzoom,
+    frames,
     iiif,
     intake,
     items,
@@ -36,6 +37,7 @@ from gputiles.routes import (
     pages,
     regions,
     service,
+    xyz,
 )
 from gputiles.routes.answer import in_time
 from gputiles.routes.respond import PREFLIGHT, as_json
@@ -48,12 +50,14 @@ ROOMS = (
     analysis,
     associated,
     deepzoom,
+    frames,
     iiif,
     items,
     omero,
     intake,
     regions,
     service,
+    xyz,
 )  # each adds its routes, below both prefixes
 LONGEST_LINE = 1024**2  # bytes of a request line: styles of hundreds of bands are long
 RETRY_SECONDS = 1

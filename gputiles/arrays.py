@@ -22,6 +22,12 @@ def file_of(array: NDArray[Any], format: Format) -> bytes:
     return _npy(array) if format is Format.NPY else _tiff(array)
 
 
+def array_of(file: bytes) -> NDArray[Any]:
+    """Return what ``file_of`` made an NPY file of."""
+    array: NDArray[Any] = np.lib.format.read_array(BytesIO(file), allow_pickle=False)
+    return array
+
+
 def _npy(array: NDArray[Any]) -> bytes:
     file = BytesIO()
     np.lib.format.write_array(file, array, allow_pickle=False)

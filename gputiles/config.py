@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import resource
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -16,6 +17,9 @@ _UNITS = {
     "KIB": 1024, "MIB": 1024**2, "GIB": 1024**3, "TIB": 1024**4,
 }  # fmt: skip
 
+PICTURES = ("label", "macro", "map", "overview", "thumbnail")
+"""What the other pictures of a file are called."""
+
 
 def parse_size(text: str) -> int:
     """Return the bytes that ``text`` means: ``512MB``, ``4GiB``, ``65536``.
@@ -26,6 +30,21 @@ def parse_size(text: str) -> int:
     if match is None or match[2].upper() not in _UNITS:
         raise BadRequest(f"size: expected a number with an optional unit such as 512MB or 4GiB; got {text!r}")
     return int(float(match[1]) * _UNITS[match[2].upper()])
+
+
+def parse_pictures(names: Iterable[str]) -> tuple[str, ...]:
+    """Return the pictures of a file that may be seen: ``all``, ``none``, or some of ``PICTURES``.
+
+    Raises BadRequest for other words: a slip of the pen would hide what was meant to be shown.
+    """
+    words = tuple(filter(None, (name.strip().lower() for name in names)))
+    if words in (("all",), ("none",)):
+        return PICTURES if words == ("all",) else ()
+    for word in words:
+        if word not in PICTURES:
+            allowed = f"'none', 'all', or some of {', '.join(PICTURES)}"
+            raise BadRequest(f"associated-images: expected {allowed}; got {word[:64]!r}")
+    return words
 
 
 def memory_limit() -> int:
@@ -88,7 +107,7 @@ class Config:
         max_age: seconds that clients may keep a tile before asking again.
         style_store: SQLite file of posted styles; None keeps them in memory.
         style_limit: most posted styles kept.
-        associated_images: names of a file's other pictures that may be seen, or ``all``.
+        associated_images: which of a file's other pictures (``PICTURES``) may be seen.
         uploads: folder below a root that uploaded files are stored in; None allows no uploads.
         upload_limit: most bytes of an uploaded file.
         reduction: how missing levels are made: ``mean``, ``nearest``, or ``auto``: as the file suggests.

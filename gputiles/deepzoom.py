@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from gputiles.encoded import Format
 from gputiles.errors import BadRequest, NotFound
 from gputiles.geometry import Rect, ceil_div
+from gputiles.parameters import FORMATS
 
 LARGEST_TILE = 4096  # pixels on a side
+SUFFIXES = {Format.JPEG: "jpg", Format.PNG: "png"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +69,15 @@ class Pyramid:
             f'Overlap="{self.overlap}" TileSize="{self.tile_size}">'
             f'<Size Width="{self.width}" Height="{self.height}"/></Image>\n'
         )
+
+
+def suffix_of(encoding: str) -> str:
+    """Return the suffix of tiles in an encoding; BadRequest where Deep Zoom has none for it."""
+    format = FORMATS.get(encoding.upper())
+    if format is None or format not in SUFFIXES:
+        allowed = " or ".join(known.name for known in SUFFIXES)
+        raise BadRequest(f"encoding: expected {allowed}; got {encoding[:64]!r}")
+    return SUFFIXES[format]
 
 
 def check_tiles(tile_size: int, overlap: int) -> None:

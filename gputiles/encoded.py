@@ -13,6 +13,7 @@ class Format(Enum):
     PNG = "image/png"
     TIFF = "image/tiff"
     NPY = "application/x-npy"
+    JSON = "application/json"  # numbers about pixels
 
     @property
     def holds_values(self) -> bool:
@@ -47,7 +48,8 @@ class Encoding:
     ``quality`` is 1 … 100 and ``subsampling`` is 0 (4:4:4), 1 (4:2:2) or 2 (4:2:0); both
     mean nothing for the other formats and are kept at their defaults there, so that equal encodings
     are equal values. ``explicit`` says that the caller named a quality or subsampling,
-    which rules out passing stored bytes through. ``turn`` comes before all of it.
+    which rules out passing stored bytes through. ``turn`` comes before all of it. ``shown``
+    asks for the colours that a person sees, of a format that could hold the stored values.
     """
 
     format: Format = Format.JPEG
@@ -55,6 +57,12 @@ class Encoding:
     subsampling: int = 0
     explicit: bool = False
     turn: Turn = Turn()
+    shown: bool = False
+
+    @property
+    def takes_values(self) -> bool:
+        """Whether the stored values are sent where no style says what to make of them."""
+        return self.format.holds_values and not self.shown and self.turn == Turn()
 
 
 @dataclass(frozen=True, slots=True)

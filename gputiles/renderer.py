@@ -18,7 +18,9 @@ from gputiles.cache import Hold, Shelf
 from gputiles.config import Config
 from gputiles.encoded import EncodedTile, Encoding, Turn
 from gputiles.errors import Changed, LimitExceeded, NotFound
+from gputiles.frames import FramesRequest
 from gputiles.geometry import Rect, ceil_div
+from gputiles.histograms import CountRequest
 from gputiles.image import Alpha, Colour, ImageInfo
 from gputiles.images import Image, Images, read_checked
 from gputiles.measuring import Measuring
@@ -38,7 +40,7 @@ MOST_THUMBNAIL = 4096  # pixels on a side
 MOST_PIXELS = 1 << 26  # of a region
 MOST_BYTES = 1 << 30  # of a region's values, all frames together
 
-Request = TileRequest | ThumbnailRequest | RegionRequest
+Request = TileRequest | ThumbnailRequest | RegionRequest | FramesRequest | CountRequest
 
 
 class Renderer:
@@ -53,9 +55,9 @@ class Renderer:
         self.measuring = Measuring(self.rasters, batcher)
         self.passed_through = 0
         self._icc = config.icc
-        self._room = room
+        self.room = room
         self._images = images
-        self._batcher = batcher
+        self.batcher = batcher
 
     # -- what can be asked
 
@@ -72,21 +74,21 @@ class Renderer:
 
     async def tile(self, image: Image, request: TileRequest, trace: Trace) -> EncodedTile:
         """Return one encoded tile. Raises NotFound outside the grid or the frames."""
-        return await self._answer(image, request, trace, self._render_tile)
+        return await self.answered(image, request, trace, self._render_tile)
 
     async def thumbnail(self, image: Image, request: ThumbnailRequest, trace: Trace) -> EncodedTile:
         """Return the whole image, no larger than asked for and never enlarged."""
-        return await self._answer(image, request, trace, self._render_thumbnail)
+        return await self.answered(image, request, trace, self._render_thumbnail)
 
     async def region(self, image: Image, request: RegionRequest, trace: Trace) -> EncodedTile:
         """Return a region of the image at any size. Raises LimitExceeded beyond 2²⁶ pixels."""
-        return await self._answer(image, request, trace, self._render_region)
+        return await self.answered(image, request, trace, self.render_region)
 
     async def values(self, image: Image, frame: int, request: RegionRequest, trace: Trace) -> NDArray[Any]:
         """Return the stored values of a region as a new (rows, columns, samples) array."""
         check_frame(image.info, frame)
-        (raster,) = await self._regions(Work(image, trace), (frame,), request)
-        array: NDArray[Any] = await self._batcher.submit("download", raster, trace)
+        (raster,) = await self.regions(Work(image, trace), (frame,), request)
+        array: NDArray[Any] = await self.batcher.submit("download", raster, trace)
         return array
 
     async def raster(self, image: Image, frame: int, z: int, x: int, y: int) -> NDArray[Any]:
@@ -96,7 +98,7 @@ class Renderer:
         work = Work(image, Trace())
         with Hold(self.rasters.shelf) as hold:
             (cells,) = await self.rasters.take(work, (frame,), z, Rect(x, y, 1, 1), hold)
-            array: NDArray[Any] = await self._batcher.submit("download", cells[x, y], work.trace)
+            array: NDArray[Any] = await self.batcher.submit("download", cells[x, y], work.trace)
             return array
 
     async def pixel(self, image: Image, frame: int, x: int, y: int) -> list[int | float | None]:
@@ -109,13 +111,14 @@ class Renderer:
 
     # -- how it is answered
 
-    async def _answer(
+    async def answered(
         self,
         image: Image,
         request: Any,
         trace: Trace,
         render: Callable[[Work, Any], Awaitable[bytes]],
     ) -> EncodedTile:
+        """Return the answer from the shelf, or by one run of ``render`` for all who ask."""
         tile = self.hot(image, request)
         if tile is not None:
             trace.cache = "encoded-hit"
@@ -156,9 +159,9 @@ class Renderer:
         if stored is not None:
             return stored
         full = (rect.width, rect.height) if request.edge.crop else (info.tile_width, info.tile_height)
-        if request.view.style is None and request.view.encoding.format.holds_values:
+        if request.view.style is None and request.view.encoding.takes_values:
             return await self._tile_values(work, request, full)
-        recipe = await self._recipe(work, request.view)
+        recipe = await self.recipe(work, request.view)
         with Hold(self.rasters.shelf) as hold:
             cells = Rect(request.x, request.y, 1, 1)
             taken = await self.rasters.take(work, recipe.frames, request.z, cells, hold)
@@ -169,7 +172,7 @@ class Renderer:
         """Return the stored values of a tile, zeros where the image does not fill it."""
         tile = await self.raster(work.image, request.view.frame, request.z, request.x, request.y)
         missing = [(0, side - has) for side, has in zip(reversed(size), tile.shape, strict=False)]
-        return await self._room.run(
+        return await self.room.run(
             lambda: arrays.file_of(np.pad(tile, (*missing, (0, 0))), request.view.encoding.format)
         )
 
@@ -182,7 +185,7 @@ class Renderer:
             return None
         async with self._images.handle(work.image) as source:
             read = partial(source.passthrough, view.frame, request.z, request.x, request.y)
-            data = await self._room.run(read_checked, work.image, read)
+            data = await self.room.run(read_checked, work.image, read)
         if data is not None:
             self.passed_through += 1
             work.trace.cache = "passthrough"
@@ -196,18 +199,19 @@ class Renderer:
         info = work.image.info
         whole = Rect(0, 0, info.width, info.height)
         size = fit(info.width, info.height, request.width, request.height)
-        return await self._render_region(work, RegionRequest(whole, *size, request.view))
+        return await self.render_region(work, RegionRequest(whole, *size, request.view))
 
-    async def _render_region(self, work: Work, request: RegionRequest) -> bytes:
+    async def render_region(self, work: Work, request: RegionRequest) -> bytes:
+        """Return a region encoded, past the shelf of answers."""
         view, size = request.view, (request.width, request.height)
-        if view.style is None and view.encoding.format.holds_values and view.encoding.turn == UPRIGHT:
+        if view.style is None and view.encoding.takes_values:
             array = await self.values(work.image, view.frame, request, work.trace)
-            return await self._room.run(arrays.file_of, array, view.encoding.format)
-        recipe = await self._recipe(work, view)
-        rasters = await self._regions(work, recipe.frames, request)
+            return await self.room.run(arrays.file_of, array, view.encoding.format)
+        recipe = await self.recipe(work, view)
+        rasters = await self.regions(work, recipe.frames, request)
         return await self._encode(work, view.encoding, recipe, tuple(rasters), size, None)
 
-    async def _regions(self, work: Work, frames: tuple[int, ...], request: RegionRequest) -> list[Raster]:
+    async def regions(self, work: Work, frames: tuple[int, ...], request: RegionRequest) -> list[Raster]:
         """Return the region's raster of each frame, made of the coarsest level that is fine enough."""
         if request.width * request.height > MOST_PIXELS:
             raise LimitExceeded(
@@ -228,15 +232,15 @@ class Renderer:
             async with together_at_most:
                 with Hold(self.rasters.shelf) as hold:
                     (taken,) = await self.rasters.take(work, (frame,), z, cells_of(info, rect), hold)
-                    job = _resample_job(info, rect, taken, request.width, request.height)
-                    raster: Raster = await self._batcher.submit("resample", job, work.trace)
+                    job = resample_job(info, rect, taken, request.width, request.height)
+                    raster: Raster = await self.batcher.submit("resample", job, work.trace)
                     return raster
 
         rasters: list[Any] = [None] * len(frames)
         await together([partial(region, frame) for frame in frames], rasters, list(range(len(frames))))
         return rasters
 
-    async def _recipe(self, work: Work, view: View) -> Recipe:
+    async def recipe(self, work: Work, view: View) -> Recipe:
         """Return the view's recipe: a light record, shared by all encodings."""
         key = (work.image.identity, view.style and view.style.key, view.frame, view.single)
         entry = self.recipes.get(key)
@@ -260,7 +264,7 @@ class Renderer:
         info = work.image.info
         intent, made, colours = self._intent(info, view), None, None
         if intent is not None:
-            made = await self._room.run(icc.conversion, info, intent)
+            made = await self.room.run(icc.conversion, info, intent)
             colours = (intent, made) if made.kind is not ConversionKind.COLORMAP else None
         statistics = await self.measuring.statistics(work, frames, colours)
         return self._resolve(key, work, view, statistics, made)
@@ -296,7 +300,7 @@ class Renderer:
             fill=fill,
             background=background(work.image.info, recipe),
         )
-        data: bytes = await self._batcher.submit("render", job, work.trace)
+        data: bytes = await self.batcher.submit("render", job, work.trace)
         return data
 
 
@@ -306,6 +310,8 @@ def _key(image: Image, request: Request) -> str:
     look = view.style.key if view.style is not None else "default"
     shown = f"{image.identity}|{view.frame}|{look}|{view.single}"
     shown += f"|{encoding.format.name}|{encoding.quality}|{encoding.subsampling}|{encoding.explicit}"
+    if encoding.shown:
+        shown += "|shown"
     if encoding.turn != UPRIGHT:
         shown += f"|{encoding.turn.quarter}|{encoding.turn.mirror}|{encoding.turn.tone.value}"
     if isinstance(request, RegionRequest):
@@ -314,6 +320,8 @@ def _key(image: Image, request: Request) -> str:
         return f"region|{area}|{shown}"
     if isinstance(request, ThumbnailRequest):
         return f"thumbnail|{request.width}|{request.height}|{shown}"
+    if isinstance(request, FramesRequest | CountRequest):
+        return f"{request.place}|{shown}"
     return f"tile|{request.z}|{request.x}|{request.y}|{shown}|{request.edge.crop}|{request.edge.colour}"
 
 
@@ -371,9 +379,10 @@ def cells_of(info: ImageInfo, rect: Rect) -> Rect:
     return Rect(x, y, right - x, bottom - y)
 
 
-def _resample_job(
+def resample_job(
     info: ImageInfo, rect: Rect, cells: dict[tuple[int, int], Raster], width: int, height: int
 ) -> ResampleJob:
+    """Return the job that makes ``rect`` of a level, which ``cells`` cover, in another size."""
     return ResampleJob(
         tiles=tuple((x * info.tile_width, y * info.tile_height, raster) for (x, y), raster in cells.items()),
         region=rect,

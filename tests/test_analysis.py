@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +20,29 @@ from hypothesis.extra import numpy as arrays
 from numpy.typing import NDArray
 
 from gputiles.app import create_app
+from gputiles.backends import MeasureJob
+from gputiles.backends.host import HostBackend
+from gputiles.backends.paste import raster_of
 from gputiles.config import Config
-from gputiles.errors import BadRequest
-from gputiles.histograms import HistogramQuery, describe
+from gputiles.counting import count
+from gputiles.engine import Engine
+from gputiles.errors import BadRequest, GputilesError
+from gputiles.geometry import Rect
+from gputiles.histograms import (
+    Count,
+    CountRequest,
+    HistogramQuery,
+    Moments,
+    describe,
+    edges_for,
+    moments_of,
+    moments_of_counts,
+    rebinned,
+)
+from gputiles.request import RegionRequest, TileRequest
+from gputiles.sources.pattern import PatternRef
+from gputiles.trace import Trace
+from tests.conftest import shared
 from tests.test_http import find
 
 Client = TestClient[Any, Any]
@@ -42,13 +65,19 @@ async def client(tmp_path: Path) -> AsyncIterator[Client]:
             options["metadata"] = {"axes": "CYX"}
         suffix = "ome.tif" if name == "uint16" else "tif"
         tifffile.imwrite(tmp_path / f"{name}.{suffix}", data, tile=(128, 128), compression="zlib", **options)
-    config = Config(roots=(tmp_path,), tile_cache=1 << 22, raw_cache=1 << 24, workers=2)
+    async with serving(tmp_path) as client:
+        yield client
+
+
+@asynccontextmanager
+async def serving(*roots: Path, raw_cache: int = 1 << 24) -> AsyncIterator[Client]:
+    config = Config(roots=roots, tile_cache=1 << 22, raw_cache=raw_cache, workers=2)
     async with TestClient(TestServer(create_app(config))) as client:
         yield client
 
 
 async def ask(client: Client, name: str, route: str, **query: Any) -> Any:
-    item = await find(client, f"{name}.{'ome.tif' if name == 'uint16' else 'tif'}")
+    item = await find(client, f"{name}.{'ome.tif' if name in ('uint16', 'image') else 'tif'}")
     answer = await client.get(f"/item/{item}/tiles/{route}", params=query)
     assert answer.status == 200, await answer.text()
     return await answer.json()
@@ -114,23 +143,159 @@ async def test_shares_and_given_ranges(client: Client) -> None:
     assert found["hist"] == pytest.approx((np.histogram(values, 10, (-100, 100))[0] / inside.size).tolist())
 
 
+def edges(values: NDArray[Any], query: HistogramQuery) -> tuple[float, float, int]:
+    return edges_for(query, moments_of(values), values.dtype)
+
+
 def test_rounded_ranges_have_bins_of_whole_width_where_there_are_few_integers() -> None:
     values = np.arange(3, 130, dtype=np.uint16)
-    assert describe(values, HistogramQuery(16, rounded=True))["range"] == [3, 131]
-    assert describe(values * 20, HistogramQuery(16, rounded=True))["range"] == [60, 2581]
-    assert describe(values / 2, HistogramQuery(16, rounded=True))["range"] == [1.5, 65.5]
+    assert edges(values, HistogramQuery(16, rounded=True)) == (3, 131, 16)
+    assert edges(values, HistogramQuery(256, rounded=True)) == (3, 130, 127)  # one for each value
+    assert edges(values * 20, HistogramQuery(16, rounded=True)) == (60, 2581, 16)
+    assert edges(values / 2, HistogramQuery(16, rounded=True)) == (1.5, 65.5, 16)
+    assert edges(values, HistogramQuery(16, low=0, rounded=True)) == (0, 130, 16)
 
 
-@given(
-    arrays.arrays(
-        np.float32, st.integers(0, 40), elements=st.floats(-(2.0**100), 2.0**100, width=32) | st.just(np.nan)
-    ),
-    st.integers(1, 300),
+@pytest.mark.parametrize("name", ["uint8", "uint16", "few", "int16"])
+@pytest.mark.parametrize(
+    "query", [{}, {"bins": 16}, {"roundRange": "true"}, {"bins": 16, "roundRange": "true"}]
 )
+async def test_histograms_are_those_of_large_image(tmp_path: Path, name: str, query: dict[str, Any]) -> None:
+    oracle = pytest.importorskip("large_image_source_ometiff", reason="needs the extra 'conformance'")
+    low, high = {"uint8": (20, 100), "uint16": (100, 3000), "few": (20, 100), "int16": (-50, 60)}[name]
+    data = RNG.integers(low, high, (2, 300, 400)).astype("uint16" if name == "few" else name)
+    path = tmp_path / "image.ome.tif"
+    tifffile.imwrite(path, data, tile=(128, 128), photometric="minisblack", metadata={"axes": "CYX"})
+    options = {"bins": query.get("bins", 256)} | ({"range": "round"} if "roundRange" in query else {})
+    (theirs,) = oracle.open(str(path)).histogram(frame=1, **options)["histogram"]
+    async with serving(path) as client:
+        (ours,) = await ask(client, "image", "histogram", frame=1, **query)
+    assert ours["hist"] == theirs["hist"].tolist()
+    assert (ours["range"], ours["bins"]) == (list(theirs["range"]), theirs["bins"])
+    assert {key: ours[key] for key in ("min", "max", "samples")} == {
+        key: float(theirs[key]) for key in ("min", "max", "samples")
+    }
+    assert ours["bin_edges"] == theirs["bin_edges"].tolist()
+    assert (ours["mean"], ours["stdev"]) == pytest.approx((theirs["mean"], theirs["stdev"]))
+
+
+BACKEND = HostBackend(1)
+
+
+def through_the_kernel(values: NDArray[Any], query: HistogramQuery) -> Count:
+    """Return what is counted of values, in the way of wide types."""
+    moments = moments_of(values)
+    low_high_bins = edges_for(query, moments, values.dtype)
+    raster = raster_of(np.array(values).reshape(1, -1, 1))
+    (found,) = BACKEND.measure([MeasureJob(raster, 0, low_high_bins)])
+    assert not isinstance(found, GputilesError)
+    return Count(moments, found.histogram, low_high_bins)
+
+
+FLOATS = arrays.arrays(
+    np.float32, st.integers(1, 40), elements=st.floats(-(2.0**100), 2.0**100, width=32) | st.just(np.nan)
+)
+
+
+@given(FLOATS, st.integers(1, 300))
 def test_any_values_have_a_histogram_that_counts_the_finite_ones(values: NDArray[Any], bins: int) -> None:
-    found = describe(values, HistogramQuery(bins))
+    found = describe(through_the_kernel(values, HistogramQuery(bins)))
+    finite = values[np.isfinite(values)].astype(float)
+    assert found["hist"] == np.histogram(finite, bins, tuple(found["range"]))[0].tolist()
     assert len(found["hist"]) == bins == len(found["bin_edges"]) - 1
-    assert sum(found["hist"]) == found["samples"] == int(np.isfinite(values).sum())
+    assert sum(found["hist"]) == found["samples"] == len(finite)
+
+
+WHOLE = arrays.arrays(np.int16, st.integers(0, 60), elements=st.integers(-(2**15), 2**15 - 1))
+
+
+@given(WHOLE, st.integers(1, 70), st.none() | st.integers(-40000, 40000), st.integers(1, 70000))
+def test_integers_counted_one_by_one_fall_into_numpys_bins(
+    values: NDArray[Any], bins: int, low: int | None, span: int
+) -> None:
+    singles = np.bincount(values.astype(int) + 2**15, minlength=2**16)
+    moments = moments_of_counts(singles, -(2**15))
+    query = HistogramQuery(bins, low, None if low is None else low + span)
+    limits = edges_for(query, moments, values.dtype)
+    counts = rebinned(singles, -(2**15), limits)
+    assert counts.tolist() == np.histogram(values, bins, limits[:2])[0].tolist()
+    same(moments, moments_of(values))
+
+
+@given(st.lists(WHOLE, max_size=6))
+def test_moments_of_tiles_join_to_those_of_all_values(tiles: list[NDArray[Any]]) -> None:
+    joined = Moments()
+    for tile in tiles:
+        joined = joined.joined(moments_of(tile))
+    same(joined, moments_of(np.concatenate([*tiles, np.empty(0, np.int16)])))
+
+
+def same(one: Moments, other: Moments) -> None:
+    assert (one.count, one.low, one.high) == (other.count, other.low, other.high)
+    assert one.mean == pytest.approx(other.mean, abs=1e-9)
+    assert one.squares == pytest.approx(other.squares, rel=1e-9, abs=1e-6)
+
+
+@pytest.mark.filterwarnings("error")
+def test_the_largest_floats_have_extremes_whatever_their_squares_are() -> None:
+    found = describe(through_the_kernel(np.array([-1.7e308, 1.7e308, 1.6e308]), HistogramQuery(4)))
+    assert (found["min"], found["max"], found["samples"]) == (-1.7e308, 1.7e308, 0)
+    assert all(np.isfinite(found["range"]))
+
+
+async def test_values_that_are_no_data_are_not_counted(tmp_path: Path) -> None:
+    data = RNG.integers(0, 50, (300, 400)).astype(np.int16)
+    data[:100] = -99
+    for kind in (np.int16, np.float32):
+        path = tmp_path / f"{np.dtype(kind)}.tif"
+        nodata = [(42113, "s", 0, "-99", True)]
+        tifffile.imwrite(path, data.astype(kind), tile=(128, 128), extratags=nodata, photometric="minisblack")
+    async with serving(tmp_path) as client:
+        for name in ("int16", "float32"):
+            (found,) = await ask(client, name, "histogram", bottom=150)
+            check(found, data[100:150].astype(name))
+            assert (await ask(client, name, "bands"))["1"]["min"] == data[100:].min()
+
+
+PATTERN = "/item/test/tiles/histogram?sizeX=3000&sizeY=3000&monochrome=true&fractal=true"
+
+
+async def test_images_larger_than_the_cache_are_counted_in_it(client: Client) -> None:
+    async with serving(raw_cache=1 << 20) as client:
+        (found,) = await (await client.get(PATTERN)).json()
+        report = await (await client.get("/large_image/cache")).json()
+    assert found["samples"] == 3000 * 3000 == sum(found["hist"])
+    assert report["shelves"]["rasters"]["peak"] <= 2 << 20
+
+
+async def test_equal_histograms_are_counted_once(client: Client) -> None:
+    before = await (await client.get("/large_image/cache")).json()
+    answers = await asyncio.gather(*(client.get(PATTERN) for _ in range(6)))
+    assert len({await answer.text() for answer in answers}) == 1
+    after = await (await client.get("/large_image/cache")).json()
+    assert after["counts"]["measure"] - before["counts"].get("measure", 0) == 12 * 12
+    tag = answers[0].headers["ETag"]
+    assert (await client.get(PATTERN)).headers["X-Cache"] == "encoded-hit"
+    assert (await client.get(PATTERN, headers={"If-None-Match": tag})).status == 304
+    assert (await client.head(PATTERN)).headers["Content-Type"] == "application/json"
+
+
+async def test_who_leaves_ends_the_counting() -> None:
+    async with Engine(Config(tile_cache=1 << 22, raw_cache=1 << 24, workers=1)) as engine:
+        image = await engine.image(PatternRef(size_x=1 << 14, size_y=1 << 14, monochrome=True))
+        whole = RegionRequest(Rect(0, 0, 1 << 14, 1 << 14), 1 << 14, 1 << 14)
+        request = CountRequest(whole, ((0, 0),), HistogramQuery())
+        work = asyncio.create_task(count(engine.renderer, image, request, Trace()))
+        while not engine.batcher.jobs["measure"]:
+            await asyncio.sleep(0)
+        work.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await work
+        await engine.renderer.tile(image, TileRequest(6, 0, 0), Trace())
+        reads = engine.renderer.rasters.reads
+        await engine.renderer.tile(image, TileRequest(6, 63, 63), Trace())
+        assert engine.renderer.rasters.reads == reads + 1 < 64 * 64 / 2
+        assert engine.batcher.report()["waiting"] == 0
 
 
 @pytest.mark.parametrize("name", PICTURES)
@@ -152,6 +317,8 @@ async def test_bands_tell_what_the_samples_of_a_frame_are(client: Client, name: 
         ({"bins": "100000"}, 400, "bins: expected 1 to 65536"),
         ({"rangeMin": "5", "rangeMax": "1"}, 400, "expected a range"),
         ({"density": "perhaps"}, 400, "density: expected true or false"),
+        ({"bins": "65536", "style": '{"bands":[%s{}]}' % (32 * "{},")}, 413, "histogram: at most"),
+        ({"width": "10000", "height": "10000"}, 413, "region: at most"),
         ({"frame": "9"}, 404, "Frame does not exist"),
         ({"style": "["}, 400, "Style is not a valid json object"),
     ],
@@ -214,3 +381,105 @@ async def test_values_that_are_no_numbers_are_null(client: Client) -> None:
 async def test_pixels_that_cannot_be_are_refused(client: Client, query: str, status: int) -> None:
     item = await find(client, "uint16.ome.tif")
     assert (await client.get(f"/item/{item}/tiles/pixel?{query}")).status == status
+
+
+# What a few files say of themselves, by the keys of the answer.
+TOLD: dict[str, dict[str, Any]] = {
+    "cases/svs_page_order.svs": {
+        "format": "SVS", "populatedLevels": 2, "facts": {"AppMag": "40", "MPP": "0.2500"},
+    },
+    "cases/imagej_hyperstack.tif": {"format": "ImageJ"},
+    "data/ometiff-tests__test3-TRITC_2_(560).ndpi": {"format": "NDPI"},
+    "data/pathml__small_vectra.qptiff": {"format": "QPTIFF"},
+    "cases/comp_lzw.tif": {"format": "TIFF"},
+}  # fmt: skip
+
+
+async def internals(path: Path) -> dict[str, Any]:
+    async with serving(path) as client:
+        item = await find(client, path.name)
+        answer = await client.get(f"/item/{item}/tiles/internal_metadata")
+        assert answer.status == 200
+        found: dict[str, Any] = await answer.json()
+        return found
+
+
+@pytest.mark.parametrize("name", TOLD)
+async def test_a_file_says_in_its_own_words_what_it_is(name: str) -> None:
+    path = shared(*name.split("/"))
+    found = await internals(path)
+    assert {key: found[key] for key in TOLD[name]} == TOLD[name]
+    with tifffile.TiffFile(path) as file:
+        for tag, key in (("ImageDescription", "imagedescription"), ("Software", "software")):
+            entry = file.pages.first.tags.get(tag)
+            if entry is not None and isinstance(entry.value, str):
+                assert found["tiff"][key] == entry.value.strip()
+
+
+async def test_the_facts_of_a_scanner_are_told_one_by_one() -> None:
+    found = await internals(shared("data", "ometiff-tests__test3-TRITC_2_(560).ndpi"))
+    assert found["facts"]["Created"] == "2011/05/23"
+    imagej = await internals(shared("cases", "imagej_hyperstack.tif"))
+    assert imagej["facts"]["ImageJ"]
+    assert imagej["facts"]["channels"].isdigit()
+
+
+async def test_the_xml_of_an_ome_tiff_is_told_as_it_is(tmp_path: Path) -> None:
+    path = tmp_path / "two.ome.tif"
+    names = {"axes": "CYX", "Channel": {"Name": ["DAPI", "µ <&> \u2603"]}}
+    tifffile.imwrite(path, np.zeros((2, 64, 64), np.uint8), photometric="minisblack", metadata=names)
+    found = await internals(path)
+    with tifffile.TiffFile(path) as file:
+        assert found["omexml"] == found["tiff"]["imagedescription"] == file.ome_metadata
+    assert (found["format"], found["populatedLevels"]) == ("OME-TIFF", 1)
+
+
+async def test_texts_of_other_pages_follow_those_of_the_first(tmp_path: Path) -> None:
+    path = tmp_path / "pages.tif"
+    with tifffile.TiffWriter(path) as writer:
+        for text in ("one", "two", "one"):
+            writer.write(
+                np.zeros((64, 64), np.uint8), description=text, metadata=None, photometric="minisblack"
+            )
+    found = (await internals(path))["tiff"]
+    assert (found["imagedescription"], found["imagedescription:2"]) == ("one", "two")
+    assert "imagedescription:3" not in found
+
+
+async def test_the_pattern_tells_its_parameters(client: Client) -> None:
+    found = await (await client.get("/item/test/tiles/internal_metadata?frames=3&sizeX=600")).json()
+    assert (found["tilesource"], found["pattern"]["frames"], found["pattern"]["size_x"]) == ("test", "3", 600)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "cases/u32_labels_above_2p24.tif",
+        "cases/f32_nan_inf.tif",
+        "cases/predictor3_f32.tif",
+        "cases/ome_40ch_subifd.ome.tif",
+        "cases/planar_separate_rgb.tif",
+        "cases/strips_rps7_lzw.tif",
+        "data/openslide-python__boxes.tiff",
+        "data/libtiff__test_float64_predictor2_be_lzw.tif",
+    ],
+)
+async def test_real_files_have_the_histograms_of_their_values(name: str) -> None:
+    path = shared(*name.split("/"))
+    async with serving(path) as client:
+        base = f"/item/{await find(client, path.name)}/tiles"
+        values = np.load(BytesIO(await (await client.get(f"{base}/region?encoding=NPY")).read()))
+        found = await (await client.get(f"{base}/histogram?bins=37")).json()
+        assert len(found) == values.shape[2]
+        for sample, entry in enumerate(found):
+            plane = values[..., sample]
+            check(entry, plane.astype(float) if plane.dtype.kind == "f" else plane, 37)
+
+
+async def test_masked_and_sparse_pixels_are_not_counted() -> None:
+    for name, counted in (("rgb_with_mask_page.tif", 2048), ("sparse_tiles_0_0.tif", 114688)):
+        path = shared("cases", name)
+        async with serving(path) as client:
+            item = await find(client, name)
+            found = await (await client.get(f"/item/{item}/tiles/histogram")).json()
+            assert [entry["samples"] for entry in found] == [counted] * 3

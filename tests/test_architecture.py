@@ -19,12 +19,15 @@ FLOORS: dict[str, tuple[str, ...]] = {
     "cellar": (
         "__init__", "errors", "geometry", "encoded", "image", "recipe", "colours", "palettes", "grammar",
         "entries", "style", "icc", "look", "ranges", "request", "regions", "deepzoom", "iiif", "histograms",
-        "omero", "settings", "imgdata", "webquery", "webgateway",
+        "frames", "quads",
+        "xyz", "omero", "settings", "imgdata", "webquery", "webgateway",
         "parameters", "metadata", "config", "trace", "arrays", "jfif", "png", "jobs",
     ),
     "sync floor": ("backends", "sources", "walk", "references", "styles", "selftest", "tissue", "sample"),
     "async floor": (
-        "cache", "batcher", "reading_room", "images", "rasters", "measuring", "renderer", "engine", "library",
+        "cache", "batcher", "reading_room", "images",
+        "rasters", "measuring", "renderer", "counting", "sheets",
+        "engine", "library",
     ),
     "top": ("api", "state", "routes", "pages", "app", "doctor", "commands", "__main__"),
 }  # fmt: skip

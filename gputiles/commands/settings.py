@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 import click
 
-from gputiles.config import Config, parse_size
+from gputiles.config import Config, parse_pictures, parse_size
 from gputiles.errors import BadRequest
 from gputiles.image import Reduction
 
@@ -43,17 +43,20 @@ class Device(click.ParamType):  # type: ignore[type-arg]
         return str(value)
 
 
-class Names(click.ParamType):  # type: ignore[type-arg]
-    """Names with commas between them."""
+class Pictures(click.ParamType):  # type: ignore[type-arg]
+    """Names of pictures with commas between them, or ``all``, or ``none``."""
 
-    name = "name,…"
+    name = "none|all|name,…"
 
     def convert(
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
     ) -> tuple[str, ...]:
         """Return the names in ``value``: text, or a list of a file of settings."""
         names = value if isinstance(value, tuple | list) else str(value).split(",")
-        return tuple(filter(None, (str(name).strip() for name in names)))
+        try:
+            return parse_pictures(map(str, names))
+        except BadRequest as error:
+            self.fail(str(error), param, ctx)
 
 
 COUNT = click.IntRange(min=1)
@@ -77,7 +80,7 @@ TYPES: dict[str, Any] = {
     "max_age": click.IntRange(min=0),
     "style_store": click.Path(dir_okay=False, path_type=Path),
     "style_limit": COUNT,
-    "associated_images": Names(),
+    "associated_images": Pictures(),
     "uploads": click.Path(exists=True, file_okay=False, path_type=Path, resolve_path=True),
     "upload_limit": Size(),
     "reduction": click.Choice(["auto", *(each.value for each in Reduction)]),

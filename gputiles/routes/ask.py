@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -50,21 +51,24 @@ async def image_of(state: State, item: str | Direct) -> Image:
 
 async def tile(request: web.Request) -> Ask:
     """Return the tile that a request asks for."""
-    state = request.app[STATE]
-    known = state.parsed.get(request.raw_path)
-    return known if isinstance(known, Ask) else _remember(request, await _tile(request))
+    return await once(request, _tile)
 
 
 async def thumbnail(request: web.Request) -> Ask:
     """Return the thumbnail that a request asks for."""
-    known = request.app[STATE].parsed.get(request.raw_path)
-    return known if isinstance(known, Ask) else _remember(request, await _thumbnail(request))
+    return await once(request, _thumbnail)
 
 
-def _remember(request: web.Request, ask: Ask) -> Ask:
+async def once(request: web.Request, parse: Callable[[web.Request], Awaitable[Ask]]) -> Ask:
+    """Return what ``parse`` makes of a request, whose URL alone must say it: parsed once."""
+    parsed = request.app[STATE].parsed
+    known = parsed.get(request.raw_path)
+    if isinstance(known, Ask):
+        return known
+    asked = await parse(request)
     if len(request.raw_path) <= LONGEST_KEY:
-        request.app[STATE].parsed[request.raw_path] = ask
-    return ask
+        parsed[request.raw_path] = asked
+    return asked
 
 
 async def _tile(request: web.Request) -> Ask:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from aiohttp import web
 
 from gputiles.errors import NotFound
+from gputiles.image import Alpha, Colour, ImageInfo
 from gputiles.references import AssociatedRef
 from gputiles.renderer import MOST_THUMBNAIL, Renderer
 from gputiles.request import ThumbnailRequest
@@ -17,8 +18,6 @@ from gputiles.routes.answer import answer, in_time
 from gputiles.routes.ask import Ask, image_of
 from gputiles.routes.respond import as_json
 from gputiles.state import STATE, State
-
-MODES = {1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}
 
 
 def add_routes(router: web.UrlDispatcher, prefix: str) -> None:
@@ -37,18 +36,25 @@ async def names(request: web.Request) -> web.Response:
 
 
 async def picture(request: web.Request) -> web.Response:
-    """``GET /item/{id}/tiles/images/{name}``: a picture, at most ``width`` × ``height``."""
+    """``GET /item/{id}/tiles/images/{name}``: a picture, at most ``width`` × ``height``, never enlarged."""
     query = parameters.single(request.query)
-    width, height = (parameters.integer(query, side, MOST_THUMBNAIL, 1) for side in ("width", "height"))
+    given = (parameters.integer(query, side, MOST_THUMBNAIL, 1) for side in ("width", "height"))
+    width, height = (min(side, MOST_THUMBNAIL) for side in given)
     wanted = ThumbnailRequest(width, height, await ask.view(request, query, "JPEG"))
     return await answer(request, Ask(await _reference(request), wanted), Renderer.thumbnail)
 
 
 async def metadata(request: web.Request) -> web.Response:
     """``GET /item/{id}/tiles/images/{name}/metadata``: the size and the kind of a picture."""
-    image = await image_of(request.app[STATE], await _reference(request))
-    info = image.info
-    return as_json({"sizeX": info.width, "sizeY": info.height, "mode": MODES.get(info.samples, "")})
+    info = (await image_of(request.app[STATE], await _reference(request))).info
+    return as_json({"sizeX": info.width, "sizeY": info.height, "mode": _mode(info)})
+
+
+def _mode(info: ImageInfo) -> str:
+    """Return Pillow's word for what is shown: grey or colours, and whether with alpha."""
+    alpha = info.alpha is not Alpha.NONE
+    grey = info.colour is Colour.GREY and info.samples - alpha == 1 and len(info.frames) == 1
+    return ("L" if grey else "RGB") + ("A" if alpha else "")
 
 
 async def _reference(request: web.Request) -> AssociatedRef:
@@ -62,4 +68,4 @@ async def _reference(request: web.Request) -> AssociatedRef:
 
 
 def _may_be_seen(state: State, name: str) -> bool:
-    return name in state.config.associated_images or "all" in state.config.associated_images
+    return name in state.config.associated_images

@@ -7,24 +7,23 @@ An identifier is an item's id, and after semicolons what else the view needs:
 from __future__ import annotations
 
 import json
-from urllib.parse import quote
 
 from aiohttp import web
 
 from gputiles import iiif
-from gputiles.errors import BadRequest
-from gputiles.iiif import Parts
-from gputiles.images import Image
-from gputiles.renderer import MOST_PIXELS, Renderer
+from gputiles.iiif import Limits, Parts
+from gputiles.image import ImageInfo
+from gputiles.renderer import MOST_BYTES, MOST_PIXELS
 from gputiles.request import View
 from gputiles.routes import ask
-from gputiles.routes.answer import answer, in_time
-from gputiles.routes.ask import Ask, image_of
+from gputiles.routes.addresses import VARY, address
+from gputiles.routes.answer import in_time
+from gputiles.routes.ask import Direct, image_of
 from gputiles.routes.respond import CORS
+from gputiles.routes.xyz import answer_region
 from gputiles.state import STATE
 
 VERSIONS = (2, 3)
-VIEW = ("style", "frame")  # what an identifier may say
 
 
 def add_routes(router: web.UrlDispatcher, prefix: str) -> None:
@@ -38,47 +37,52 @@ def add_routes(router: web.UrlDispatcher, prefix: str) -> None:
 
 async def redirect(request: web.Request) -> web.Response:
     """``GET /iiif/3/{identifier}``: on to the information document."""
-    return web.Response(status=303, headers={**CORS, "Location": f"{_base(request, 0)}/info.json"})
+    headers = {**CORS, "Location": f"{_base(request, 0)}/info.json", "Vary": VARY}
+    return web.Response(status=303, headers=headers)
 
 
 async def information(request: web.Request) -> web.Response:
     """``GET /iiif/3/{identifier}/info.json``: what the image is and what may be asked of it."""
-    item, _ = await _view(request)
-    found = await image_of(request.app[STATE], item)
-    version = _version(request)
-    body = iiif.describe(found.info, _base(request, 1), version, MOST_PIXELS)
-    context = f"http://iiif.io/api/image/{version}/context.json"
-    linked = "application/ld+json" in request.headers.get("Accept", "")
-    kind = f'application/ld+json;profile="{context}"' if linked else "application/json"
-    headers = {**CORS, "Content-Type": kind, "Vary": "Accept", "Link": _profile(version)}
-    return web.Response(body=json.dumps(body).encode(), headers=headers)
+    item, view = await _view(request)
+    found, version = await image_of(request.app[STATE], item), _version(request)
+    body = iiif.describe(found.info, _base(request, 1), version, _limits(found.info, view))
+    return web.Response(body=json.dumps(body).encode(), headers={**CORS, **_kind(request, version)})
+
+
+def _kind(request: web.Request, version: int) -> dict[str, str]:
+    """Return the headers that say what kind of JSON an information document is."""
+    context, vary = iiif.context(version), f"Accept, {VARY}"
+    if "application/ld+json" in request.headers.get("Accept", ""):
+        kind = f'application/ld+json;profile="{context}"'
+        return {"Content-Type": kind, "Link": _profile(version), "Vary": vary}
+    relation = 'rel="http://www.w3.org/ns/json-ld#context";type="application/ld+json"'
+    link = f"{_profile(version)}, <{context}>;{relation}"
+    return {"Content-Type": "application/json", "Link": link, "Vary": vary}
 
 
 async def image(request: web.Request) -> web.Response:
     """``GET /iiif/3/{identifier}/{region}/{size}/{rotation}/{quality}.{format}``: a part of the image."""
     item, view = await _view(request)
-    found: Image = await image_of(request.app[STATE], item)
-    version = _version(request)
+    info, version = (await image_of(request.app[STATE], item)).info, _version(request)
     parts = Parts(*(request.match_info[name] for name in ("region", "size", "rotation", "quality", "format")))
-    wanted = iiif.parse(parts, found.info, view, version, MOST_PIXELS)
-    response = await answer(request, Ask(item, wanted), Renderer.region)
-    path = iiif.canonical(wanted, found.info, parts, version)
-    response.headers["Link"] = f'{_profile(version)}, <{_base(request, 4)}/{path}>;rel="canonical"'
+    most = _limits(info, view)
+    wanted = iiif.parse(parts, info, view, version, most)
+    path = iiif.canonical(wanted, info, parts, version, most)
+    link = f'{_profile(version)}, <{_base(request, 4)}/{path}>;rel="canonical"'
+    response = await answer_region(request, item, wanted, info)
+    response.headers.update({"Link": link, "Vary": VARY})
     return response
 
 
-async def _view(request: web.Request) -> tuple[str, View]:
+async def _view(request: web.Request) -> tuple[str | Direct, View]:
     """Return the item and the view that an identifier names."""
-    item, *settings = request.match_info["identifier"].split(";")
-    query = {}
-    for setting in settings:
-        name, equals, value = setting.partition("=")
-        if name not in VIEW or not equals or name in query:
-            raise BadRequest(
-                f"identifier: expected {' or '.join(VIEW)}, once, after ';'; got {setting[:64]!r}"
-            )
-        query[name] = value
-    return item, await ask.view(request, query, "JPEG")
+    item, query = iiif.parse_identifier(request.match_info["identifier"])
+    view = await ask.view(request, query, "JPEG")
+    return (ask.pattern({}) if item == ask.TEST_ITEM else item), view
+
+
+def _limits(info: ImageInfo, view: View) -> Limits:
+    return iiif.limits(info, view, MOST_PIXELS, MOST_BYTES)
 
 
 def _version(request: web.Request) -> int:
@@ -91,5 +95,5 @@ def _profile(version: int) -> str:
 
 def _base(request: web.Request, parts: int) -> str:
     """Return the address of the image: the request's without its last ``parts`` parts."""
-    path = request.rel_url.raw_path.rsplit("/", parts)[0] if parts else request.rel_url.raw_path
-    return f"{request.url.origin()}{quote(path, safe='/%;:@=,!$()*+~')}"
+    path = request.rel_url.raw_path
+    return address(request, path.rsplit("/", parts)[0] if parts else path)

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import io
 import math
 from dataclasses import replace
 from typing import Any
 
-import numpy as np
 from aiohttp import web
 
-from gputiles import style
+from gputiles import arrays, style
 from gputiles.encoded import Encoding, Format
 from gputiles.errors import BadRequest
 from gputiles.geometry import Rect
@@ -113,6 +111,6 @@ async def _pixel(renderer: Renderer, image: Image, place: Rect, frame: int, view
 
 def _colours(picture: bytes) -> dict[str, int]:
     """Return the samples of an NPY picture of one pixel by their names."""
-    samples = np.load(io.BytesIO(picture)).reshape(-1).tolist()
+    samples = arrays.array_of(picture).reshape(-1).tolist()
     names = {1: "l", 2: "la", 3: "rgb", 4: "rgba"}[len(samples)]
     return dict(zip(names, samples, strict=True))

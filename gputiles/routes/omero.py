@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from gputiles import histograms, imgdata, settings, webgateway, webquery
 from gputiles.errors import BadRequest, NotFound
 from gputiles.geometry import Rect
-from gputiles.histograms import HistogramQuery
+from gputiles.histograms import HistogramQuery, Moments
 from gputiles.images import Image
 from gputiles.imgdata import Subject
 from gputiles.look import AllStatistics, Window
@@ -122,7 +122,9 @@ def _counts(values: NDArray[Any], bins: int, limits: Window) -> list[int]:
     """Return how many values lie in each bin."""
     low, high = limits if limits[0] < limits[1] else (limits[0], limits[0] + 1)
     inside = np.clip(values[np.isfinite(values)].astype(np.float64), low, high)
-    counts: list[int] = histograms.describe(inside, HistogramQuery(bins, low, high))["hist"]
+    query = HistogramQuery(bins, low, high)
+    low, high, _ = histograms.edges_for(query, Moments(), inside.dtype)
+    counts: list[int] = np.histogram(inside, bins, (low, high))[0].tolist()
     return counts
 
 

@@ -35,6 +35,14 @@ def parse_integer(text: str) -> int | None:
     return int(text) if _INTEGER.fullmatch(text) else None
 
 
+def whole(name: str, text: str) -> int:
+    """Return the integer from 0 on that a part of a path, ``name``, writes."""
+    value = parse_integer(text)
+    if value is None or value < 0:
+        raise BadRequest(f"{name}: expected an integer from 0 on; got {text[:64]!r}")
+    return value
+
+
 def parse_json(body: bytes) -> Any:
     """Return what a JSON body says; ValueError, with the reason, where it is none."""
     try:
@@ -85,15 +93,13 @@ def frame_number(text: str) -> int:
     return value
 
 
-def frame_list(text: str) -> list[int]:
-    """Return the frames that ``0,1,2`` or ``[0,1,2]`` names."""
+def frame_list(text: str, most: int = MOST_LISTED) -> list[int]:
+    """Return the at most ``most`` frames that ``0,1,2`` or ``[0,1,2]`` names."""
     frames = [
         parse_integer(part.strip()) for part in text.strip().removeprefix("[").removesuffix("]").split(",")
     ]
-    if any(frame is None for frame in frames) or len(frames) > MOST_LISTED:
-        raise BadRequest(
-            f"frameList: expected at most {MOST_LISTED} integers such as 0,1,2; got {text[:64]!r}"
-        )
+    if any(frame is None for frame in frames) or len(frames) > most:
+        raise BadRequest(f"frameList: expected at most {most} integers such as 0,1,2; got {text[:64]!r}")
     return [frame for frame in frames if frame is not None]
 
 

@@ -13,7 +13,7 @@ from gputiles.trace import Trace
 
 CORS = {
     "Access-Control-Allow-Origin": "*",
-    "Access-Control-Expose-Headers": "ETag, Server-Timing, X-Cache, Retry-After",
+    "Access-Control-Expose-Headers": "ETag, Link, Server-Timing, X-Cache, Retry-After",
     "Timing-Allow-Origin": "*",
 }
 PREFLIGHT = {

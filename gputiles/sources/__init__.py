@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from gputiles.backends import DecodeJob
 from gputiles.geometry import Rect
@@ -33,6 +33,9 @@ class Source(Protocol):
         None unless the stored chunk is exactly this tile, 8-bit JPEG of the tile's full size,
         with a colour marker that a browser reads rightly and a proper end.
         """
+
+    def internals(self) -> dict[str, Any]:
+        """Return what the file says of itself, in its own words, ready for JSON; read anew."""
 
     def is_current(self) -> bool:
         """Say whether the open files are those that now lie at their paths.

@@ -44,7 +44,7 @@ class Hints:
 def imagej_layout(book: Book) -> Layout:
     """Return the layout of a hyperstack; pages beyond the first directory may be implied."""
     plain = plain_layout(book, "ImageJ")
-    facts = _facts(plain.lead.description)
+    facts = described(plain.lead.description)
     axes = _axes(facts)
     wanted = math.prod(length for _, length in axes) if axes else _count(facts)
     frames = _frames(plain, wanted)
@@ -59,7 +59,8 @@ def imagej_layout(book: Book) -> Layout:
     return _with_channels(layout, facts)
 
 
-def _facts(description: str) -> dict[str, str]:
+def described(description: str) -> dict[str, str]:
+    """Return what a description says line by line, as key=value."""
     pairs = (line.partition("=") for line in description.splitlines())
     return {key.strip(): value.strip() for key, _, value in pairs}
 

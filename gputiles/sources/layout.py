@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from gputiles.errors import Damaged, Unsupported
+from gputiles.errors import Damaged, GputilesError, Unavailable, Unsupported
 from gputiles.image import Channel
 from gputiles.sources.book import Book, read_subs
 from gputiles.sources.bytesource import ByteSource
@@ -15,8 +16,13 @@ from gputiles.sources.page import Page, Photometric
 
 _MOST_MM = 0.02  # millimetres of a pixel that an instrument may have made
 _NEAR = 1  # pixels that a level's side may be off from the exact fraction
+_PICTURE = re.compile(r"\s*(label|macro|thumbnail)(?![^\W_])", re.IGNORECASE)
 
 Stack = tuple[Page | None, ...]
+
+
+class NoImage(Damaged):
+    """A file of which only other pictures can be read: a label is never shown in place of the image."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -28,7 +34,7 @@ class Layout:
     ``lut_is_hint`` says that palettes only suggest how channels may be shown. ``sources``
     are open companion files, ``paths`` the companions that the content depends on.
     ``masks`` are the transparency masks of every level, or empty. ``associated`` are the other
-    pictures of the file by name: label, macro, thumbnail.
+    pictures of the file by name, one of ``PICTURES``; they lie in this file and the same companions.
     """
 
     format: str
@@ -44,7 +50,7 @@ class Layout:
     sources: tuple[ByteSource, ...] = ()
     paths: tuple[Path, ...] = ()
     masks: tuple[Stack, ...] = ()
-    associated: Mapping[str, Page] = field(default_factory=dict)
+    associated: Mapping[str, Layout] = field(default_factory=dict)
 
     @property
     def lead(self) -> Page:
@@ -173,8 +179,75 @@ def resolution(page: Page) -> tuple[float | None, float | None]:
 
 
 def plain_layout(book: Book, format: str = "TIFF") -> Layout:
-    """Return the layout of a file that says nothing about itself: equal pages are a Z stack."""
-    return lay_out(book, book.readable(), format=format)
+    """Return the layout of a file that says nothing about itself: equal pages are a Z stack.
+
+    Pages whose description begins with a picture's name (as Philips, Ventana and large_image's
+    converter write them) are other pictures, unless the image is made of pages like them.
+    """
+    pages = book.readable()
+    named = [(picture_name(page.description), page) for page in pages]
+    others = [(name, page) for name, page in named if name is not None]
+    rest = main_pages(book, [page for name, page in named if name is None], pages)
+    frames = choose_frames(rest)[0]
+    others = [(name, page) for name, page in others if not _is_frame(page, frames[0])]
+    taken = {id(page) for _, page in others}
+    layout = lay_out(book, [page for page in pages if id(page) not in taken], format=format)
+    return replace(layout, associated=pictures(format, others))
+
+
+def _is_frame(page: Page, main: Page) -> bool:
+    return page.size == main.size and alike(page, main)
+
+
+def picture_name(text: str) -> str | None:
+    """Return the name of a picture that ``text`` begins with ("Label Image"), or None."""
+    match = _PICTURE.match(text)
+    return match[1].lower() if match else None
+
+
+def pictures(format: str, named: Iterable[tuple[str | None, Page]]) -> dict[str, Layout]:
+    """Return the layouts of the pages that have names; of equal names the first counts."""
+    found: dict[str, Layout] = {}
+    for name, page in named:
+        if name is not None:
+            found.setdefault(name, Layout(format, ((page,),)))
+    return found
+
+
+def with_pictures(image: Callable[[], Layout], others: Mapping[str, Callable[[], Layout]]) -> Layout:
+    """Return the layout of an image with those of its other pictures; one that fails is a warning.
+
+    Raises NoImage where only the image is damaged.
+    """
+    try:
+        layout = image()
+    except Damaged as error:
+        if others:
+            raise NoImage(str(error)) from error
+        raise
+    found, warnings = {}, []
+    for name, picture in others.items():
+        try:
+            found[name] = picture()
+        except Unavailable:  # says nothing about the file
+            raise
+        except GputilesError as error:
+            warnings.append(f"the {name} cannot be shown: {error}")
+    return replace(layout, associated=found, warnings=(*layout.warnings, *warnings))
+
+
+def main_pages(book: Book, pages: Sequence[Page], otherwise: Sequence[Page] = ()) -> Sequence[Page]:
+    """Return ``pages``, those that may be the image, or ``otherwise`` where the file never had any.
+
+    Raises NoImage, with what is wrong with the others, where a page cannot be read.
+    """
+    if pages:
+        return pages
+    problem = next((page for page in book.pages if isinstance(page, GputilesError)), None)
+    if problem is None and otherwise:
+        return otherwise
+    reason = problem or f"{book.source.name}: it has no page of the image"
+    raise NoImage(f"only the file's other pictures can be read, not its image: {reason}")
 
 
 def lay_out(book: Book, pages: Sequence[Page], *, format: str, axis: str = "Z") -> Layout:

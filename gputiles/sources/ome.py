@@ -10,6 +10,7 @@ from xml.etree.ElementTree import Element, ParseError
 from defusedxml.common import DefusedXmlException
 from defusedxml.ElementTree import fromstring
 
+from gputiles.config import PICTURES
 from gputiles.errors import Damaged
 from gputiles.image import Channel
 
@@ -36,7 +37,10 @@ class TiffData:
 
 @dataclass(frozen=True, slots=True)
 class OmeImage:
-    """One Image element: sizes, axes' order (``XYCZT`` …), channels, planes' places."""
+    """One Image element: sizes, axes' order (``XYCZT`` …), channels, planes' places.
+
+    ``picture`` is the name of a picture that is not the image itself: label, macro.
+    """
 
     width: int
     height: int
@@ -49,6 +53,7 @@ class OmeImage:
     mm_y: float | None
     significant_bits: int | None
     magnification: float | None
+    picture: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +115,17 @@ def _image(element: Element, root: Element) -> OmeImage:
         mm_y=_physical(pixels, "PhysicalSizeY"),
         significant_bits=int(bits) if bits.isdigit() and 0 < int(bits) <= 64 else None,
         magnification=_magnification(element, root),
+        picture=_picture(element.get("Name", "")),
     )
+
+
+def _picture(name: str) -> str | None:
+    """Return what an image named as Bio-Formats does ("label image") is, None for all others.
+
+    Only that name as a whole counts: "label mask" is a segmentation.
+    """
+    word = name.strip().lower().removesuffix(" image")
+    return word if word in PICTURES else None
 
 
 def _size(pixels: Element, axis: str) -> int:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
 from gputiles.errors import Damaged, GputilesError, LimitExceeded, OutOfDescriptors, Unsupported
 from gputiles.sources import ome
 from gputiles.sources.book import Book, read_book
 from gputiles.sources.bytesource import PathSource
-from gputiles.sources.layout import Layout, alike, find_levels, plain_layout
+from gputiles.sources.layout import Layout, NoImage, alike, find_levels, plain_layout, with_pictures
 from gputiles.sources.ome import OmeDocument, OmeImage, TiffData
 from gputiles.sources.page import Page
 
@@ -99,6 +100,9 @@ def ome_layout(book: Book, text: str, path: Path | None, root: Path | None) -> L
         layout = _lay_out(document, files)
         paths = (*metadata, *(source.path for source in files.sources()))
         return replace(layout, sources=tuple(files.sources()), paths=paths)
+    except NoImage:
+        files.close()
+        raise
     except Damaged as error:
         files.close()
         plain = plain_layout(book, "OME-TIFF")
@@ -129,7 +133,26 @@ def _document(text: str, files: FileSet) -> tuple[OmeDocument, tuple[Path, ...]]
 
 
 def _lay_out(document: OmeDocument, files: FileSet) -> Layout:
-    image = document.images[0]
+    """Return the layout of the largest image, with those that are its label, macro and the like."""
+    named = [(image.picture, image) for image in document.images]
+    images = [image for name, image in named if name is None]
+    if not images:  # the pictures are all that the file has: they are what it is about
+        images, named = list(document.images), []
+    others = {name: partial(_lay_out_picture, image, files) for name, image in reversed(named) if name}
+    layout = with_pictures(partial(_lay_out_image, images[0], files), others)
+    if len(images) == 1:
+        return layout
+    warning = f"{len(images) - 1} further images of the file are not shown"
+    return replace(layout, warnings=(*layout.warnings, warning))
+
+
+def _lay_out_picture(image: OmeImage, files: FileSet) -> Layout:
+    if not image.blocks:
+        raise Damaged("the OME-XML does not say where it is")  # without blocks it would be the first page
+    return _lay_out_image(image, files)
+
+
+def _lay_out_image(image: OmeImage, files: FileSet) -> Layout:
     blocks = [(block, book) for block, book in _find_books(image, files) if book is not None]
     pages = (page for block, book in blocks for page in book.pages[max(block.ifd, 0) :][:1])
     first = next((page for page in pages if isinstance(page, Page)), None)
@@ -144,8 +167,6 @@ def _lay_out(document: OmeDocument, files: FileSet) -> Layout:
     missing = sum(page is None for page in frames)
     if missing:
         warnings.append(f"{missing} of {len(frames)} planes are not in the file")
-    if len(document.images) > 1:
-        warnings.append(f"{len(document.images) - 1} further images of the file are not shown")
     return Layout(
         format="OME-TIFF",
         levels=levels,

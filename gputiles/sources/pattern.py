@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import re
 import struct
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -90,6 +90,7 @@ class PatternSource:
 
     def __init__(self, pattern: PatternRef) -> None:
         _check(pattern)
+        self._pattern = pattern
         self.paths: tuple[Path, ...] = ()
         self.descriptors = 0
         width = pattern.size_x or pattern.tile_width << pattern.max_level
@@ -125,6 +126,10 @@ class PatternSource:
     def passthrough(self, frame: int, z: int, x: int, y: int) -> bytes | None:
         """Return None: nothing is stored."""
         return None
+
+    def internals(self) -> dict[str, Any]:
+        """Return the parameters of the pattern."""
+        return {"tilesource": "test", "format": self.info.format, "pattern": asdict(self._pattern)}
 
     def is_current(self) -> bool:
         """Return True: there is no file that could change."""

@@ -1,7 +1,7 @@
 """Leica's SCN files: a collection of scanned regions, each with pages by level, channel and depth.
 
 Lengths in the XML are nanometres. The region that covers the whole collection is the picture of
-the slide as a whole; the largest of the others is the image.
+the slide as a whole, its macro; the largest of the others is the image.
 """
 
 from __future__ import annotations
@@ -9,15 +9,17 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from xml.etree.ElementTree import Element, ParseError
 
 from defusedxml.common import DefusedXmlException
 from defusedxml.ElementTree import fromstring
 
+from gputiles.config import PICTURES
 from gputiles.errors import Damaged, Unsupported
 from gputiles.image import Channel
 from gputiles.sources.book import Book
-from gputiles.sources.layout import Layout, Stack, alike, fits, plain_layout
+from gputiles.sources.layout import Layout, NoImage, Stack, alike, fits, plain_layout, with_pictures
 from gputiles.sources.page import Page
 from gputiles.sources.vendors import positive
 
@@ -42,6 +44,15 @@ class Region:
         return self.offset == (0, 0) and self.view == size
 
 
+@dataclass(frozen=True, slots=True)
+class Collection:
+    """A slide: its size in nanometres, its regions, and its other pictures with their directories."""
+
+    size: tuple[float, float]
+    regions: tuple[Region, ...]
+    supplements: tuple[tuple[str, int], ...]
+
+
 def is_scn(description: str) -> bool:
     """Whether a page's description is the XML of an SCN file."""
     return description[-10:].strip().endswith("</scn>")
@@ -51,15 +62,39 @@ def scn_layout(book: Book) -> Layout:
     """Return the layout of the main region; the plain pages, with a warning, where the XML is of no use."""
     try:
         return _lay_out(book)
+    except NoImage:
+        raise
     except Damaged as error:
         plain = plain_layout(book, "SCN")
         return replace(plain, warnings=(str(error), *plain.warnings))
 
 
 def _lay_out(book: Book) -> Layout:
-    size, regions = _parse(book)
-    scanned = [region for region in regions if not region.covers(size)] or regions
+    collection = _parse(book)
+    macros = [region for region in collection.regions if region.covers(collection.size)]
+    scanned = [region for region in collection.regions if region not in macros]
+    if not scanned:
+        scanned, macros = macros, []
+    others = {name: partial(_lay_out_supplement, book, ifd) for name, ifd in collection.supplements}
+    if macros:
+        others["macro"] = partial(_lay_out_region, book, macros[0])
     main = max(scanned, key=lambda region: _area(book, region))
+    layout = with_pictures(partial(_lay_out_region, book, main), others)
+    if len(scanned) == 1:
+        return layout
+    warning = f"{len(scanned) - 1} further scanned regions of the file are not shown"
+    return replace(layout, warnings=(*layout.warnings, warning))
+
+
+def _lay_out_supplement(book: Book, ifd: int) -> Layout:
+    """Return the layout of a picture beside the regions: a label."""
+    page = _page(book, ifd)
+    if page is None:
+        raise Damaged(f"{book.source.name}: page {ifd} of the SCN description cannot be read")
+    return Layout("SCN", ((page,),))
+
+
+def _lay_out_region(book: Book, main: Region) -> Layout:
     numbers, depths, count = (1 + max(place[axis] for place in main.ifds) for axis in range(3))
     if numbers * depths * count > _MOST_FRAMES:
         raise Damaged(f"{book.source.name}: {numbers} levels of {depths} depths of {count} channels")
@@ -69,8 +104,6 @@ def _lay_out(book: Book) -> Layout:
     warnings = []
     if None in frames:
         warnings.append(f"{frames.count(None)} of {len(frames)} planes are not in the file")
-    if len(scanned) > 1:
-        warnings.append(f"{len(scanned) - 1} further scanned regions of the file are not shown")
     return Layout(
         format="SCN",
         levels=(frames, *(stack for stack in smaller if _is_level(stack, frames, lead))),
@@ -118,19 +151,24 @@ def _is_level(stack: Stack, frames: Stack, lead: Page) -> bool:
     return complete and uniform and fits(lead.size, size) is not None
 
 
-def _parse(book: Book) -> tuple[tuple[float, float], list[Region]]:
-    """Return the collection's size in nanometres and its regions."""
+def _parse(book: Book) -> Collection:
+    """Return what the XML says of the slide."""
     try:
         root: Element = fromstring(book.first.text(270), forbid_dtd=True)
         collection = next(_named(root, "collection"))
         regions = [_region(image) for image in _named(collection, "image")]
         size = _number(collection, "sizeX"), _number(collection, "sizeY")
+        supplements = [
+            (each.get("type", "").lower(), int(each.attrib["ifd"]))
+            for each in _named(collection, "supplementalImage")
+        ]
     except (ParseError, DefusedXmlException, ValueError, KeyError, StopIteration) as error:
         raise Damaged(f"{book.source.name}: the SCN description cannot be used: {error!r}") from error
     regions = [region for region in regions if region.ifds]
     if not regions:
         raise Damaged(f"{book.source.name}: the SCN description names no image")
-    return size, regions
+    known = [(name, ifd) for name, ifd in supplements if name in PICTURES]
+    return Collection(size, tuple(regions), tuple(known))
 
 
 def _named(element: Element, name: str) -> Iterator[Element]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from gputiles.backends import Chunk, ChunkCodec, DecodeJob
 from gputiles.errors import GputilesError, NotFound
@@ -17,6 +18,7 @@ from gputiles.sources.codec import choose
 from gputiles.sources.facts import choose_grid, has_profile, read_info
 from gputiles.sources.imagecodec import JpegCodec
 from gputiles.sources.imagej import imagej_layout
+from gputiles.sources.internals import read_internals
 from gputiles.sources.layout import Layout, Stack, fits, plain_layout
 from gputiles.sources.ome_layout import ome_layout
 from gputiles.sources.page import Page, Photometric
@@ -127,6 +129,10 @@ class TiffSource:
         plain = page.orientation == 1 and lead.orientation == 1 and self.info.alpha is Alpha.NONE
         return (grey or rgb) and plain and page.tiled and not page.header and page.bits == 8 and not profiled
 
+    def internals(self) -> dict[str, Any]:
+        """Return the texts of the file."""
+        return read_internals(self._sources[0], self.info.format)
+
     def is_current(self) -> bool:
         """Say whether the open files are those at their paths."""
         return all(source.is_current() for source in self._sources)
@@ -185,11 +191,10 @@ def open_tiff(
 
 def _picture(layout: Layout, name: str) -> Layout:
     """Return the layout of an associated picture alone; NotFound where there is none of the name."""
-    page = layout.associated.get(name)
-    if page is None:
-        known = ", ".join(layout.associated) or "none"
-        raise NotFound(f"the file has no picture {name[:64]!r}; it has: {known}")
-    return Layout(layout.format, ((page,),), sources=layout.sources, paths=layout.paths)
+    picture = layout.associated.get(name)
+    if picture is None:
+        raise NotFound(f"the file has no picture {name[:64]!r}")  # and not a word of those that are hidden
+    return replace(picture, sources=layout.sources, paths=layout.paths)
 
 
 def read_layout(book: Book, path: Path | None, root: Path | None) -> Layout:

@@ -11,36 +11,45 @@ from defusedxml.ElementTree import fromstring
 
 from gputiles.image import Channel
 from gputiles.sources.book import Book
-from gputiles.sources.layout import Layout, lay_out
+from gputiles.sources.layout import Layout, lay_out, main_pages, picture_name, pictures
 from gputiles.sources.page import Page
 
 NDPI_LENS = 65421  # magnification; -1 is the macro picture, -2 the map
 _NDPI_PICTURES = {-1.0: "macro", -2.0: "map"}
-_QPTIFF_PICTURES = ("Thumbnail", "Overview", "Label")
+_QPTIFF_PICTURES = {"Thumbnail": "thumbnail", "Overview": "overview", "Label": "label"}
 
 
 def svs_layout(book: Book) -> Layout:
     """Aperio SVS: the tiled pages are levels; thumbnail, label and macro are in strips."""
     pages = book.readable()
+    named = [(_svs_name(page), page) for page in pages]
     tiled = [page for page in pages if page.tiled and not page.macro]
-    layout = lay_out(book, tiled or pages[:1], format="SVS")
-    facts = _svs_facts(layout.lead.description)
+    untiled = [page for name, page in named if name == "thumbnail"][:1]
+    shown = tiled or main_pages(book, untiled)
+    layout = lay_out(book, shown, format="SVS")
+    facts = svs_facts(layout.lead.description)
     microns = positive(facts.get("MPP"))
     mm = microns / 1000 if microns else None
-    others = {name: page for page in pages if (name := _svs_name(page, tiled)) is not None}
+    others = pictures("SVS", (pair for pair in named if pair[1] not in shown))
     return replace(layout, mm_x=mm, mm_y=mm, magnification=positive(facts.get("AppMag")), associated=others)
 
 
-def _svs_name(page: Page, tiled: list[Page]) -> str | None:
-    """Return what a page in strips is: the word that its description's second line begins with."""
-    if not tiled or page in tiled or page.mask:
+def _svs_name(page: Page) -> str | None:
+    """Return what a page is: a macro or a label by its kind, or as its description's second line says.
+
+    Newer scanners no longer write the words; a thumbnail, shown to all, is never of a special kind.
+    """
+    if page.mask or (page.tiled and not page.macro):
         return None
-    words = page.description.partition("\n")[2].split()
-    word = words[0].lower() if words else ""
-    return word if word in ("label", "macro") else "macro" if page.macro else "thumbnail"
+    lines = page.description.splitlines()
+    word = picture_name(lines[1]) if len(lines) > 1 else None
+    if word in ("label", "macro"):
+        return word
+    return "macro" if page.macro else "label" if page.reduced else "thumbnail"
 
 
-def _svs_facts(description: str) -> dict[str, str]:
+def svs_facts(description: str) -> dict[str, str]:
+    """Return what Aperio's description says between its bars, as key=value."""
     pairs = (part.partition("=") for part in description.split("|")[1:])
     return {key.strip(): value.strip() for key, _, value in pairs}
 
@@ -49,23 +58,17 @@ def ndpi_layout(book: Book) -> Layout:
     """Hamamatsu NDPI: pages with a positive magnification are levels."""
     pages = book.readable()
     levels = [page for page in pages if (page.tags.ratio(NDPI_LENS) or 1) > 0]
-    layout = lay_out(book, levels or pages[:1], format="NDPI")
-    others = {
-        _NDPI_PICTURES[lens]: page
-        for page in pages
-        if (lens := page.tags.ratio(NDPI_LENS)) in _NDPI_PICTURES and levels
-    }
+    layout = lay_out(book, main_pages(book, levels), format="NDPI")
+    others = pictures("NDPI", ((_NDPI_PICTURES.get(page.tags.ratio(NDPI_LENS) or 1), page) for page in pages))
     return replace(layout, magnification=layout.lead.tags.ratio(NDPI_LENS), associated=others)
 
 
 def qptiff_layout(book: Book) -> Layout:
     """Akoya QPTIFF: pages of equal size are channels, named in the XML of each page."""
     kept = [(page, _qptiff_facts(page)) for page in book.readable()]
-    pages = [page for page, facts in kept if _text(facts, "ImageType") not in _QPTIFF_PICTURES]
-    others = {
-        kind.lower(): page for page, fact in kept if (kind := _text(fact, "ImageType")) in _QPTIFF_PICTURES
-    }
-    layout = lay_out(book, pages or book.readable()[:1], format="QPTIFF", axis="C")
+    named = [(_QPTIFF_PICTURES.get(_text(facts, "ImageType")), page) for page, facts in kept]
+    pages = [page for name, page in named if name is None]
+    layout = lay_out(book, main_pages(book, pages), format="QPTIFF", axis="C")
     facts = [_qptiff_facts(page) for page in layout.levels[0] if page is not None]
     names = [_text(fact, "Name") or _text(fact, "Biomarker") for fact in facts]
     channels = tuple(
@@ -77,7 +80,7 @@ def qptiff_layout(book: Book) -> Layout:
         layout,
         channels=channels if any(names) else (),
         magnification=positive(objective[0]) if objective else None,
-        associated=others,
+        associated=pictures("QPTIFF", named),
     )
 
 
