@@ -280,6 +280,23 @@ async def test_equal_histograms_are_counted_once(client: Client) -> None:
     assert (await client.head(PATTERN)).headers["Content-Type"] == "application/json"
 
 
+async def test_whatever_tells_histograms_apart_tells_their_tags_apart(client: Client) -> None:
+    bands = [
+        json.dumps({"bands": [{"frame": frame} for frame in frames]}) for frames in ((0, 1), (0, 2), (1, 0))
+    ]
+    queries = [
+        {}, {"bins": 16}, {"rangeMin": 5}, {"rangeMax": 5000}, {"roundRange": "true"}, {"density": "true"},
+        {"left": 1}, {"frame": 1}, {"width": 50}, *({"style": style} for style in bands),
+    ]  # fmt: skip
+    item = await find(client, "uint16.ome.tif")
+    base = f"/item/{item}/tiles"
+    answers = [await client.get(f"{base}/histogram", params=query) for query in queries]
+    answers += [await client.get(f"{base}/bands?frame={frame}") for frame in (0, 1)]
+    assert [answer.status for answer in answers] == [200] * len(answers)
+    assert len({answer.headers["ETag"] for answer in answers}) == len(answers)
+    assert len({await answer.text() for answer in answers}) == len(answers)
+
+
 async def test_who_leaves_ends_the_counting() -> None:
     async with Engine(Config(tile_cache=1 << 22, raw_cache=1 << 24, workers=1)) as engine:
         image = await engine.image(PatternRef(size_x=1 << 14, size_y=1 << 14, monochrome=True))

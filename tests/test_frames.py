@@ -231,15 +231,12 @@ async def test_sheets_are_kept_and_known_by_their_tags(client: Client) -> None:
     assert (second.headers["X-Cache"], await second.read()) == ("encoded-hit", await first.read())
     tag = first.headers["ETag"]
     assert (await client.get(path, headers={"If-None-Match": tag})).status == 304
-    for other in (
-        "&framesAcross=2",
-        "&frameList=0,1",
-        "&fill=red&height=50",
-        "&encoding=PNG",
-        "&frameList=0,0",
-    ):
-        answer = await client.get(path + other)
-        assert (answer.status, answer.headers["ETag"] == tag) == (200, False)
+    others = ["&framesAcross=2", "&frameList=0,1", "&encoding=PNG", "&frameList=0,0", "&left=200"]
+    others += [f"&height=50&fill={fill}" for fill in ("red", "blue", "corner:red")]
+    answers = [first, *[await client.get(path + other) for other in others]]
+    assert [answer.status for answer in answers] == [200] * len(answers)
+    assert len({answer.headers["ETag"] for answer in answers}) == len(answers)
+    assert len({await answer.read() for answer in answers}) == len(answers)
 
 
 @pytest.mark.parametrize(
