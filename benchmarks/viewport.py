@@ -1,7 +1,7 @@
 """Restyle a viewport with one worker and with two, in one process, pair by pair.
 
 40 tiles over 8 resident uint16 channels, a new style in every pass, JPEG q95 4:4:4. Run:
-``python benchmarks/viewport.py [--tile SIDE] [--pairs N]``. Prints milliseconds a viewport, and
+``python benchmarks/viewport.py [--tile SIDE] [--pairs N] [--singly]``. Prints milliseconds a viewport, and
 the ratio.
 """
 
@@ -20,10 +20,11 @@ import numpy as np
 import tifffile
 
 from gputiles import style
+from gputiles import viewport as viewports
 from gputiles.config import Config, usable_cores
-from gputiles.encoded import Encoding
+from gputiles.encoded import EncodedTile, Encoding
 from gputiles.engine import Engine
-from gputiles.request import TileRequest, View
+from gputiles.request import TileRequest, View, ViewportRequest
 from gputiles.trace import Trace
 from gputiles.walk import FileRef
 
@@ -31,27 +32,35 @@ COLUMNS, ROWS, CHANNELS = 8, 5, 8
 COLOURS = ("#f00", "#0f0", "#00f", "#ff0", "#f0f", "#0ff", "#fff", "#f80")
 
 
-async def viewport(engine: Engine, reference: FileRef, number: int) -> float:
+async def viewport(engine: Engine, reference: FileRef, number: int, singly: bool) -> float:
     """Return the milliseconds of all tiles in style ``number``."""
     began = time.perf_counter()
     bands = [{"frame": c, "min": number, "max": 9000, "palette": colour} for c, colour in enumerate(COLOURS)]
     view = View(style=style.parse({"bands": bands}), encoding=Encoding(explicit=True))
     image = await engine.image(reference)
     z = image.info.levels - 1
-    requests = [TileRequest(z, x, y, view) for y in range(ROWS) for x in range(COLUMNS)]
-    await asyncio.gather(*(engine.renderer.tile(image, request, Trace()) for request in requests))
+    places = tuple((z, x, y) for y in range(ROWS) for x in range(COLUMNS))
+    if singly:
+        requests = (TileRequest(*place, view) for place in places)
+        await asyncio.gather(*(engine.renderer.tile(image, request, Trace()) for request in requests))
+    else:
+        found = 0
+        async for ready in viewports.tiles(engine.renderer, image, ViewportRequest(places, view), Trace()):
+            found += sum(isinstance(tile, EncodedTile) for _, tile in ready)
+        if found != len(places):
+            raise SystemExit(f"{found} of {len(places)} tiles came")
     return (time.perf_counter() - began) * 1000
 
 
-async def compare(path: Path, pairs: int) -> dict[str, object]:
+async def compare(path: Path, pairs: int, singly: bool) -> dict[str, object]:
     """Return medians of both, and the ratio of each pair."""
     reference = FileRef(path, path.parent)
     async with Engine(Config(workers=1)) as one, Engine(Config(workers=2)) as two:
         for number in range(3):  # the first pass reads and decodes
-            await viewport(one, reference, number)
-            await viewport(two, reference, number)
+            await viewport(one, reference, number, singly)
+            await viewport(two, reference, number, singly)
         times = [
-            (await viewport(one, reference, number), await viewport(two, reference, number))
+            (await viewport(one, reference, number, singly), await viewport(two, reference, number, singly))
             for number in range(10, 10 + pairs)
         ]
     ratios = sorted(a / b for a, b in times)
@@ -69,15 +78,18 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--pairs", type=int, default=20)
     parser.add_argument("--tile", type=int, default=256)
+    parser.add_argument("--singly", action="store_true", help="40 requests of a tile, not one of 40 tiles")
     arguments = parser.parse_args()
     sys.setswitchinterval(0.001)  # as the server does
-    side = arguments.tile
+    side, singly = arguments.tile, arguments.singly
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder).resolve() / "image.ome.tif"
         rng = np.random.default_rng(6)
         data = rng.poisson(3000, (CHANNELS, ROWS * side, COLUMNS * side)).astype(np.uint16)
         tifffile.imwrite(path, data, tile=(side, side), compression="zlib", metadata={"axes": "CYX"})
-        print(json.dumps({"tile": side} | asyncio.run(compare(path, arguments.pairs))))
+        print(
+            json.dumps({"tile": side, "singly": singly} | asyncio.run(compare(path, arguments.pairs, singly)))
+        )
 
 
 if __name__ == "__main__":

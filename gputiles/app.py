@@ -14,16 +14,7 @@ from aiohttp.typedefs import Handler
 
 from gputiles.config import Config
 from gputiles.engine import Engine
-from gputiles.errors import (
-    BadRequest,
-    Damaged,
-    DeadlineExceeded,
-    GputilesError,
-    LimitExceeded,
-    NotFound,
-    Unavailable,
-    Unsupported,
-)
+from gputiles.errors import DeadlineExceeded, GputilesError, NotFound
 from gputiles.library import Library
 from gputiles.routes import (
     analysis,
@@ -37,10 +28,11 @@ from gputiles.routes import (
     pages,
     regions,
     service,
+    viewports,
     xyz,
 )
 from gputiles.routes.answer import in_time
-from gputiles.routes.respond import PREFLIGHT, as_json
+from gputiles.routes.respond import PREFLIGHT, as_json, status_of, told
 from gputiles.state import STATE, State
 from gputiles.styles import StyleStore
 
@@ -57,19 +49,11 @@ ROOMS = (
     intake,
     regions,
     service,
+    viewports,
     xyz,
 )  # each adds its routes, below both prefixes
 LONGEST_LINE = 1024**2  # bytes of a request line: styles of hundreds of bands are long
 RETRY_SECONDS = 1
-
-STATUSES: tuple[tuple[type[GputilesError], int], ...] = (
-    (BadRequest, 400),
-    (NotFound, 404),
-    (LimitExceeded, 413),
-    (Unsupported, 415),
-    (Damaged, 422),
-    (Unavailable, 503),
-)
 
 
 def create_app(config: Config) -> web.Application:
@@ -124,9 +108,9 @@ def _allow(error: web.HTTPException) -> dict[str, str]:
 
 
 def _refusal(error: GputilesError) -> web.Response:
-    status = next(status for kind, status in STATUSES if isinstance(error, kind))
+    status = status_of(error)
     headers = {"Retry-After": str(RETRY_SECONDS)} if status == 503 else {}
-    return as_json({"message": str(error), "type": "rest"}, status, headers)
+    return as_json(told(error), status, headers)
 
 
 async def preflight(request: web.Request) -> web.Response:

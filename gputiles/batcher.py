@@ -28,8 +28,8 @@ AHEAD = 2  # batches a worker: the one that runs, and the next, so that none idl
 
 
 @dataclass(slots=True, order=True)
-class _Item:
-    """A job that waits, or runs."""
+class Item:
+    """A job that waits, or runs; ``future`` gets its value or its error."""
 
     priority: int
     number: int
@@ -50,12 +50,12 @@ class Batcher:
         self.jobs: Counter[str] = Counter()
         self._most_items = items
         self._most_weight = weight
-        self._heap: list[_Item] = []
+        self._heap: list[Item] = []
         self._weight = 0
         self._running = 0
         self._numbers = itertools.count()
         self._loop = asyncio.get_running_loop()
-        self._ready: SimpleQueue[list[_Item] | None] = SimpleQueue()  # half the cost of an executor
+        self._ready: SimpleQueue[list[Item] | None] = SimpleQueue()  # half the cost of an executor
         self._workers = [
             threading.Thread(target=self._serve, name=f"gputiles-worker-{number}", daemon=True)
             for number in range(backend.workers)
@@ -71,12 +71,24 @@ class Batcher:
         ``weight`` is the bytes that the waiting job holds. Raises Overloaded where the
         queue is full. Cancelling the caller takes an unstarted job out of the queue.
         """
+        item = self.enqueue(verb, job, trace, weight=weight, background=background)
+        self.dispatch()
+        try:
+            return await item.future
+        except asyncio.CancelledError:
+            self.withdraw(item)
+            raise
+
+    def enqueue(
+        self, verb: str, job: Any, trace: Trace, *, weight: int = 0, background: bool = False
+    ) -> Item:
+        """Put a job in the queue as ``submit`` does, for a caller that will ``dispatch`` many at once."""
         if len(self._heap) >= self._most_items or (self._heap and self._weight + weight > self._most_weight):
             raise Overloaded(
                 f"{len(self._heap)} jobs of {self._weight} bytes wait for the workers; "
                 f"at most {self._most_items} jobs of {self._most_weight} bytes may"
             )
-        item = _Item(
+        item = Item(
             PRIORITY[verb] + (BACKGROUND if background else 0),
             next(self._numbers),
             verb,
@@ -88,22 +100,19 @@ class Batcher:
         )
         heapq.heappush(self._heap, item)
         self._weight += weight
-        self._dispatch()
-        try:
-            return await item.future
-        except asyncio.CancelledError:
-            self._withdraw(item)
-            raise
+        return item
 
-    def _withdraw(self, item: _Item) -> None:
-        """Take a cancelled job that has not started out of the queue."""
+    def withdraw(self, item: Item) -> None:
+        """Cancel a job; one that has not started leaves the queue."""
+        item.future.cancel()
         if item in self._heap:
             self._heap.remove(item)
             heapq.heapify(self._heap)
             self._weight -= item.weight
             self.skipped += 1
 
-    def _dispatch(self) -> None:
+    def dispatch(self) -> None:
+        """Hand batches of what waits to the workers that are free."""
         while self._heap and self._running < self.backend.workers * AHEAD:
             batch = self._next_batch()
             self._running += 1
@@ -111,7 +120,7 @@ class Batcher:
             self.jobs[batch[0].verb] += len(batch)
             self._ready.put(batch)
 
-    def _next_batch(self) -> list[_Item]:
+    def _next_batch(self) -> list[Item]:
         """Take the foremost job, and more of its verb if the backend likes that."""
         most = self.backend.batch_size(self._heap[0].verb, len(self._heap))
         batch = [self._pop()]
@@ -119,7 +128,7 @@ class Batcher:
             batch.append(self._pop())
         return batch
 
-    def _pop(self) -> _Item:
+    def _pop(self) -> Item:
         item = heapq.heappop(self._heap)
         self._weight -= item.weight
         return item
@@ -129,7 +138,7 @@ class Batcher:
         while (batch := self._ready.get()) is not None:
             self._run(batch)
 
-    def _run(self, batch: list[_Item]) -> None:
+    def _run(self, batch: list[Item]) -> None:
         """Run a batch; on a worker thread."""
         started = time.perf_counter()
         live = [item for item in batch if not item.future.cancelled()]
@@ -140,7 +149,7 @@ class Batcher:
         seconds = time.perf_counter() - started
         self._loop.call_soon_threadsafe(self._finish, live, outcomes, started, seconds)
 
-    def _finish(self, batch: list[_Item], outcomes: Sequence[Any], started: float, seconds: float) -> None:
+    def _finish(self, batch: list[Item], outcomes: Sequence[Any], started: float, seconds: float) -> None:
         self._running -= 1
         for item, outcome in zip(batch, outcomes, strict=True):
             item.trace.add("queue", started - item.queued)
@@ -151,7 +160,7 @@ class Batcher:
                 item.future.set_exception(outcome)
             else:
                 item.future.set_result(outcome)
-        self._dispatch()
+        self.dispatch()
 
     def report(self) -> dict[str, Any]:
         """Return the queue's counters, ready for JSON."""

@@ -10,14 +10,15 @@ Owners that were asked for lately keep a floor of half their share.
 
 from __future__ import annotations
 
-import asyncio
 import math
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Hashable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import Awaitable, Callable, Hashable, Iterable, Iterator
+from contextlib import AbstractAsyncContextManager, contextmanager
 from typing import Any, Generic, TypeVar
 
 from cachetools import LRUCache
+
+from gputiles.flights import Flights
 
 V = TypeVar("V")
 R = TypeVar("R")
@@ -88,23 +89,6 @@ def _weight(entry: Entry[Any]) -> int:
     return entry.weight
 
 
-class _Flight:
-    """Work that is under way for a key, and how many wait for it."""
-
-    __slots__ = ("hold", "task", "waiters")
-
-    def __init__(self, hold: Hold[Any]) -> None:
-        self.hold = hold
-        self.task: asyncio.Task[Any]
-        self.waiters = 0
-
-    def abandon(self, task: asyncio.Task[Any]) -> None:
-        """Release what a flight pinned that nobody waited for to its end."""
-        self.hold.release()
-        if not task.cancelled():
-            task.exception()  # nobody is left to hear of it
-
-
 class Shelf(Generic[V]):
     """A cache of at most ``capacity`` weight.
 
@@ -123,13 +107,13 @@ class Shelf(Generic[V]):
         self.name = name
         self.capacity = capacity
         self.stored = self.loose = self.reserved = self.pinned = self.peak = 0
-        self.hits = self.misses = self.coalesced = self.evictions = 0
+        self.hits = self.misses = self.evictions = 0
         self._dispose = dispose
         self._active_seconds = active_seconds
         self._clock = clock
         self._entries: dict[Hashable, Entry[V]] = {}
         self._owners: dict[Hashable, _Owner[V]] = {}
-        self._flights: dict[Hashable, _Flight] = {}
+        self.flying = Flights()
 
     # -- entries
 
@@ -142,6 +126,16 @@ class Shelf(Generic[V]):
         self.hits += 1
         self._warm(entry)
         return entry
+
+    def pin_all(self, keys: Iterable[Hashable], hold: Hold[V]) -> list[V] | None:
+        """Pin and return the values of all ``keys``, or none of them; counted as ``get`` counts."""
+        entries: list[Entry[V]] = []
+        for key in keys:
+            entry = self.get(key)
+            if entry is None:
+                return None
+            entries.append(entry)
+        return [hold.pin(entry).value for entry in entries]
 
     def peek(self, key: Hashable) -> Entry[V] | None:
         """Return the entry of ``key`` in passing: neither counted nor warmed."""
@@ -294,7 +288,7 @@ class Shelf(Generic[V]):
         owner: _Owner[V] = entry.group
         owner.seen = self._clock()
         if entry.segment is owner.hot:
-            owner.hot[entry.key]  # a look-up is a use
+            entry.segment[entry.key]  # a look-up is a use
             return
         del owner.cold[entry.key]
         owner.hot[entry.key] = entry
@@ -306,54 +300,19 @@ class Shelf(Generic[V]):
 
     # -- flights
 
-    @asynccontextmanager
-    async def once(self, key: Hashable, make: Callable[[Hold[V]], Awaitable[R]]) -> AsyncIterator[R]:
+    def once(self, key: Hashable, make: Callable[[Hold[V]], Awaitable[R]]) -> AbstractAsyncContextManager[R]:
         """Share one run of ``make`` between all that ask for ``key`` while it runs.
 
         ``make`` gets a hold: what it pins stays until the last of the waiters has left the
         ``async with`` block. A failure reaches every waiter and is kept nowhere. A waiter
         that is cancelled leaves the others their flight; the last one to leave cancels it.
         """
-        flight = self._flights.get(key)
-        if flight is None:
-            flight = self._take_off(key, make)
-        else:
-            self.coalesced += 1
-        flight.waiters += 1
-        try:
-            yield await asyncio.shield(flight.task)
-        finally:
-            flight.waiters -= 1
-            if not flight.waiters:
-                self._land(key, flight)
-
-    def _take_off(self, key: Hashable, make: Callable[[Hold[V]], Awaitable[Any]]) -> _Flight:
-        flight = _Flight(Hold(self))
-        self._flights[key] = flight
-
-        async def fly() -> Any:
-            try:
-                return await make(flight.hold)
-            finally:
-                if self._flights.get(key) is flight:
-                    del self._flights[key]
-
-        flight.task = asyncio.get_running_loop().create_task(fly())
-        return flight
-
-    def _land(self, key: Hashable, flight: _Flight) -> None:
-        if flight.task.done():
-            flight.hold.release()
-            return
-        if self._flights.get(key) is flight:
-            del self._flights[key]
-        flight.task.add_done_callback(flight.abandon)
-        flight.task.cancel()
+        return self.flying.once(key, make, lambda: Hold(self))
 
     @property
     def flights(self) -> int:
         """The number of flights under way."""
-        return len(self._flights)
+        return len(self.flying)
 
     def report(self) -> dict[str, Any]:
         """Return the counters, ready for JSON; sizes in bytes."""
@@ -367,7 +326,7 @@ class Shelf(Generic[V]):
             "images": len(self._owners),
             "hits": self.hits,
             "misses": self.misses,
-            "coalesced": self.coalesced,
+            "coalesced": self.flying.coalesced,
             "evictions": self.evictions,
             "inFlight": self.flights,
         }

@@ -69,6 +69,12 @@ class Rasters:
         )
         return [rasters for rasters in found if rasters is not None]
 
+    def resident(
+        self, image: Image, frames: Iterable[int], z: int, cell: Cell, hold: Hold[Raster]
+    ) -> list[Raster] | None:
+        """Pin one tile of each frame if the shelf has them all, else none; nothing is waited for."""
+        return self.shelf.pin_all([(image.identity, Plane(frame, z), cell) for frame in frames], hold)
+
     def _on_shelf(
         self, work: Work, plane: Plane, cells: Rect, hold: Hold[Raster]
     ) -> dict[Cell, Raster] | None:

@@ -5,24 +5,22 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from functools import partial
-from hashlib import blake2b
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from gputiles import arrays, icc, style
+from gputiles import arrays, icc, keys, style
 from gputiles.backends import Raster, RenderJob, ResampleJob
 from gputiles.batcher import Batcher
 from gputiles.cache import Hold, Shelf
 from gputiles.config import Config
-from gputiles.encoded import EncodedTile, Encoding, Turn
+from gputiles.encoded import EncodedTile, Encoding
 from gputiles.errors import Changed, LimitExceeded, NotFound
-from gputiles.frames import FramesRequest
 from gputiles.geometry import Rect, ceil_div
-from gputiles.histograms import CountRequest
 from gputiles.image import Alpha, Colour, ImageInfo
 from gputiles.images import Image, Images, read_checked
+from gputiles.keys import Request
 from gputiles.measuring import Measuring
 from gputiles.rasters import Rasters, Work, together
 from gputiles.reading_room import ReadingRoom
@@ -30,17 +28,12 @@ from gputiles.recipe import Conversion, ConversionKind, Recipe
 from gputiles.request import RegionRequest, ThumbnailRequest, TileRequest, View
 from gputiles.trace import Trace
 
-CODECS = "jpeg1-isal1"  # part of every entity tag: other encoders, or other arithmetic, are other bytes
-ICC = "icc1"  # likewise, of pictures in converted colours
 WHITE = (255, 255, 255)
 OVERHEAD = 1024  # bytes that an encoded tile takes beside its data: the smallest count too
-UPRIGHT = Turn()
 JPEG = Encoding()  # with no wish beside
 MOST_THUMBNAIL = 4096  # pixels on a side
 MOST_PIXELS = 1 << 26  # of a region
 MOST_BYTES = 1 << 30  # of a region's values, all frames together
-
-Request = TileRequest | ThumbnailRequest | RegionRequest | FramesRequest | CountRequest
 
 
 class Renderer:
@@ -63,13 +56,11 @@ class Renderer:
 
     def etag(self, image: Image, request: Request) -> str:
         """Return the strong entity tag of an answer: content version, request and encoders."""
-        colours = f"{ICC}-{self._intent(image.info, request.view)}"
-        text = f"{CODECS}|{image.info.reduction.value}|{colours}|{_key(image, request)}"
-        return f'"{blake2b(text.encode(), digest_size=16).hexdigest()}"'
+        return self._tag(image, request.view, keys.key(image, request))
 
     def hot(self, image: Image, request: Request) -> EncodedTile | None:
         """Return the encoded answer if it is on the shelf; costs one look-up."""
-        entry = self.tiles.get(_key(image, request))
+        entry = self.tiles.get(keys.key(image, request))
         return None if entry is None else entry.value
 
     async def tile(self, image: Image, request: TileRequest, trace: Trace) -> EncodedTile:
@@ -134,7 +125,7 @@ class Renderer:
     ) -> EncodedTile:
         trace.cache = "coalesced"
         make = partial(self._make, request, Work(image, trace), render)
-        async with self.tiles.once(_key(image, request), make) as tile:
+        async with self.tiles.once(keys.key(image, request), make) as tile:
             return tile
 
     async def _make(
@@ -147,9 +138,16 @@ class Renderer:
         work.trace.cache = "raw-hit"
         check_frame(work.image.info, request.view.frame)
         data = await render(work, request)
-        tile = EncodedTile(data, request.view.encoding.format.value, self.etag(work.image, request))
-        self.tiles.put(_key(work.image, request), tile, len(data) + OVERHEAD, work.image.reference)
+        return self.keep(work.image, request.view, keys.key(work.image, request), data)
+
+    def keep(self, image: Image, view: View, key: str, data: bytes) -> EncodedTile:
+        """Put an answer on the shelf, under its key, and return it."""
+        tile = EncodedTile(data, view.encoding.format.value, self._tag(image, view, key))
+        self.tiles.put(key, tile, len(data) + OVERHEAD, image.reference)
         return tile
+
+    def _tag(self, image: Image, view: View, key: str) -> str:
+        return keys.entity_tag(key, image.info.reduction, self._intent(image.info, view))
 
     async def _render_tile(self, work: Work, request: TileRequest) -> bytes:
         info = work.image.info
@@ -158,7 +156,7 @@ class Renderer:
         stored = await self._pass_through(work, request, rect)
         if stored is not None:
             return stored
-        full = (rect.width, rect.height) if request.edge.crop else (info.tile_width, info.tile_height)
+        full = tile_size(info, request)
         if request.view.style is None and request.view.encoding.takes_values:
             return await self._tile_values(work, request, full)
         recipe = await self.recipe(work, request.view)
@@ -180,8 +178,7 @@ class Renderer:
         """Return the stored bytes where they are the answer as they stand."""
         info, view = work.image.info, request.view
         whole = (rect.width, rect.height) == (info.tile_width, info.tile_height)
-        unchanged = view.style is None and view.encoding == JPEG and self._intent(info, view) is None
-        if not (whole and unchanged and info.stored[request.z] and may_pass(info)):
+        if not (whole and info.stored[request.z] and self.may_pass(info, view)):
             return None
         async with self._images.handle(work.image) as source:
             read = partial(source.passthrough, view.frame, request.z, request.x, request.y)
@@ -190,6 +187,12 @@ class Renderer:
             self.passed_through += 1
             work.trace.cache = "passthrough"
         return data
+
+    def may_pass(self, info: ImageInfo, view: View) -> bool:
+        """Say whether stored JPEG tiles of the image may be the view, as they are."""
+        unchanged = view.style is None and view.encoding == JPEG and self._intent(info, view) is None
+        plain = info.dtype == np.uint8 and info.colormap is None and info.alpha is Alpha.NONE
+        return unchanged and plain
 
     async def _render_thumbnail(self, work: Work, request: ThumbnailRequest) -> bytes:
         if max(request.width, request.height) > MOST_THUMBNAIL:
@@ -291,49 +294,43 @@ class Renderer:
         size: tuple[int, int],
         fill: tuple[int, int, int, int] | None,
     ) -> bytes:
-        job = RenderJob(
-            recipe=recipe,
-            rasters=rasters,
-            width=size[0],
-            height=size[1],
-            encoding=encoding,
-            fill=fill,
-            background=background(work.image.info, recipe),
-        )
+        job = render_job(work.image.info, encoding, recipe, rasters, size, fill)
         data: bytes = await self.batcher.submit("render", job, work.trace)
         return data
 
 
-def _key(image: Image, request: Request) -> str:
-    """Return what tells an answer from all others: text, whose hash is computed once."""
-    view, encoding = request.view, request.view.encoding
-    look = view.style.key if view.style is not None else "default"
-    shown = f"{image.identity}|{view.frame}|{look}|{view.single}"
-    shown += f"|{encoding.format.name}|{encoding.quality}|{encoding.subsampling}|{encoding.explicit}"
-    if encoding.shown:
-        shown += "|shown"
-    if encoding.turn != UPRIGHT:
-        shown += f"|{encoding.turn.quarter}|{encoding.turn.mirror}|{encoding.turn.tone.value}"
-    if isinstance(request, RegionRequest):
-        place = request.region
-        area = f"{place.x}|{place.y}|{place.width}|{place.height}|{request.width}|{request.height}"
-        return f"region|{area}|{shown}"
-    if isinstance(request, ThumbnailRequest):
-        return f"thumbnail|{request.width}|{request.height}|{shown}"
-    if isinstance(request, FramesRequest | CountRequest):
-        return f"{request.place}|{shown}"
-    return f"tile|{request.z}|{request.x}|{request.y}|{shown}|{request.edge.crop}|{request.edge.colour}"
+def render_job(
+    info: ImageInfo,
+    encoding: Encoding,
+    recipe: Recipe,
+    rasters: tuple[Raster, ...],
+    size: tuple[int, int],
+    fill: tuple[int, int, int, int] | None,
+) -> RenderJob:
+    """Return the job that makes a picture of ``size`` (width, height), one raster a frame of the recipe."""
+    return RenderJob(
+        recipe=recipe,
+        rasters=rasters,
+        width=size[0],
+        height=size[1],
+        encoding=encoding,
+        fill=fill,
+        background=background(info, recipe),
+    )
+
+
+def tile_size(info: ImageInfo, request: TileRequest) -> tuple[int, int]:
+    """Return the (width, height) of a tile's picture."""
+    if not request.edge.crop:
+        return info.tile_width, info.tile_height
+    rect = info.grid.rect(request.z, request.x, request.y)
+    return rect.width, rect.height
 
 
 def check_frame(info: ImageInfo, frame: int) -> None:
     """Raise NotFound unless the image has ``frame``."""
     if not 0 <= frame < len(info.frames):
         raise NotFound("Frame does not exist")
-
-
-def may_pass(info: ImageInfo) -> bool:
-    """Say whether stored JPEG tiles of the image can be its default look."""
-    return info.dtype == np.uint8 and info.colormap is None and info.alpha is Alpha.NONE
 
 
 def background(info: ImageInfo, recipe: Recipe) -> tuple[int, int, int] | None:

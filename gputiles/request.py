@@ -51,3 +51,12 @@ class RegionRequest:
     width: int
     height: int
     view: View = field(default_factory=View)
+
+
+@dataclass(frozen=True, slots=True)
+class ViewportRequest:
+    """Tiles of one view, each a ``(z, x, y)``, the most wanted first."""
+
+    places: tuple[tuple[int, int, int], ...]
+    view: View = field(default_factory=View)
+    edge: Edge = field(default_factory=Edge)

@@ -17,3 +17,15 @@ extern "C" __attribute__((visibility("default"))) void layout(i64* sizes) {
                      sizeof(JpegTable), sizeof(Jpeg),   sizeof(Icc)};
   for (int i = 0; i < (int)(sizeof all / sizeof *all); ++i) sizes[i] = all[i];
 }
+
+// Step: STEP in hostlib.py.
+struct Step {
+  void (*kernel)(const void* table, i64 jobs);
+  const void* table;
+  i64 jobs;
+};
+
+// Runs kernels one after the other in one call: a caller that comes back between them waits for the GIL.
+extern "C" __attribute__((visibility("default"))) void chain(const Step* steps, i64 count) {
+  for (i64 i = 0; i < count; ++i) steps[i].kernel(steps[i].table, steps[i].jobs);
+}

@@ -25,7 +25,7 @@ FLOORS: dict[str, tuple[str, ...]] = {
     ),
     "sync floor": ("backends", "sources", "walk", "references", "styles", "selftest", "tissue", "sample"),
     "async floor": (
-        "cache", "batcher", "reading_room", "images",
+        "cache", "batcher", "reading_room", "images", "keys", "flights", "viewport",
         "rasters", "measuring", "renderer", "counting", "sheets",
         "engine", "library",
     ),

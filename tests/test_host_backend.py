@@ -15,9 +15,10 @@ from numpy.typing import NDArray
 from PIL import Image, JpegImagePlugin
 
 from gputiles.backends import Chunk, DecodeJob, DownsampleJob, MeasureJob, Raster, RenderJob
-from gputiles.backends.host import HostBackend, Library
+from gputiles.backends.host import HostBackend
+from gputiles.backends.hostlib import Library
 from gputiles.backends.paste import raster_of
-from gputiles.encoded import Encoding, Format
+from gputiles.encoded import Encoding, Format, Turn
 from gputiles.errors import BadStyle, Damaged, GputilesError, LimitExceeded, Unsupported
 from gputiles.geometry import Rect
 from gputiles.image import Reduction
@@ -221,6 +222,21 @@ def test_two_threads_render_what_one_renders() -> None:
     expected = [BACKEND.render([job]) for job in jobs]
     with ThreadPoolExecutor(2) as pool:
         assert list(pool.map(lambda job: BACKEND.render([job]), jobs)) == expected
+
+
+def test_tiles_of_one_call_are_what_each_is_alone_and_errors_stay_their_own() -> None:
+    """JPEGs of several sizes, one of them too large for shared scratch; PNGs, a turn, a refusal."""
+    wide = raster_of(np.zeros((1, 65501, 1), np.uint8))
+    large = raster_of(level(1100, 1200))
+    encodings = [Encoding(), Encoding(Format.PNG), Encoding(quality=40), Encoding(turn=Turn(1))]
+    jobs = [
+        grey_job(raster_of(level(64 + 9 * i, 70) + np.uint16(9 * i)), encodings[i % 4]) for i in range(12)
+    ]
+    jobs[5:5] = [grey_job(wide, Encoding()), grey_job(large, Encoding())]
+    outcomes = BACKEND.render(jobs)
+    assert isinstance(outcomes[5], LimitExceeded)
+    alone = [BACKEND.render([job])[0] for job in jobs]
+    assert [outcome for at, outcome in enumerate(outcomes) if at != 5] == alone[:5] + alone[6:]
 
 
 # -- made tiles and measures

@@ -24,7 +24,8 @@ from gputiles.backends import (
     ResampleJob,
     tables,
 )
-from gputiles.backends.host import HostBackend, Library
+from gputiles.backends.host import HostBackend
+from gputiles.backends.hostlib import Library
 from gputiles.backends.paste import raster_of
 from gputiles.encoded import Encoding, Format
 from gputiles.geometry import Rect

@@ -7,7 +7,8 @@ may be encoded on any thread, and the bytes do not depend on how they were share
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol, TypeAlias
+from functools import partial
+from typing import Any, NamedTuple, Protocol, TypeAlias
 
 import numpy as np
 from isal import isal_zlib
@@ -49,6 +50,20 @@ class File(Protocol):
         """Return the file of the bytes of all units."""
 
 
+class Scan(NamedTuple):
+    """Rows of MCUs to be encoded: the kernel's table, and where it puts them and their lengths."""
+
+    table: NDArray[Any]
+    out: NDArray[np.uint8]
+    lengths: NDArray[np.int64]
+    capacity: int
+
+    def parts(self) -> list[Part]:
+        """Return the bytes of each row, once the kernel has run."""
+        scan, capacity = self.out.data, self.capacity
+        return [scan[at * capacity : at * capacity + size] for at, size in enumerate(self.lengths.tolist())]
+
+
 class JpegFile:
     """(rows, columns, 1 or 3) uint8 as a baseline JFIF file; a unit is a row of MCUs.
 
@@ -63,7 +78,13 @@ class JpegFile:
         self._subsampling = encoding.subsampling if samples == 3 else 0
         self._header = jfif.header(width, height, samples, encoding.quality, self._subsampling)
         self._codes = tables.jpeg_tables(encoding.quality)
+        self._capacity = tables.jpeg_capacity(width, samples, self._subsampling)
         self.units = jfif.segments(height, self._subsampling)
+
+    @property
+    def capacity(self) -> int:
+        """The bytes of scratch memory that all scans take together."""
+        return self.units * self._capacity
 
     def rows(self, units: range) -> range:
         """Return the rows of pixels of some rows of MCUs."""
@@ -72,22 +93,28 @@ class JpegFile:
 
     def encode(self, units: range, run: Run, buffer: Buffer) -> list[Part]:
         """Return the scan of each row of MCUs."""
-        rows, columns, samples = self._pixels.shape
-        capacity = tables.jpeg_capacity(columns, samples, self._subsampling)
-        most = min(len(units), max(1, SCRATCH // capacity))
-        out = buffer("scan", most * capacity)
+        most = min(len(units), max(1, SCRATCH // self._capacity))
         parts: list[Part] = []
         for some in (units[at : at + most] for at in range(0, len(units), most)):
-            lengths = np.empty(len(some), np.int64)
-            table = np.zeros(1, tables.JPEG)
-            planes = (self._pixels, out, lengths, self._codes)
-            addresses = (plane.ctypes.data for plane in planes)
-            counts = (len(some), some.start, self.units, capacity)
-            table[0] = (*addresses, *counts, columns, rows, samples, self._subsampling)
-            run("jpeg", table)
-            scan = memoryview(out.data if some == units else out.tobytes())
-            parts += [scan[at * capacity : at * capacity + size] for at, size in enumerate(lengths.tolist())]
+            scan = self.scan(some, partial(buffer, "scan"))
+            run("jpeg", scan.table)
+            parts += scan.parts() if some == units else [bytes(part) for part in scan.parts()]
         return parts
+
+    def scan(self, units: range, memory: Callable[[int], NDArray[np.uint8]]) -> Scan:
+        """Return what the kernel needs to know to encode some rows of MCUs into ``memory``."""
+        rows, columns, samples = self._pixels.shape
+        scan = Scan(
+            np.zeros(1, tables.JPEG),
+            memory(len(units) * self._capacity),
+            np.empty(len(units), np.int64),
+            self._capacity,
+        )
+        planes = (self._pixels, scan.out, scan.lengths, self._codes)
+        addresses = (plane.ctypes.data for plane in planes)
+        counts = (len(units), units.start, self.units, self._capacity)
+        scan.table[0] = (*addresses, *counts, columns, rows, samples, self._subsampling)
+        return scan
 
     def join(self, parts: Sequence[Part]) -> bytes:
         """Return the file."""

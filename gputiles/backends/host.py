@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import ctypes
-import importlib.util
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from itertools import pairwise
 from typing import Any, NamedTuple, TypeVar
 
@@ -30,7 +28,8 @@ from gputiles.backends import (
     tables,
 )
 from gputiles.backends.conversion import Converter
-from gputiles.backends.encode import File, JpegFile, Part, PngFile
+from gputiles.backends.encode import SCRATCH, File, JpegFile, Part, PngFile
+from gputiles.backends.hostlib import Call, Library
 from gputiles.backends.paste import decode_tiles, mosaic, raster_of
 from gputiles.backends.tables import Placed
 from gputiles.backends.turn import turned
@@ -48,35 +47,6 @@ J = TypeVar("J")
 R = TypeVar("R")
 
 
-class Library:
-    """The kernels as functions over job tables, from a shared library (by default the built one).
-
-    A call releases the GIL and keeps nothing: any number of threads may call at once.
-    """
-
-    def __init__(self, path: str | None = None) -> None:
-        self._library = ctypes.CDLL(path or _installed())
-        sizes = np.zeros(len(tables.LAYOUT), np.int64)
-        self._library.layout(ctypes.c_void_p(sizes.ctypes.data))
-        ours = [layout.itemsize for layout in tables.LAYOUT]
-        if sizes.tolist() != ours:
-            raise ImportError(
-                f"the host kernels were built for other job tables: {sizes.tolist()}, not {ours}"
-            )
-
-    def __call__(self, kernel: str, table: NDArray[Any]) -> None:
-        """Run ``kernel`` over the jobs of ``table``."""
-        function = getattr(self._library, kernel)
-        function(ctypes.c_void_p(table.ctypes.data), ctypes.c_int64(len(table)))
-
-
-def _installed() -> str:
-    spec = importlib.util.find_spec("gputiles._host")
-    if spec is None or spec.origin is None:
-        raise ImportError("the host kernels are not built; install gputiles with pip, which builds them")
-    return spec.origin
-
-
 class Picture(NamedTuple):
     """A picture to be made: its kernel, its job table, where it will lie, and what the table points to."""
 
@@ -84,6 +54,14 @@ class Picture(NamedTuple):
     table: NDArray[Any]
     pixels: NDArray[np.uint8]
     held: tuple[Any, ...]
+
+
+class Begun(NamedTuple):
+    """A tile of several: the kernels to run, in turn, what makes its file then, what the kernels read."""
+
+    calls: tuple[Call, ...]
+    finish: Callable[[], bytes]
+    held: object = None
 
 
 class HostBackend:
@@ -102,7 +80,7 @@ class HostBackend:
 
     def batch_size(self, verb: str, waiting: int) -> int:
         """Return 1, or more tiles where many wait: each hand-over to a worker costs the event loop."""
-        return max(1, min(MOST_TILES, waiting // (4 * self.workers))) if verb == "render" else 1
+        return max(1, min(MOST_TILES, -(-waiting // (2 * self.workers)))) if verb == "render" else 1
 
     def decode(self, jobs: Sequence[DecodeJob]) -> list[Outcome[Tiles]]:
         """Decode each job's chunks once into one raster, or error, per tile of the job."""
@@ -122,7 +100,12 @@ class HostBackend:
 
     def render(self, jobs: Sequence[RenderJob]) -> list[Outcome[bytes]]:
         """Composite and encode each job's tile."""
-        return self._each(self._render, jobs)
+        if len(jobs) == 1:  # idle workers may help
+            return self._each(self._render, jobs)
+        begun = self._each(self._begin, enumerate(jobs))
+        self._run.chain([call for tile in begun if isinstance(tile, Begun) for call in tile.calls])
+        finished = iter(self._each(lambda tile: tile.finish(), (t for t in begun if isinstance(t, Begun))))
+        return [next(finished) if isinstance(tile, Begun) else tile for tile in begun]
 
     def download(self, jobs: Sequence[Raster]) -> list[Outcome[NDArray[Any]]]:
         """Copy each raster to a new NumPy array of (rows, columns, samples)."""
@@ -243,6 +226,20 @@ class HostBackend:
             return self._encode(picture, PngFile(picture.pixels, self._buffer))
         self._run(picture.kernel, picture.table)
         return arrays.file_of(picture.pixels, job.encoding.format)
+
+    def _begin(self, job: tuple[int, RenderJob]) -> Begun:
+        """Plan a tile of several, by its number; all of their pictures lie in the same memory."""
+        number, wanted = job
+        plain = wanted.encoding.format is Format.JPEG and wanted.encoding.turn == UPRIGHT
+        if not plain or wanted.recipe.icc is not None:
+            return Begun((), partial(self._render, wanted))
+        picture = self._plan(wanted)
+        file = JpegFile(picture.pixels, wanted.encoding)
+        if file.capacity > SCRATCH:
+            return Begun((), partial(self._encode, picture, file))
+        scan = file.scan(range(file.units), partial(self._buffer, f"scan {number}"))
+        calls = Call(picture.kernel, picture.table), Call("jpeg", scan.table)
+        return Begun(calls, lambda: file.join(scan.parts()), picture)
 
     def _turned(self, picture: Picture, encoding: Encoding) -> bytes:
         self._run(picture.kernel, picture.table)

@@ -9,10 +9,11 @@ from typing import TypeAlias
 from aiohttp import web
 
 from gputiles import style
-from gputiles.errors import BadRequest, BadStyle
+from gputiles.errors import BadRequest, BadStyle, LimitExceeded
 from gputiles.images import Image, Reference
+from gputiles.keys import Request
 from gputiles.references import AssociatedRef
-from gputiles.renderer import MOST_THUMBNAIL, Request
+from gputiles.renderer import MOST_THUMBNAIL
 from gputiles.request import ThumbnailRequest, TileRequest, View
 from gputiles.routes import parameters
 from gputiles.sources.pattern import PatternRef
@@ -47,6 +48,16 @@ async def image_of(state: State, item: str | Direct) -> Image:
     """Return the image of an item, as its file is now."""
     reference: Reference = (await state.library.item(item)).ref if isinstance(item, str) else item
     return await state.engine.image(reference)
+
+
+async def body(request: web.Request, name: str, most: int) -> bytes:
+    """Return the body of a request, which is a ``name``; raises LimitExceeded beyond ``most`` bytes."""
+    read = await request.content.read(most + 1)
+    while not request.content.at_eof() and len(read) <= most:
+        read += await request.content.read(most + 1)
+    if len(read) > most:
+        raise LimitExceeded(f"{name}: at most {most} bytes")
+    return read
 
 
 async def tile(request: web.Request) -> Ask:

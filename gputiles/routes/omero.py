@@ -15,9 +15,10 @@ from gputiles.geometry import Rect
 from gputiles.histograms import HistogramQuery, Moments
 from gputiles.images import Image
 from gputiles.imgdata import Subject
+from gputiles.keys import Request
 from gputiles.look import AllStatistics, Window
 from gputiles.rasters import Work
-from gputiles.renderer import Renderer, Request, fit
+from gputiles.renderer import Renderer, fit
 from gputiles.request import RegionRequest, ThumbnailRequest, View
 from gputiles.routes import ask, parameters
 from gputiles.routes.answer import answer, in_time

@@ -8,6 +8,15 @@ from typing import Any
 from aiohttp import web
 
 from gputiles.encoded import EncodedTile
+from gputiles.errors import (
+    BadRequest,
+    Damaged,
+    GputilesError,
+    LimitExceeded,
+    NotFound,
+    Unavailable,
+    Unsupported,
+)
 from gputiles.metadata import clean
 from gputiles.trace import Trace
 
@@ -22,6 +31,25 @@ PREFLIGHT = {
     "Access-Control-Allow-Headers": "Content-Type, If-None-Match, Girder-Token, Authorization, Range",
     "Access-Control-Max-Age": "86400",
 }
+
+STATUSES: tuple[tuple[type[GputilesError], int], ...] = (
+    (BadRequest, 400),
+    (NotFound, 404),
+    (LimitExceeded, 413),
+    (Unsupported, 415),
+    (Damaged, 422),
+    (Unavailable, 503),
+)
+
+
+def status_of(error: GputilesError) -> int:
+    """Return the status that tells of an error of the house."""
+    return next(status for kind, status in STATUSES if isinstance(error, kind))
+
+
+def told(error: GputilesError) -> dict[str, str]:
+    """Return the body that tells of an error of the house."""
+    return {"message": str(error), "type": "rest"}
 
 
 def as_json(value: Any, status: int = 200, headers: dict[str, str] | None = None) -> web.Response:

@@ -7,7 +7,8 @@ from datetime import UTC, datetime
 from aiohttp import web
 
 from gputiles import __version__, style
-from gputiles.errors import LimitExceeded, NotFound
+from gputiles.errors import NotFound
+from gputiles.routes import ask
 from gputiles.routes.answer import in_time
 from gputiles.routes.respond import as_json
 from gputiles.state import STATE
@@ -63,11 +64,7 @@ async def health(request: web.Request) -> web.Response:
 async def post_style(request: web.Request) -> web.Response:
     """``POST /styles``: keep a style; its id stands for it as ``style=@id``."""
     state = request.app[STATE]
-    body = await request.content.read(LONGEST_STYLE + 1)
-    while not request.content.at_eof() and len(body) <= LONGEST_STYLE:
-        body += await request.content.read(LONGEST_STYLE + 1)
-    if len(body) > LONGEST_STYLE:
-        raise LimitExceeded(f"style: at most {LONGEST_STYLE} bytes")
+    body = await ask.body(request, "style", LONGEST_STYLE)
     key = (await state.engine.reading_room.run(style.parse, body)).key
     await state.engine.reading_room.run(state.styles.put, key, body.decode())
     return as_json({"id": key})

@@ -1,0 +1,66 @@
+"""The host library: the kernels that the C++ compiler has built, as functions over job tables."""
+
+from __future__ import annotations
+
+import ctypes
+import importlib.util
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gputiles.backends import tables
+
+STEP = np.dtype([("kernel", "u8"), ("table", "u8"), ("jobs", "i8")])  # of a chain: Step in host.cpp
+
+
+class Call(NamedTuple):
+    """A kernel and the table of its jobs."""
+
+    kernel: str
+    table: NDArray[Any]
+
+
+class Library:
+    """The kernels as functions over job tables, from a shared library (by default the built one).
+
+    A call releases the GIL and keeps nothing: any number of threads may call at once.
+    """
+
+    def __init__(self, path: str | None = None) -> None:
+        self._library = ctypes.CDLL(path or _installed())
+        self._addresses: dict[str, int] = {}
+        sizes = np.zeros(len(tables.LAYOUT), np.int64)
+        self._library.layout(ctypes.c_void_p(sizes.ctypes.data))
+        ours = [layout.itemsize for layout in tables.LAYOUT]
+        if sizes.tolist() != ours:
+            raise ImportError(
+                f"the host kernels were built for other job tables: {sizes.tolist()}, not {ours}"
+            )
+
+    def __call__(self, kernel: str, table: NDArray[Any]) -> None:
+        """Run ``kernel`` over the jobs of ``table``."""
+        function = getattr(self._library, kernel)
+        function(ctypes.c_void_p(table.ctypes.data), ctypes.c_int64(len(table)))
+
+    def chain(self, calls: Sequence[Call]) -> None:
+        """Run kernels one after the other without the GIL, whose return may take as long as a kernel."""
+        steps = np.array(
+            [(self._address(call.kernel), call.table.ctypes.data, len(call.table)) for call in calls], STEP
+        )
+        self._library.chain(ctypes.c_void_p(steps.ctypes.data), ctypes.c_int64(len(steps)))
+
+    def _address(self, kernel: str) -> int:
+        known = self._addresses.get(kernel)
+        if known is None:
+            pointer = ctypes.cast(getattr(self._library, kernel), ctypes.c_void_p)
+            known = self._addresses[kernel] = pointer.value or 0
+        return known
+
+
+def _installed() -> str:
+    spec = importlib.util.find_spec("gputiles._host")
+    if spec is None or spec.origin is None:
+        raise ImportError("the host kernels are not built; install gputiles with pip, which builds them")
+    return spec.origin

@@ -1,0 +1,119 @@
+"""Flights: work that is done once for all who ask for it while it is under way."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Hashable
+from contextlib import asynccontextmanager
+from typing import Any, Generic, Protocol, TypeVar
+
+R = TypeVar("R")
+
+
+class Held(Protocol):
+    """What a flight keeps for those who wait for it, to be released behind the last."""
+
+    def release(self) -> None:
+        """Let go."""
+
+
+H = TypeVar("H", bound=Held)
+
+
+class Flight(Generic[R]):
+    """Work that is under way for a key: its result, how to call it off, and how many wait for it."""
+
+    __slots__ = ("call_off", "hold", "key", "result", "waiters")
+
+    def __init__(self, key: Hashable, result: asyncio.Future[R], call_off: Callable[[], object]) -> None:
+        self.key = key
+        self.result = result
+        self.call_off = call_off
+        self.hold: Held | None = None
+        self.waiters = 1
+
+    def release(self) -> None:
+        """Drop what the flight pinned."""
+        if self.hold is not None:
+            self.hold.release()
+
+    def abandon(self, result: asyncio.Future[R]) -> None:
+        """Release what a flight pinned that nobody waited for to its end."""
+        self.release()
+        if not result.cancelled():
+            result.exception()  # nobody is left to hear of it
+
+
+class Flights:
+    """The flights under way, by key; on one event loop."""
+
+    def __init__(self) -> None:
+        self.coalesced = 0
+        self._flights: dict[Hashable, Flight[Any]] = {}
+
+    def __len__(self) -> int:
+        return len(self._flights)
+
+    def __contains__(self, key: Hashable) -> bool:
+        return key in self._flights
+
+    @asynccontextmanager
+    async def once(
+        self, key: Hashable, make: Callable[[H], Awaitable[R]], new_hold: Callable[[], H]
+    ) -> AsyncIterator[R]:
+        """Share one run of ``make`` between all that ask for ``key`` while it runs.
+
+        ``make`` gets a hold, which is released when the last of the waiters has left the
+        ``async with`` block. A failure reaches every waiter and is kept nowhere. A waiter
+        that is cancelled leaves the others their flight; the last one to leave cancels it.
+        """
+        flight = self._flights.get(key)
+        if flight is None:
+            flight = self._fly(key, make, new_hold())
+        else:
+            self.coalesced += 1
+            flight.waiters += 1
+        try:
+            yield await asyncio.shield(flight.result)
+        finally:
+            self.leave(flight)
+
+    def _fly(self, key: Hashable, make: Callable[[H], Awaitable[R]], hold: H) -> Flight[R]:
+        """Start ``make`` in a task of its own."""
+
+        async def fly() -> R:
+            try:
+                return await make(hold)
+            finally:
+                self.land(flight)
+
+        task = asyncio.get_running_loop().create_task(fly())
+        flight = self.take_off(key, task, task.cancel)
+        flight.hold = hold
+        return flight
+
+    def take_off(self, key: Hashable, result: asyncio.Future[R], call_off: Callable[[], object]) -> Flight[R]:
+        """Let all that ask for ``key`` share ``result``, with its caller as the first waiter.
+
+        The caller lets the flight ``land`` when the result is there, and must ``leave`` it.
+        ``call_off`` ends the work when nobody waits any more.
+        """
+        flight = self._flights[key] = Flight(key, result, call_off)
+        return flight
+
+    def land(self, flight: Flight[Any]) -> None:
+        """End a flight: who asks from now on starts another."""
+        if self._flights.get(flight.key) is flight:
+            del self._flights[flight.key]
+
+    def leave(self, flight: Flight[Any]) -> None:
+        """Wait for a flight no longer; the last who leaves calls it off, if it has not landed."""
+        flight.waiters -= 1
+        if flight.waiters:
+            return
+        if flight.result.done():
+            flight.release()
+            return
+        self.land(flight)
+        flight.result.add_done_callback(flight.abandon)
+        flight.call_off()

@@ -1,0 +1,175 @@
+"""Viewports: all tiles of a view for one request, or for one message, each sent when it is ready."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from struct import Struct
+from time import perf_counter
+from typing import Any
+
+from aiohttp import WSMsgType, web
+
+from gputiles import viewport
+from gputiles.encoded import EncodedTile
+from gputiles.errors import BadRequest, GputilesError
+from gputiles.request import ViewportRequest
+from gputiles.routes import ask, parameters
+from gputiles.routes.ask import image_of
+from gputiles.routes.respond import CORS, status_of, told
+from gputiles.state import STATE
+from gputiles.trace import Trace
+from gputiles.viewport import Outcome, Ready
+
+LONGEST = 4 * 1024**2  # bytes of a request: styles of hundreds of bands are long
+MOST_PLACES = 1024
+PARAMETERS = ("encoding", "jpegQuality", "jpegSubsampling", "edge", "frame", "style")
+IN_BATCH = Struct("<III")  # number of the place, status, bytes that follow
+IN_LIVE = Struct("<III")  # number of the request, of the place, status; the rest of the message follows
+HEARTBEAT = 30.0  # seconds between two signs of life of a socket
+
+
+def add_routes(router: web.UrlDispatcher, prefix: str) -> None:
+    """Add the routes of this room below ``prefix``."""
+    for base in ask.tile_roots(prefix):
+        router.add_post(f"{base}:batch", batch)
+    router.add_get(f"{prefix}/item/{{item}}/live", live)
+
+
+async def batch(request: web.Request) -> web.StreamResponse:
+    """``POST /item/{id}/tiles:batch``: many tiles of one view, each sent when it is ready.
+
+    Each comes as three little-endian uint32 (its number in ``tiles``, its status, its length)
+    and that many bytes: the picture, or the error as JSON.
+    """
+    asked = _parsed(await ask.body(request, "body", LONGEST))
+    response = web.StreamResponse(headers={**CORS, "Content-Type": "application/octet-stream"})
+    async with aclosing(_outcomes(request, asked, Trace())) as found:
+        async for ready in found:
+            if not response.prepared:
+                await response.prepare(request)
+            await response.write(b"".join(_in_batch(*each) for each in ready))
+    await response.write_eof()
+    return response
+
+
+def _in_batch(number: int, outcome: Outcome) -> bytes:
+    status, data = _sent(outcome)
+    return IN_BATCH.pack(number, status, len(data)) + data
+
+
+def _sent(outcome: Outcome) -> tuple[int, bytes]:
+    """Return the status and the body of what became of a place."""
+    if isinstance(outcome, EncodedTile):
+        return 200, outcome.data
+    return status_of(outcome), json.dumps(told(outcome)).encode()
+
+
+async def live(request: web.Request) -> web.WebSocketResponse:
+    """``GET /item/{id}/live``: a socket that answers each viewport; a newer one calls the older off.
+
+    A message asks as the body of ``tiles:batch`` does; ``request`` is a number of the client's.
+    Each tile comes as a message of three little-endian uint32 (``request``, its number in
+    ``tiles``, its status) and the picture, or the error as JSON. A message of text ends the answer.
+    """
+    socket = web.WebSocketResponse(heartbeat=HEARTBEAT, compress=False, max_msg_size=LONGEST)
+    await socket.prepare(request)
+    task: asyncio.Task[None] | None = None
+    try:
+        async for message in socket:
+            await _call_off(task)
+            if message.type is not WSMsgType.TEXT:
+                break
+            task = asyncio.get_running_loop().create_task(_reply(request, socket, message.data))
+    finally:
+        await _call_off(task)
+    return socket
+
+
+async def _call_off(task: asyncio.Task[None] | None) -> None:
+    if task is None:
+        return
+    task.cancel()
+    await asyncio.wait([task])
+    error = None if task.cancelled() else task.exception()
+    if error is not None and not isinstance(error, ConnectionError):  # else nobody is there to hear of it
+        raise error
+
+
+async def _reply(request: web.Request, socket: web.WebSocketResponse, text: str) -> None:
+    """Send the tiles that a message asks for, and how long that took."""
+    trace, began, number = Trace(), perf_counter(), 0
+    try:
+        asked = _parsed(text.encode())
+        number = _number(asked)
+        async with aclosing(_outcomes(request, asked, trace)) as found:
+            async for ready in found:
+                for place, outcome in ready:
+                    status, data = _sent(outcome)
+                    await socket.send_bytes(IN_LIVE.pack(number, place, status) + data)
+    except GputilesError as error:
+        await socket.send_json({"request": number, "status": status_of(error), **told(error)})
+        return
+    seconds = perf_counter() - began
+    await socket.send_json(
+        {"request": number, "status": 200, "ms": round(seconds * 1000, 2), "stages": trace.stages}
+    )
+
+
+def _number(asked: dict[str, Any]) -> int:
+    number = asked.pop("request", 0)
+    if type(number) is not int or not 0 <= number < 1 << 32:
+        raise BadRequest(f"request: expected an integer from 0 to {(1 << 32) - 1}; got {str(number)[:64]!r}")
+    return number
+
+
+def _parsed(body: bytes) -> dict[str, Any]:
+    try:
+        asked = parameters.parse_json(body)
+    except ValueError as error:
+        raise BadRequest(f"body: expected a JSON object; {error}") from error
+    if not isinstance(asked, dict):
+        raise BadRequest(f"body: expected a JSON object; got {str(asked)[:64]!r}")
+    return asked
+
+
+async def _outcomes(request: web.Request, asked: dict[str, Any], trace: Trace) -> AsyncGenerator[Ready, None]:
+    """Yield what becomes of the places, as they become ready."""
+    state = request.app[STATE]
+    places, query = _places(asked.get("tiles")), _query(asked)
+    view = await ask.view(request, query, "JPEG")
+    wanted = ViewportRequest(places, view, parameters.edge(query))
+    image = await image_of(state, ask.item_of(request, parameters.single(request.query)))
+    found = viewport.tiles(state.engine.renderer, image, wanted, trace, state.config.deadline)
+    async with aclosing(found):
+        async for ready in found:
+            yield ready
+
+
+def _places(listed: Any) -> tuple[tuple[int, int, int], ...]:
+    """Return the places that a request lists."""
+    places = tuple(map(_place, listed)) if isinstance(listed, list) else ()
+    if not 1 <= len(places) <= MOST_PLACES:
+        raise BadRequest(
+            f"tiles: expected 1 to {MOST_PLACES} places such as [z, x, y]; got {str(listed)[:64]!r}"
+        )
+    return places
+
+
+def _place(place: Any) -> tuple[int, int, int]:
+    whole = isinstance(place, list) and len(place) == 3 and all(type(part) is int for part in place)
+    if not whole or min(place) < 0:
+        raise BadRequest(f"tiles: expected [z, x, y], integers from 0 on; got {str(place)[:64]!r}")
+    z, x, y = place
+    return z, x, y
+
+
+def _query(asked: dict[str, Any]) -> dict[str, str]:
+    """Return the parameters as a URL would give them."""
+    unknown = asked.keys() - {"tiles", *PARAMETERS}
+    if unknown:
+        raise BadRequest(f"{min(unknown)[:64]}: expected tiles, {', '.join(PARAMETERS)}; got another name")
+    given = {name: asked[name] for name in PARAMETERS if asked.get(name) is not None}
+    return {name: value if isinstance(value, str) else json.dumps(value) for name, value in given.items()}
