@@ -25,8 +25,9 @@ from gputiles import icc
 from gputiles.app import SERVER, create_app
 from gputiles.backends import MeasureJob, Measurement, RenderJob
 from gputiles.backends.conversion import Converter
-from gputiles.backends.host import RUN, HostBackend, placed
+from gputiles.backends.host import RUN, HostBackend
 from gputiles.backends.paste import raster_of
+from gputiles.backends.plans import placed
 from gputiles.config import Config
 from gputiles.encoded import Encoding, Format
 from gputiles.grammar import INTENTS, parse

@@ -1,24 +1,34 @@
-"""Rasters in sRGB on the host: what an ICC conversion makes of them, in the thread's scratch memory."""
+"""Rasters in sRGB: what an ICC conversion makes of them, in scratch memory."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
 from gputiles.backends import tables
-from gputiles.backends.encode import Buffer, Run
+from gputiles.backends.encode import Run
 from gputiles.backends.tables import Placed
 from gputiles.recipe import Conversion, Recipe
 
 
+def _address(array: Any) -> int:
+    return int(array.ctypes.data)
+
+
 @dataclass(frozen=True, slots=True)
 class Converter:
-    """Converts by ``run``, which calls a kernel, into ``buffer``'s memory, ``length`` pixels a run."""
+    """Converts by ``run``, which calls a kernel, into ``buffer``'s memory, ``length`` pixels a run.
+
+    ``address`` says where an array, or what ``buffer`` returned, lies for the kernel.
+    """
 
     run: Run
-    buffer: Buffer
+    buffer: Callable[[str, int], Any]
     length: int
+    address: Callable[[Any], int] = _address
 
     def shown(self, icc: Conversion | None, source: Placed, nodata: float | None, number: int = 0) -> Placed:
         """Return a raster as it is, or converted: in the buffer of that ``number`` until the next call."""
@@ -29,9 +39,9 @@ class Converter:
         table = np.zeros(1, tables.ICC)
         tables.fill_icc(table[0], icc, source, nodata, self.length)
         for name, plane in (("out", out), ("curves", icc.curves), ("table", icc.table)):
-            table[name] = plane.ctypes.data
+            table[name] = self.address(plane)
         self.run("icc", table)
-        return replace(source, pixels=out.ctypes.data)
+        return replace(source, pixels=self.address(out))
 
     def band_pixels(self, recipe: Recipe, sources: list[Placed], frames: list[int]) -> list[int]:
         """Return where the values of each band lie; ``frames`` says which source a band reads.

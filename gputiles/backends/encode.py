@@ -7,16 +7,16 @@ may be encoded on any thread, and the bytes do not depend on how they were share
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import partial
 from typing import Any, NamedTuple, Protocol, TypeAlias
 
 import numpy as np
 from isal import isal_zlib
 from numpy.typing import NDArray
 
-from gputiles import jfif, png
+from gputiles import arrays, jfif, png
 from gputiles.backends import tables
-from gputiles.encoded import Encoding
+from gputiles.backends.turn import turned
+from gputiles.encoded import Encoding, Format
 
 DEFLATE_LEVEL = 1
 DEFLATED = 131_072  # pixels of a PNG that are compressed by themselves
@@ -51,7 +51,7 @@ class File(Protocol):
 
 
 class Scan(NamedTuple):
-    """Rows of MCUs to be encoded: the kernel's table, and where it puts them and their lengths."""
+    """Units of a JPEG to be encoded: the kernel's table, and where it puts them and their lengths."""
 
     table: NDArray[Any]
     out: NDArray[np.uint8]
@@ -59,107 +59,132 @@ class Scan(NamedTuple):
     capacity: int
 
     def parts(self) -> list[Part]:
-        """Return the bytes of each row, once the kernel has run."""
+        """Return the bytes of each unit, once the kernel has run."""
         scan, capacity = self.out.data, self.capacity
         return [scan[at * capacity : at * capacity + size] for at, size in enumerate(self.lengths.tolist())]
 
 
-class JpegFile:
-    """(rows, columns, 1 or 3) uint8 as a baseline JFIF file; a unit is a row of MCUs.
+class JpegForm:
+    """How (rows, columns, 1 or 3) uint8 become a baseline JFIF file; a unit is a row of MCUs.
 
     Raises LimitExceeded beyond the sides that a JPEG can have.
     """
 
     above = 0
 
-    def __init__(self, pixels: NDArray[np.uint8], encoding: Encoding) -> None:
-        height, width, samples = pixels.shape
-        self._pixels = pixels
-        self._subsampling = encoding.subsampling if samples == 3 else 0
-        self._header = jfif.header(width, height, samples, encoding.quality, self._subsampling)
-        self._codes = tables.jpeg_tables(encoding.quality)
-        self._capacity = tables.jpeg_capacity(width, samples, self._subsampling)
-        self.units = jfif.segments(height, self._subsampling)
-
-    @property
-    def capacity(self) -> int:
-        """The bytes of scratch memory that all scans take together."""
-        return self.units * self._capacity
+    def __init__(self, shape: tuple[int, int, int], encoding: Encoding) -> None:
+        self.shape = height, width, samples = shape
+        self.subsampling = encoding.subsampling if samples == 3 else 0
+        self.header = jfif.header(width, height, samples, encoding.quality, self.subsampling)
+        self.codes = tables.jpeg_tables(encoding.quality)
+        self.units = jfif.segments(height, self.subsampling)
+        self.capacity = tables.jpeg_capacity(width, samples, self.subsampling)  # bytes of a unit at most
 
     def rows(self, units: range) -> range:
         """Return the rows of pixels of some rows of MCUs."""
-        height = jfif.mcu(self._subsampling)[1]
-        return range(units.start * height, min(units.stop * height, self._pixels.shape[0]))
+        height = jfif.mcu(self.subsampling)[1]
+        return range(units.start * height, min(units.stop * height, self.shape[0]))
+
+    def table(self, units: range, addresses: tuple[int, int, int, int]) -> NDArray[Any]:
+        """Return a job; the addresses are those of pixels, scans, lengths (i64 a unit) and codes."""
+        rows, columns, samples = self.shape
+        counts = (len(units), units.start, self.units, self.capacity)
+        return np.array([(*addresses, *counts, columns, rows, samples, self.subsampling)], tables.JPEG)
+
+
+class JpegFile(JpegForm):
+    """Pixels as a baseline JFIF file."""
+
+    def __init__(self, pixels: NDArray[np.uint8], encoding: Encoding) -> None:
+        rows, columns, samples = pixels.shape
+        super().__init__((rows, columns, samples), encoding)
+        self._pixels = pixels
 
     def encode(self, units: range, run: Run, buffer: Buffer) -> list[Part]:
         """Return the scan of each row of MCUs."""
-        most = min(len(units), max(1, SCRATCH // self._capacity))
+        most = min(len(units), max(1, SCRATCH // self.capacity))
         parts: list[Part] = []
         for some in (units[at : at + most] for at in range(0, len(units), most)):
-            scan = self.scan(some, partial(buffer, "scan"))
+            scan = self.scan(some, buffer("scan", most * self.capacity))
             run("jpeg", scan.table)
             parts += scan.parts() if some == units else [bytes(part) for part in scan.parts()]
         return parts
 
-    def scan(self, units: range, memory: Callable[[int], NDArray[np.uint8]]) -> Scan:
-        """Return what the kernel needs to know to encode some rows of MCUs into ``memory``."""
-        rows, columns, samples = self._pixels.shape
-        scan = Scan(
-            np.zeros(1, tables.JPEG),
-            memory(len(units) * self._capacity),
-            np.empty(len(units), np.int64),
-            self._capacity,
-        )
-        planes = (self._pixels, scan.out, scan.lengths, self._codes)
-        addresses = (plane.ctypes.data for plane in planes)
-        counts = (len(units), units.start, self.units, self._capacity)
-        scan.table[0] = (*addresses, *counts, columns, rows, samples, self._subsampling)
-        return scan
+    def scan(self, units: range, out: NDArray[np.uint8]) -> Scan:
+        """Return what the kernel needs to know to encode some rows of MCUs into ``out``."""
+        lengths = np.empty(len(units), np.int64)
+        planes = (self._pixels, out, lengths, self.codes)
+        at_pixels, at_out, at_lengths, at_codes = (plane.ctypes.data for plane in planes)
+        table = self.table(units, (at_pixels, at_out, at_lengths, at_codes))
+        return Scan(table, out, lengths, self.capacity)
 
     def join(self, parts: Sequence[Part]) -> bytes:
         """Return the file."""
-        return b"".join((self._header, *parts))
+        return b"".join((self.header, *parts))
 
 
-class PngFile:
-    """(rows, columns, 1 … 4) uint8 as a PNG file; ``filtered`` has room for the filtered rows.
+class PngForm:
+    """How (rows, columns, 1 … 4) uint8 become a PNG file.
 
     A unit is about ``DEFLATED`` pixels: a stream of its own that ends at a whole byte.
     """
 
     above = 1
 
-    def __init__(self, pixels: NDArray[np.uint8], buffer: Buffer) -> None:
-        rows, columns, samples = pixels.shape
-        self._pixels = pixels
-        self._row = columns * samples
-        self._filtered = buffer("filtered", rows * (self._row + 1))
+    def __init__(self, shape: tuple[int, int, int]) -> None:
+        self.shape = rows, columns, samples = shape
+        self.row = columns * samples
         self.units = min(rows, max(1, rows * columns // DEFLATED))
 
     def rows(self, units: range) -> range:
         """Return the rows of pixels of some units."""
-        rows = self._pixels.shape[0]
+        rows = self.shape[0]
         return range(rows * units.start // self.units, rows * units.stop // self.units)
 
-    def encode(self, units: range, run: Run, buffer: Buffer) -> list[Part]:
-        """Return the compressed rows of each unit."""
-        rows = self.rows(units)
-        table = np.zeros(1, tables.PNG_FILTER)
-        addresses = (self._pixels.ctypes.data, self._filtered.ctypes.data)
-        table[0] = (*addresses, len(rows), rows.start, self._row, self._pixels.shape[2])
-        run("png_filter", table)
-        return [self._deflated(unit) for unit in units]
+    def table(self, rows: range, pixels: int, filtered: int) -> NDArray[Any]:
+        """Return a job that filters some rows; the addresses are those of row 0."""
+        job = (pixels, filtered, len(rows), rows.start, self.row, self.shape[2])
+        return np.array([job], tables.PNG_FILTER)
 
-    def _deflated(self, unit: int) -> bytes:
+    def deflated(self, unit: int, filtered: NDArray[np.uint8]) -> bytes:
+        """Return the compressed rows of a unit out of all filtered rows."""
         rows = self.rows(range(unit, unit + 1))
         compressor = isal_zlib.compressobj(DEFLATE_LEVEL, isal_zlib.DEFLATED, -15)
         stream: bytes = compressor.compress(
-            self._filtered[rows.start * (self._row + 1) : rows.stop * (self._row + 1)]
+            filtered[rows.start * (self.row + 1) : rows.stop * (self.row + 1)]
         )
         last = unit == self.units - 1
         return stream + compressor.flush(isal_zlib.Z_FINISH if last else isal_zlib.Z_SYNC_FLUSH)
 
+    def file(self, parts: Sequence[Part], filtered: NDArray[np.uint8]) -> bytes:
+        """Return the file of all units' compressed rows."""
+        rows, columns, samples = self.shape
+        return png.frame(png.zlib_stream(parts, isal_zlib.adler32(filtered)), columns, rows, samples)
+
+
+class PngFile(PngForm):
+    """Pixels as a PNG file; the buffer ``filtered`` has room for the filtered rows."""
+
+    def __init__(self, pixels: NDArray[np.uint8], buffer: Buffer) -> None:
+        rows, columns, samples = pixels.shape
+        super().__init__((rows, columns, samples))
+        self._pixels = pixels
+        self._filtered = buffer("filtered", rows * (self.row + 1))
+
+    def encode(self, units: range, run: Run, buffer: Buffer) -> list[Part]:
+        """Return the compressed rows of each unit."""
+        run("png_filter", self.table(self.rows(units), self._pixels.ctypes.data, self._filtered.ctypes.data))
+        return [self.deflated(unit, self._filtered) for unit in units]
+
     def join(self, parts: Sequence[Part]) -> bytes:
         """Return the file."""
-        rows, columns, samples = self._pixels.shape
-        return png.frame(png.zlib_stream(parts, isal_zlib.adler32(self._filtered)), columns, rows, samples)
+        return self.file(parts, self._filtered)
+
+
+def encode_turned(pixels: NDArray[np.uint8], encoding: Encoding, run: Run, buffer: Buffer) -> bytes:
+    """Return the file of a picture that is turned before it is encoded."""
+    pixels = turned(pixels, encoding.turn)
+    if encoding.format.holds_values:
+        return arrays.file_of(pixels, encoding.format)
+    file: File = JpegFile(pixels, encoding) if encoding.format is Format.JPEG else PngFile(pixels, buffer)
+    return file.join(file.encode(range(file.units), run, buffer))

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gputiles import jfif
-from gputiles.backends import DownsampleJob, MeasureJob, RenderJob
+from gputiles.backends import DownsampleJob, MeasureJob
 from gputiles.errors import BadStyle
 from gputiles.recipe import BandRecipe, Blend, Conversion, ConversionKind
 
@@ -224,23 +224,30 @@ def mode_colour(fill: tuple[int, int, int, int] | None, samples: int) -> tuple[i
     return {1: (luma,), 2: (luma, alpha), 3: (red, green, blue), 4: fill}[samples]
 
 
-def padding(job: RenderJob, colours: int, *, alpha: bool, blended: bool) -> tuple[int, ...]:
-    """Return the four bytes that pad a tile of ``colours`` (1 or 3) and perhaps alpha."""
-    samples = colours + alpha
-    colour = mode_colour(job.fill, samples)
-    if blended and job.background is not None:
-        under = mode_colour((*job.background, 255), colours)
+def padding(
+    fill: tuple[int, int, int, int] | None,
+    colours: int,
+    *,
+    alpha: bool,
+    under: tuple[int, int, int] | None = None,
+) -> tuple[int, ...]:
+    """Return the four bytes that pad a tile of ``colours`` (1 or 3) and perhaps alpha.
+
+    The RGBA ``fill``, or zeros; blended over the RGB ``under`` unless that is None.
+    """
+    colour = mode_colour(fill, colours + alpha)
+    if under is not None:
+        below = mode_colour((*under, 255), colours)
         cover = colour[-1]
         colour = tuple(
-            (c * cover + u * (255 - cover) + 127) // 255 for c, u in zip(colour[:-1], under, strict=True)
+            (c * cover + u * (255 - cover) + 127) // 255 for c, u in zip(colour[:-1], below, strict=True)
         )
     return (*colour, 0, 0, 0)[:4]
 
 
-def background(job: RenderJob, colours: int) -> tuple[int, ...]:
-    """Return the four bytes of the background of a tile of ``colours`` (1 or 3)."""
-    colour = mode_colour((*(job.background or (0, 0, 0)), 255), colours)
-    return (*colour, 0, 0, 0)[:4]
+def background(colour: tuple[int, int, int] | None, colours: int) -> tuple[int, ...]:
+    """Return the four bytes of the background of a tile of ``colours`` (1 or 3), black for None."""
+    return (*mode_colour((*(colour or (0, 0, 0)), 255), colours), 0, 0, 0)[:4]
 
 
 def fill_downsample(row: Any, job: DownsampleJob, children: list[Placed | None], run: int) -> None:

@@ -1,0 +1,235 @@
+"""Plans: what the kernels are to do, as rows of job tables; the same for every target."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gputiles.backends import DownsampleJob, MeasureJob, Measurement, Raster, RenderJob, ResampleJob, tables
+from gputiles.backends.conversion import Converter
+from gputiles.backends.tables import Placed
+from gputiles.encoded import Format
+from gputiles.image import Reduction
+from gputiles.recipe import Recipe
+
+Edges = tuple[float, float, int]
+Like = tuple[tuple[int, int, int], np.dtype[np.generic]]  # the shape and the dtype of a raster
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """Where kernels run: the pixels of a run, where an array lies for them, how colours are converted."""
+
+    run: int
+    address: Callable[[NDArray[Any]], int]
+    colours: Converter
+
+
+class Picture(NamedTuple):
+    """A picture to be made: its kernel, a table of one job that lacks ``out``, and its shape.
+
+    ``held`` is what the table points to, where its target does not keep copies.
+    """
+
+    kernel: str
+    table: NDArray[Any]
+    shape: tuple[int, int, int]
+    held: tuple[Any, ...]
+
+
+# -- pictures
+
+
+def picture(job: RenderJob, sources: list[Placed], target: Target) -> Picture:
+    """Return the plan of a job's composite, or of its unstyled conversion; ``sources`` are its rasters."""
+    return _unstyled(job, sources, target) if job.recipe.bands is None else _styled(job, sources, target)
+
+
+def _styled(job: RenderJob, sources: list[Placed], target: Target) -> Picture:
+    likes = tuple((source.shape, source.dtype) for source in sources)
+    frame = Frame(job.width, job.height, job.encoding.format is Format.JPEG, job.fill, job.background)
+    plan = _composite(job.recipe, likes, frame, target.run)
+    bands, table = plan.bands.copy(), plan.table.copy()
+    bands["palette"] += target.address(plan.palettes)
+    bands["source"]["pixels"] = target.colours.band_pixels(job.recipe, sources, plan.frames)
+    bands["source"]["valid"] = [sources[frame].valid for frame in plan.frames]
+    table["bands"] = target.address(bands)
+    return Picture("composite", table, plan.shape, (bands, plan.palettes))
+
+
+class Frame(NamedTuple):
+    """The size of a picture, and what shows where its rasters do not."""
+
+    width: int
+    height: int
+    jpeg: bool
+    fill: tuple[int, int, int, int] | None
+    background: tuple[int, int, int] | None
+
+
+class Composite(NamedTuple):
+    """What the tiles of a viewport have in common.
+
+    The table and the Band structs lack addresses: ``palettes`` has all palettes, in which
+    the structs say where theirs begins, and ``frames`` which raster each band reads.
+    """
+
+    table: NDArray[Any]
+    bands: NDArray[Any]
+    frames: list[int]
+    palettes: NDArray[np.float32]
+    shape: tuple[int, int, int]
+
+
+@lru_cache(maxsize=256)
+def _composite(recipe: Recipe, likes: tuple[Like, ...], frame: Frame, run: int) -> Composite:
+    """Return the plan of a composite over rasters ``likes``."""
+    frames = [recipe.frames.index(band.frame) for band in recipe.bands or ()]
+    planes = [tables.planes(band) for band in recipe.bands or ()]
+    sources = [Placed(0, 0, shape, dtype) for shape, dtype in likes]
+    starts = np.cumsum([0, *(plane.nbytes for plane in planes)])
+    bands = [
+        tables.band(band, sources[at], plane, int(start))
+        for band, at, plane, start in zip(recipe.bands or (), frames, planes, starts, strict=False)
+    ]
+    alpha = recipe.samples == 4 and recipe.axis is None
+    dropped = alpha and frame.jpeg
+    blended = dropped and frame.background is not None
+    samples = 1 if recipe.axis is not None else recipe.samples - dropped
+    table = np.zeros(1, tables.COMPOSITE)
+    row = table[0]
+    row["band_count"] = len(bands)
+    row["accumulators"] = 3 if dropped and not blended else recipe.samples
+    row["first"], row["samples"] = min(recipe.axis or 0, recipe.samples - 1), samples
+    row["finish"], row["blended"] = recipe.finish, blended
+    colours = min(samples, 3)
+    under = frame.background if blended else None
+    row["fill"] = tables.padding(frame.fill, colours, alpha=samples == 4 or blended, under=under)
+    _place(row, frame, sources, colours, run)
+    palettes = np.concatenate([plane.reshape(-1) for plane in planes]) if planes else np.zeros(0, np.float32)
+    return Composite(
+        table, np.array(bands, tables.BAND), frames, palettes, (frame.height, frame.width, samples)
+    )
+
+
+def _unstyled(job: RenderJob, sources: list[Placed], target: Target) -> Picture:
+    source = target.colours.shown(job.recipe.icc, sources[0], None)
+    colormap = job.recipe.colormap
+    stored = source.shape[2]
+    colours = 3 if colormap is not None or stored >= 3 else 1
+    sample = stored - 1 if colormap is None and stored in (2, 4) else -1
+    alpha = sample >= 0 or source.valid != 0
+    dropped = alpha and job.encoding.format is Format.JPEG
+    blended = dropped and job.background is not None
+    samples = colours + (alpha and not dropped)
+    table = np.zeros(1, tables.UNSTYLED)
+    row = table[0]
+    row["source"] = tables.source(source)
+    if colormap is not None:
+        colormap = np.ascontiguousarray(colormap)
+        row["colormap"], row["entries"] = target.address(colormap), len(colormap)
+    row["colours"], row["alpha"], row["samples"], row["blended"] = colours, sample, samples, blended
+    under = job.background if blended else None
+    row["fill"] = tables.padding(job.fill, colours, alpha=samples > colours or blended, under=under)
+    _place(row, job, [source], colours, target.run)
+    return Picture("unstyled", table, (job.height, job.width, samples), (colormap,))
+
+
+def _place(row: Any, job: RenderJob | Frame, sources: list[Placed], colours: int, run: int) -> None:
+    """Fill in the size of the picture and how much of it the rasters cover."""
+    row["width"], row["height"], row["runs"] = job.width, job.height, tables.runs(job.width, job.height, run)
+    row["columns"] = min([job.width, *(source.shape[1] for source in sources)])
+    row["rows"] = min([job.height, *(source.shape[0] for source in sources)])
+    row["background"] = tables.background(job.background, colours)
+
+
+def cut(table: NDArray[Any], rows: range, run: int) -> NDArray[Any]:
+    """Return a picture's table for some of its rows only."""
+    width = int(table["width"][0])
+    part = table.copy()
+    part["begin"] = tables.runs(width, rows.start, run)
+    part["runs"] = tables.runs(width, rows.stop, run) - part["begin"]
+    return part
+
+
+# -- made tiles
+
+
+def downsample(job: DownsampleJob, children: list[Placed | None], run: int) -> tuple[NDArray[Any], bool]:
+    """Return a table of one job, and whether pixels of the tile may lack data."""
+    like = next(child for child in children if child is not None)
+    table = np.zeros(1, tables.DOWNSAMPLE)
+    tables.fill_downsample(table[0], job, children, run)
+    table["nearest"] = job.reduction is Reduction.NEAREST
+    masked = any(child is not None and child.valid for child in children)
+    return table, masked or job.alpha or may_lack(like.dtype, job.nodata)
+
+
+def resample(job: ResampleJob, source: Placed, run: int) -> tuple[NDArray[Any], bool]:
+    """Return a table of one job over the mosaic ``source``, and whether pixels may lack data."""
+    table = np.zeros(1, tables.RESAMPLE)
+    row = table[0]
+    row["source"] = tables.source(source, job.nodata)
+    row["empty"] = tables.empty(source.dtype, job.nodata)
+    row["width"], row["height"], row["alpha"] = job.width, job.height, job.alpha
+    row["nearest"] = job.reduction is Reduction.NEAREST or (
+        job.width >= job.region.width and job.height >= job.region.height
+    )
+    row["runs"] = tables.runs(job.width, job.height, run)
+    return table, bool(source.valid) or job.alpha or may_lack(source.dtype, job.nodata)
+
+
+def may_lack(dtype: np.dtype[np.generic], nodata: float | None) -> bool:
+    """Say whether values of ``dtype`` may be missing without a validity plane."""
+    return dtype.kind == "f" or tables.native(nodata, dtype) is not None
+
+
+# -- measures
+
+
+def with_room(job: MeasureJob) -> MeasureJob:
+    """Return a job whose histogram has room around a single value, as numpy.histogram gives it."""
+    if job.edges is None or job.edges[0] != job.edges[1]:
+        return job
+    low, high, bins = job.edges
+    return replace(job, edges=(low - 0.5, high + 0.5, bins))
+
+
+def borders(edges: Edges) -> NDArray[np.float64]:
+    """Return the borders of equal bins."""
+    low, high, bins = edges
+    return np.linspace(low, high, bins + 1)
+
+
+def extremes(rows: NDArray[Any]) -> Measurement:
+    """Return what the rows of a raster (EXTREMES) measure together."""
+    counted = rows[rows["count"] > 0]
+    if not len(counted):
+        return Measurement(float("inf"), float("-inf"), 0)
+    return Measurement(float(counted["low"].min()), float(counted["high"].max()), int(counted["count"].sum()))
+
+
+def histogram(edges: Edges, counts: NDArray[np.int64]) -> Measurement:
+    """Return counts with the borders between which something was counted."""
+    found, places = np.flatnonzero(counts), borders(edges)
+    if not len(found):
+        return Measurement(float("inf"), float("-inf"), 0, counts)
+    return Measurement(float(places[found[0]]), float(places[found[-1]]), int(counts.sum()), counts)
+
+
+# -- addresses
+
+
+def address(plane: NDArray[Any] | None) -> int:
+    """Return where a plane of host memory lies; 0 for none."""
+    return 0 if plane is None else plane.ctypes.data
+
+
+def placed(raster: Raster) -> Placed:
+    """Return a raster as job tables describe it."""
+    return Placed(raster.address, raster.valid_address, raster.shape, raster.dtype)
