@@ -9,12 +9,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from aiohttp import ClientResponse
 from aiohttp.test_utils import TestClient, TestServer
+from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image as Pillow
 
 from gputiles.app import create_app
 from gputiles.config import Config
+from gputiles.geometry import Grid, Rect
+from gputiles.image import ImageInfo
 from tests.conftest import shared
 
 Client = TestClient[Any, Any]
@@ -56,3 +60,25 @@ async def pixels(client: Client, path: str) -> NDArray[np.uint8]:
 def corners(columns: int, rows: int) -> Iterator[tuple[int, int]]:
     """Yield the tiles at the rim where arithmetic fails: the corners, each once."""
     return iter({(x, y) for x in (0, columns - 1) for y in (0, rows - 1)})
+
+
+async def assert_refused(answer: ClientResponse, status: int, reason: str) -> None:
+    """Hold that a server refuses with ``status`` and says why."""
+    assert answer.status == status, await answer.text()
+    assert reason in (await answer.json())["message"]
+
+
+@st.composite
+def shown_tiles(draw: st.DrawFn) -> tuple[ImageInfo, tuple[int, int, int], Rect]:
+    """Draw an image, the z, x and y of a tile of it, and the region that the tile shows."""
+    width, height = draw(st.integers(1, 3000)), draw(st.integers(1, 3000))
+    info = ImageInfo(Grid(width, height, 64, 96), (True,) * 30, np.dtype(np.uint8))
+    up = min(draw(st.integers(0, 12)), info.levels - 1)
+    z, scale = info.levels - 1 - up, 1 << up
+    columns, rows = info.grid.tiles(z)
+    x, y = draw(st.integers(0, columns - 1)), draw(st.integers(0, rows - 1))
+    place = info.grid.rect(z, x, y)
+    full = Rect(place.x * scale, place.y * scale, place.width * scale, place.height * scale)
+    region = full.intersect(Rect(0, 0, width, height))
+    assert region is not None
+    return info, (z, x, y), region

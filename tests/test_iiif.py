@@ -38,7 +38,7 @@ from gputiles.iiif import (
 )
 from gputiles.image import Frame, ImageInfo
 from gputiles.request import View
-from tests.grids import FILES, Client, corners, pixels, serving, serving_shared
+from tests.grids import FILES, Client, corners, pixels, serving, serving_shared, shown_tiles
 from tests.test_http import find
 
 INFO = ImageInfo(Grid(1000, 600, 256, 256), (True,) * 3, np.dtype(np.uint8))
@@ -195,19 +195,12 @@ def test_a_canonical_path_means_the_same_and_is_its_own(
     assert canonical(wanted, INFO, again, version, most) == path
 
 
-@given(st.integers(1, 3000), st.integers(1, 3000), st.integers(0, 12), st.data())
+@given(shown_tiles())
 def test_tiles_consist_of_whole_pixels_of_their_level_and_of_the_finer_ones(
-    width: int, height: int, up: int, data: st.DataObject
+    drawn: tuple[ImageInfo, tuple[int, int, int], Rect],
 ) -> None:
-    info = ImageInfo(Grid(width, height, 64, 96), (True,) * 30, np.dtype(np.uint8))
-    z = max(0, info.levels - 1 - up)
-    scale = 1 << (info.levels - 1 - z)
-    columns, rows = info.grid.tiles(z)
-    x, y = data.draw(st.integers(0, columns - 1)), data.draw(st.integers(0, rows - 1))
+    info, (z, x, y), region = drawn
     place = info.grid.rect(z, x, y)
-    full = Rect(place.x * scale, place.y * scale, place.width * scale, place.height * scale)
-    region = full.intersect(Rect(0, 0, width, height))
-    assert region is not None
     assert level_sizes(region, info)[info.levels - 1 - z] == (place.width, place.height)
 
 

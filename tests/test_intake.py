@@ -15,6 +15,7 @@ from aiohttp.test_utils import TestClient, TestServer
 
 from gputiles.app import create_app
 from gputiles.config import Config
+from tests.grids import assert_refused
 from tests.test_http import find
 
 Client = TestClient[Any, Any]
@@ -91,7 +92,7 @@ async def test_imports_that_cannot_be_are_refused(
     client: Client, body: bytes, status: int, reason: str
 ) -> None:
     answer = await client.post("/item/import", data=body)
-    assert (answer.status, reason in (await answer.json())["message"]) == (status, True)
+    await assert_refused(answer, status, reason)
 
 
 async def test_an_upload_is_stored_opened_and_served(client: Client, root: Path) -> None:
@@ -117,7 +118,7 @@ async def test_names_that_an_upload_may_not_have_are_refused(
     client: Client, root: Path, name: str, reason: str
 ) -> None:
     answer = await client.post("/item", params={"name": name}, data=b"x")
-    assert (answer.status, reason in (await answer.json())["message"]) == (400, True)
+    await assert_refused(answer, 400, reason)
     assert list((root / "uploads").iterdir()) == []
 
 
@@ -138,7 +139,7 @@ async def test_uploads_are_bounded_and_off_unless_configured(root: Path) -> None
     config = Config(roots=(root,), workers=1, uploads=root / "uploads", upload_limit=1000)
     async with TestClient(TestServer(create_app(config))) as client:
         answer = await client.post("/item?name=big.tif", data=BytesIO(bytes(3 << 20)))
-        assert (answer.status, "at most 1000 bytes" in (await answer.json())["message"]) == (413, True)
+        await assert_refused(answer, 413, "at most 1000 bytes")
     async with TestClient(TestServer(create_app(Config(roots=(root,), workers=1)))) as client:
         assert (await client.post("/item?name=big.tif", data=b"II*\0")).status == 404
     assert list((root / "uploads").iterdir()) == []

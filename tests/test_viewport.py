@@ -22,6 +22,7 @@ from gputiles.app import create_app
 from gputiles.config import Config
 from gputiles.engine import Engine
 from gputiles.state import STATE
+from tests.grids import assert_refused
 
 Client = TestClient[Any, Any]
 RED = {"channel": "DAPI", "palette": "#f00", "min": 0, "max": 4000}
@@ -220,7 +221,7 @@ async def test_what_no_place_can_answer_is_one_refusal(
 ) -> None:
     base = await tiles_of(client, "multi.ome.tif")
     response = await client.post(f"{base}:batch", data=BytesIO(body))
-    assert (response.status, named in (await response.json())["message"]) == (status, True)
+    await assert_refused(response, status, named)
 
 
 async def test_an_item_that_is_not_there_is_not_found(client: Client) -> None:

@@ -18,7 +18,7 @@ from gputiles import xyz
 from gputiles.geometry import Grid, Rect
 from gputiles.image import ImageInfo
 from gputiles.request import RegionRequest
-from tests.grids import FILES, Client, corners, pixels, serving, serving_shared
+from tests.grids import FILES, Client, assert_refused, corners, pixels, serving, serving_shared, shown_tiles
 from tests.test_http import find
 
 PICTURE = np.random.default_rng(5).integers(0, 255, (300, 517, 3)).astype(np.uint8)
@@ -60,19 +60,12 @@ def test_a_viewer_of_maps_finds_the_tiles_that_exist_inside_of_the_bounds(
         assert math.ceil(bottom * 2**z - 1e-6) == rows
 
 
-@given(st.integers(1, 3000), st.integers(1, 3000), st.integers(0, 12), st.data())
+@given(shown_tiles())
 def test_a_region_that_a_tile_shows_is_that_tile(
-    width: int, height: int, up: int, data: st.DataObject
+    drawn: tuple[ImageInfo, tuple[int, int, int], Rect],
 ) -> None:
-    info = ImageInfo(Grid(width, height, 64, 96), (True,) * 30, np.dtype(np.uint8))
-    z = max(0, info.levels - 1 - up)
-    scale = 1 << (info.levels - 1 - z)
-    columns, rows = info.grid.tiles(z)
-    x, y = data.draw(st.integers(0, columns - 1)), data.draw(st.integers(0, rows - 1))
+    info, (z, x, y), region = drawn
     place = info.grid.rect(z, x, y)
-    full = Rect(place.x * scale, place.y * scale, place.width * scale, place.height * scale)
-    region = full.intersect(Rect(0, 0, width, height))
-    assert region is not None
     size = place.width, place.height
     found = xyz.tile_of(RegionRequest(region, *size), info)
     assert found is not None
@@ -188,7 +181,7 @@ async def test_what_is_not_there_is_refused_in_the_description_too(
 ) -> None:
     item = await find(client, "rgb.tif")
     answer = await client.get(f"/xyz/{item}/{path}")
-    assert (answer.status, reason in (await answer.json())["message"]) == (status, True)
+    await assert_refused(answer, status, reason)
 
 
 PROXIED: list[tuple[dict[str, str], str]] = [
