@@ -1,5 +1,6 @@
 # make demo   a sample image and a page that shows it
 # make test   the tests
+# make viewer gets the viewer's library, with npm; make demo does so where there is npm
 # Everything is installed into .venv; PYTHON names the interpreter to make it with.
 
 PYTHON ?= python3
@@ -11,12 +12,21 @@ ARGS ?=
 
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
+LIBRARY := gputiles/viewer/openseadragon.min.js
 BUILT_FROM := pyproject.toml $(wildcard kernels/*)
 
-.PHONY: demo test lint types wheel-check smoke readme-picture install clean
+.PHONY: demo viewer test lint types wheel-check smoke readme-picture screenshots install clean
 
 demo: $(VENV)/.installed
+	@! command -v npm >/dev/null || $(MAKE) --no-print-directory viewer || echo 'OpenSeadragon is not here.'
 	$(BIN)/gputiles demo --size $(SIZE) --port $(PORT) $(ARGS)
+
+viewer: $(LIBRARY)
+
+# Installed, never copied into the repository: the lock file says which, and its digest.
+$(LIBRARY): package.json package-lock.json
+	npm ci --no-audit --no-fund --silent
+	cp node_modules/openseadragon/build/openseadragon/openseadragon.min.js $@
 
 test: $(VENV)/.installed-test
 	$(BIN)/python -m pytest $(ARGS)
@@ -36,6 +46,9 @@ smoke: $(VENV)/.installed-test
 
 readme-picture: $(VENV)/.installed
 	$(BIN)/python docs/picture.py
+
+screenshots: $(VENV)/.installed-test viewer
+	$(BIN)/python docs/screenshots.py
 
 install: $(VENV)/.installed
 
@@ -57,4 +70,4 @@ $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
 
 clean:
-	rm -rf $(VENV) build dist *.egg-info gputiles/_host*.so .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(LIBRARY) node_modules build dist *.egg-info gputiles/_host*.so .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -16,6 +16,7 @@ from gputiles.config import Config
 from gputiles.engine import Engine
 from gputiles.errors import DeadlineExceeded, GputilesError, NotFound
 from gputiles.library import Library
+from gputiles.presets import PresetStore
 from gputiles.routes import (
     analysis,
     associated,
@@ -24,10 +25,12 @@ from gputiles.routes import (
     iiif,
     intake,
     items,
+    metrics,
     omero,
-    pages,
+    presets,
     regions,
     service,
+    viewer,
     viewports,
     xyz,
 )
@@ -45,11 +48,14 @@ ROOMS = (
     frames,
     iiif,
     items,
+    metrics,
     omero,
     intake,
+    presets,
     regions,
     service,
     viewports,
+    viewer,
     xyz,
 )  # each adds its routes, below both prefixes
 LONGEST_LINE = 1024**2  # bytes of a request line: styles of hundreds of bands are long
@@ -63,8 +69,6 @@ def create_app(config: Config) -> web.Application:
     for prefix in ("", "/api/v1"):
         for room in ROOMS:
             room.add_routes(app.router, prefix)
-    app.router.add_get("/", pages.index)
-    app.router.add_get("/view/{item}", pages.view)
     app.router.add_get("/healthz", in_time(service.health))
     app.router.add_route("OPTIONS", "/{path:.*}", preflight)
     return app
@@ -74,12 +78,14 @@ async def _serve_state(app: web.Application, config: Config) -> AsyncIterator[No
     async with Engine(config) as engine:
         room = engine.reading_room
         styles = await room.run(StyleStore, config.style_store, config.style_limit)
+        presets = await room.run(PresetStore, config.style_store)
         roots = await room.run(lambda: tuple(root.resolve() for root in config.roots))
         library = Library(roots, room.run, engine.validate)
         await library.start()
-        app[STATE] = State(config, engine, library, styles)
+        app[STATE] = State(config, engine, library, styles, presets)
         yield
         await library.close()
+        await room.run(presets.close)
         await room.run(styles.close)
 
 

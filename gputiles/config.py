@@ -105,13 +105,14 @@ class Config:
         synthesis_limit: most full-resolution pixels that one missing level may be made of.
         chunk_limit: most bytes that one chunk may decode to.
         max_age: seconds that clients may keep a tile before asking again.
-        style_store: SQLite file of posted styles; None keeps them in memory.
+        style_store: SQLite file of posted styles, and of presets; None keeps them in memory.
         style_limit: most posted styles kept.
         associated_images: which of a file's other pictures (``PICTURES``) may be seen.
         uploads: folder below a root that uploaded files are stored in; None allows no uploads.
         upload_limit: most bytes of an uploaded file.
         reduction: how missing levels are made: ``mean``, ``nearest``, or ``auto``: as the file suggests.
         icc: whether ICC profiles are applied, so that pictures are sRGB.
+        openseadragon: address of OpenSeadragon; None is the file that `make viewer` puts into the package.
         active_seconds: how long an image that was asked for keeps its floor in the caches.
     """
 
@@ -138,4 +139,5 @@ class Config:
     upload_limit: int = 1 << 36
     reduction: str = "auto"
     icc: bool = True
+    openseadragon: str | None = None
     active_seconds: float = 60.0

@@ -11,6 +11,7 @@ from cachetools import LRUCache
 from gputiles.config import Config
 from gputiles.engine import Engine
 from gputiles.library import Library
+from gputiles.presets import PresetStore
 from gputiles.styles import StyleStore
 
 
@@ -22,6 +23,7 @@ class State:
     engine: Engine
     library: Library
     styles: StyleStore
+    presets: PresetStore
     parsed: LRUCache[str, Any] = field(default_factory=lambda: LRUCache(16_384))
 
 

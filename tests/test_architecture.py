@@ -23,13 +23,16 @@ FLOORS: dict[str, tuple[str, ...]] = {
         "xyz", "omero", "settings", "imgdata", "webquery", "webgateway",
         "parameters", "metadata", "config", "trace", "arrays", "jfif", "png", "jobs",
     ),
-    "sync floor": ("backends", "sources", "walk", "references", "styles", "selftest", "tissue", "sample"),
+    "sync floor": (
+        "backends", "sources", "walk", "references", "styles", "selftest", "tissue", "sample",
+        "presets", "assets", "metrics",
+    ),
     "async floor": (
         "cache", "batcher", "reading_room", "images", "keys", "flights", "viewport",
         "rasters", "measuring", "renderer", "counting", "sheets",
         "engine", "library",
     ),
-    "top": ("api", "state", "routes", "pages", "app", "doctor", "commands", "__main__"),
+    "top": ("api", "state", "routes", "viewer", "app", "doctor", "commands", "__main__"),
 }  # fmt: skip
 JOBS = "gputiles.backends"  # the package's own module: jobs, a protocol, no code; it stands in the cellar
 HEIGHT = {name: height for height, names in enumerate(FLOORS.values()) for name in names}

@@ -59,6 +59,23 @@ class Pictures(click.ParamType):  # type: ignore[type-arg]
             self.fail(str(error), param, ctx)
 
 
+class Address(click.ParamType):  # type: ignore[type-arg]
+    """The address of a script: on this server or another."""
+
+    name = "URL"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Return ``value`` if a page can load a script from it."""
+        if (
+            re.fullmatch(r"(https?://[A-Za-z0-9._~:\[\]-]+)?/[A-Za-z0-9._~!$&()*+=:@/?%-]+", str(value))
+            is None
+        ):
+            self.fail(
+                f"expected an address such as https://host/openseadragon.min.js; got {value!r}", param, ctx
+            )
+        return str(value)
+
+
 COUNT = click.IntRange(min=1)
 SECONDS = click.FloatRange(min=0)
 
@@ -85,6 +102,7 @@ TYPES: dict[str, Any] = {
     "upload_limit": Size(),
     "reduction": click.Choice(["auto", *(each.value for each in Reduction)]),
     "icc": click.BOOL,
+    "openseadragon": Address(),
     "active_seconds": SECONDS,
 }
 

@@ -12,7 +12,7 @@ from aiohttp import web
 from gputiles.errors import BadRequest, LimitExceeded, NotFound, Unsupported
 from gputiles.library import Item
 from gputiles.metadata import describe
-from gputiles.routes import pages, parameters
+from gputiles.routes import parameters, viewer
 from gputiles.routes.answer import in_time
 from gputiles.routes.respond import as_json
 from gputiles.state import STATE, State
@@ -31,7 +31,7 @@ def add_routes(router: web.UrlDispatcher, prefix: str) -> None:
 async def show(request: web.Request) -> web.Response:
     """``GET /item/{id}``: the item's facts and links as JSON; for browsers, a page of them."""
     if "text/html" in request.headers.get("Accept", ""):
-        return pages.page("item.html", item=request.match_info["item"])
+        return await viewer.page(request, "item.html", item=request.match_info["item"])
     state = request.app[STATE]
     item = await state.library.item(request.match_info["item"])
     image = await state.engine.image(item.ref)

@@ -42,10 +42,14 @@ def add_routes(router: web.UrlDispatcher, prefix: str) -> None:
 
 
 async def listing(request: web.Request) -> web.Response:
-    """``GET /item``: the items, paged by ``limit`` and ``offset``; opens no file."""
+    """``GET /item``: the items, paged by ``limit`` and ``offset``; opens no file.
+
+    ``text`` asks for those whose names contain it, in upper or lower case.
+    """
     state, query = request.app[STATE], parameters.single(request.query)
     offset, limit = parameters.integer(query, "offset", 0, 0), parameters.integer(query, "limit", PAGE, 0)
-    items = await state.library.items()
+    words = query.get("text", "").casefold()
+    items = [item for item in await state.library.items() if words in item.name.casefold()]
     page = items[offset : offset + limit] if limit else items[offset:]
     return as_json([_entry(state, item) for item in page], headers={"X-Total-Count": str(len(items))})
 

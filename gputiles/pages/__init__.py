@@ -1,1 +1,0 @@
-"""The pages that the server shows, as package data."""

@@ -1,0 +1,115 @@
+"""Presets: named views of an item, kept for everybody who looks at it."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from aiohttp import web
+
+from gputiles import style
+from gputiles.errors import BadRequest, LimitExceeded, NotFound
+from gputiles.presets import Preset
+from gputiles.routes import ask, parameters
+from gputiles.routes.answer import in_time
+from gputiles.routes.respond import as_json
+from gputiles.state import STATE, State
+
+LONGEST_PRESET = 256 * 1024  # bytes
+LONGEST_NAME = 120  # characters
+KEYS = ("frame", "mode", "style")  # large_image's of a preset, beside its name
+
+
+def add_routes(router: web.UrlDispatcher, prefix: str) -> None:
+    """Add the routes of this room below ``prefix``."""
+    router.add_get(f"{prefix}/item/{{item}}/presets", in_time(listing))
+    one = f"{prefix}/item/{{item}}/presets/{{name}}"
+    router.add_get(one, in_time(show))
+    router.add_put(one, in_time(put))
+    router.add_delete(one, in_time(delete))
+
+
+async def listing(request: web.Request) -> web.Response:
+    """``GET /item/{id}/presets``: all of an item, in large_image's shape of ``imageFramePresets``."""
+    state, item = request.app[STATE], await _item(request)
+    presets = await state.engine.reading_room.run(state.presets.all, item)
+    return as_json([_entry(preset) for preset in presets], headers=FRESH)
+
+
+async def show(request: web.Request) -> web.Response:
+    """``GET /item/{id}/presets/{name}``: one of them."""
+    state, item, name = request.app[STATE], await _item(request), _name(request)
+    preset = await state.engine.reading_room.run(state.presets.get, item, name)
+    if preset is None:
+        raise _absent(name)
+    return as_json(_entry(preset), headers=FRESH)
+
+
+async def put(request: web.Request) -> web.Response:
+    """``PUT /item/{id}/presets/{name}`` with ``{"frame", "mode", "style"}``: keep a view under a name."""
+    state, item, name = request.app[STATE], await _item(request), _name(request)
+    body = await _body(request, state)
+    await state.engine.reading_room.run(state.presets.put, item, name, body)
+    return as_json({"name": name, **json.loads(body)})
+
+
+async def delete(request: web.Request) -> web.Response:
+    """``DELETE /item/{id}/presets/{name}``: drop one of them."""
+    state, item, name = request.app[STATE], await _item(request), _name(request)
+    if not await state.engine.reading_room.run(state.presets.delete, item, name):
+        raise _absent(name)
+    return as_json({"deleted": name})
+
+
+FRESH = {"Cache-Control": "no-cache"}
+
+
+def _absent(name: str) -> NotFound:
+    return NotFound(f"No preset {name!r}.")
+
+
+async def _item(request: web.Request) -> str:
+    """Return the id of an item that there is."""
+    item = request.match_info["item"]
+    if item != ask.TEST_ITEM:
+        await request.app[STATE].library.item(item)
+    return item
+
+
+def _name(request: web.Request) -> str:
+    name = request.match_info["name"]
+    if not name.strip() or len(name) > LONGEST_NAME or not name.isprintable():
+        raise BadRequest(f"name: expected 1 to {LONGEST_NAME} printable characters; got {name[:64]!r}")
+    return name
+
+
+def _entry(preset: Preset) -> dict[str, Any]:
+    return {"name": preset.name, **json.loads(preset.body), "saved": round(preset.saved, 3)}
+
+
+async def _body(request: web.Request, state: State) -> str:
+    """Return the preset that a request brings, checked, as JSON text."""
+    body = await request.content.read(LONGEST_PRESET + 1)
+    while not request.content.at_eof() and len(body) <= LONGEST_PRESET:
+        body += await request.content.read(LONGEST_PRESET + 1)
+    if len(body) > LONGEST_PRESET:
+        raise LimitExceeded(f"preset: at most {LONGEST_PRESET} bytes")
+    return await state.engine.reading_room.run(_checked, body)
+
+
+def _checked(body: bytes) -> str:
+    try:
+        value = parameters.parse_json(body)
+    except ValueError as error:
+        raise BadRequest(f"preset: expected a JSON object; {error}") from error
+    if not isinstance(value, dict):
+        raise BadRequest('preset: expected a JSON object such as {"frame": 0, "style": {"bands": []}}')
+    kept = {key: value[key] for key in KEYS if value.get(key) is not None}
+    frame = kept.get("frame", 0)
+    if not isinstance(frame, int) or isinstance(frame, bool) or frame < 0:
+        raise BadRequest(f"preset.frame: expected an integer from 0 on; got {str(frame)[:64]!r}")
+    if not isinstance(kept.get("mode", {}), dict):
+        raise BadRequest(f"preset.mode: expected an object; got {str(kept['mode'])[:64]!r}")
+    if "style" in kept:
+        style.parse(kept["style"])
+    return json.dumps(kept, allow_nan=False)

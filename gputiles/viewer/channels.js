@@ -1,0 +1,165 @@
+// The panel of channels: found by name, all that are on, each with its histogram once it is seen.
+import { make, settled } from "./dom.js";
+import { BLENDS } from "./look.js";
+import { percentiles } from "./measure.js";
+import { Row } from "./row.js";
+
+/** The panel; `changed` is called after each change of the look. */
+export class ChannelPanel {
+  #look;
+  #measures;
+  #changed;
+  #rows;
+  #seen = new Set();
+  #solo = null; // {entry, active}: what was shown before
+  #fill = settled(30, () => this.#measure());
+
+  constructor(look, measures, changed) {
+    this.#look = look;
+    this.#measures = measures;
+    this.#changed = changed;
+    const isWhole = !look.facts.dtype.startsWith("float");
+    const calls = {
+      isWhole, changed: () => this.#take(), solo: (entry) => this.#only(entry), auto: (entries) => void this.auto(entries),
+    };
+    this.#rows = look.channels.map((entry) => new Row(entry, calls));
+    this.element = make("section", { "aria-label": "Channels" }, this.#tools(), this.#list());
+  }
+
+  /** Show the look as it is: after a preset, a link, a step along an axis. */
+  refresh() {
+    for (const row of this.#rows) row.refresh();
+    this.#blend.value = this.#look.composite;
+    this.#mark();
+    this.#filter();
+    this.#fill();
+  }
+
+  /** Forget what was counted at another position. */
+  moved() {
+    this.#fill();
+  }
+
+  /** Set the windows of channels to percentiles of their values; of all unless told otherwise. */
+  async auto(entries = this.#look.channels) {
+    const share = Math.min(Math.max(Number(this.#share.value) / 100, 0), 0.49);
+    const measures = await this.#measures.of(entries.map((entry) => entry.index));
+    const isWhole = !this.#look.facts.dtype.startsWith("float");
+    entries.forEach((entry, at) => {
+      const [low, high] = percentiles(measures[at], share).map((value) => (isWhole ? Math.round(value) : Number(value.toPrecision(6))));
+      entry.window = entry.known = [low, Math.max(high, isWhole ? low + 1 : high)];
+    });
+    for (const row of this.#rows) row.refresh();
+    this.#take();
+  }
+
+  /** Turn a channel on or off. */
+  toggle(index) {
+    const entry = this.#look.channels[index];
+    if (!entry) return;
+    entry.active = !entry.active;
+    this.#take();
+  }
+
+  /** Show values under the cursor: a map from the channels' indexes; null clears them. */
+  tell(values) {
+    for (const row of this.#rows) row.value = values?.get(row.entry.index) ?? null;
+  }
+
+  focusSearch() {
+    this.#words.focus();
+  }
+
+  #words;
+  #onlyActive;
+  #blend;
+  #share;
+  #count;
+
+  #tools() {
+    this.#words = make("input", { type: "search", placeholder: "Search channels", "aria-label": "Search channels", oninput: () => this.#filter() });
+    this.#onlyActive = make("input", { type: "checkbox", onchange: () => this.#filter() });
+    this.#count = make("span", { class: "muted" });
+    const names = BLENDS.map((name) => make("option", { value: name }, name));
+    this.#blend = make("select", { "aria-label": "Blend", onchange: () => this.#mix() }, ...names);
+    this.#share = make("input", { type: "number", min: 0, max: 49, step: 0.1, value: 0.1, "aria-label": "Percent that auto leaves out at each end" });
+    const all = make("button", { type: "button", id: "auto-all", onclick: () => void this.auto() }, "Auto all");
+    const none = make("button", { type: "button", onclick: () => this.#switchAll() }, "All off");
+    return make("div", { class: "tools" },
+      make("div", { class: "line" }, this.#words, make("label", { class: "check" }, this.#onlyActive, "Only active")),
+      make("div", { class: "line" }, all, make("label", { class: "check" }, "leaving out", this.#share, "%"), none),
+      make("div", { class: "line" }, make("span", {}, "Blend"), this.#blend, this.#count));
+  }
+
+  #list() {
+    const list = make("ol", { class: "channels", onopened: () => this.#fill() }, ...this.#rows.map((row) => row.element));
+    const watcher = new IntersectionObserver((entries) => {
+      for (const { target, isIntersecting } of entries)
+        this.#seen[isIntersecting ? "add" : "delete"](Number(target.dataset.channel));
+      this.#fill();
+    });
+    for (const row of this.#rows) watcher.observe(row.element);
+    this.#mark();
+    return list;
+  }
+
+  /** Count what is seen and shown; a window that was left to the server is known then. */
+  async #measure() {
+    const wanted = this.#rows.filter((row) => row.needsCounts && this.#seen.has(row.entry.index));
+    const counted = await this.#measures.of(wanted.map((row) => row.entry.index));
+    wanted.forEach((row, at) => {
+      const { entry } = row;
+      if (!entry.window) entry.known = percentiles(counted[at], 0.001);
+      row.measure = counted[at];
+    });
+  }
+
+  #take() {
+    this.#look.touched = true;
+    this.#look.custom = null;
+    if (this.#solo && !this.#isAlone(this.#solo.entry)) this.#solo = null;
+    for (const row of this.#rows) row.refresh();
+    this.#mark();
+    this.#filter();
+    this.#fill();
+    this.#changed();
+  }
+
+  #mix() {
+    this.#look.composite = this.#blend.value;
+    this.#take();
+  }
+
+  #switchAll() {
+    for (const entry of this.#look.channels) entry.active = false;
+    this.#take();
+  }
+
+  /** Show one channel alone; again, what was shown before. */
+  #only(entry) {
+    const before = this.#solo;
+    const active = before?.active ?? this.#look.channels.filter((each) => each.active);
+    const isBack = before?.entry === entry;
+    for (const each of this.#look.channels) each.active = isBack ? active.includes(each) : each === entry;
+    this.#solo = isBack ? null : { entry, active };
+    this.#take();
+  }
+
+  #isAlone(entry) {
+    return this.#look.channels.every((each) => each.active === (each === entry));
+  }
+
+  #mark() {
+    for (const row of this.#rows) row.isSolo = this.#solo?.entry === row.entry;
+    const active = this.#look.channels.filter((entry) => entry.active).length;
+    this.#count.textContent = `${active} of ${this.#look.channels.length} on`;
+  }
+
+  #filter() {
+    const words = this.#words.value.trim().toLowerCase();
+    for (const { entry, element } of this.#rows) {
+      const isFound = entry.name.toLowerCase().includes(words);
+      element.hidden = !isFound || (this.#onlyActive.checked && !entry.active);
+    }
+  }
+}

@@ -1,0 +1,122 @@
+// The tiles of one look, for OpenSeadragon: fetched so that they can be given up, one by one or in batches.
+import { tiles } from "./api.js";
+
+let count = 0;
+let hasBatches = document.body.dataset.batch === "yes"; // until the server says otherwise
+
+/** Return a source of tiles of `view`: {style: text or null, frame}; `hurry` asks for them in batches. */
+export function makeSource(item, facts, view, { floor = 0, hurry = false } = {}) {
+  const number = ++count;
+  const running = new Set();
+  const leave = new AbortController();
+  const fetching = { path: tiles(item), query: queryOf(facts, view), view, facts, running, signal: leave.signal };
+  const source = new OpenSeadragon.TileSource({
+    width: facts.sizeX, height: facts.sizeY, tileWidth: facts.tileWidth, tileHeight: facts.tileHeight,
+    tileOverlap: 0, minLevel: floor, maxLevel: facts.levels - 1,
+    getTileUrl: (z, x, y) => `${fetching.path}/zxy/${z}/${x}/${y}?${fetching.query}`,
+    getTileHashKey: (z, x, y) => `${number}/${z}/${x}/${y}`,
+    hasTransparency: () => encodingOf(facts) === "PNG",
+    downloadTileStart: (job) => void fetchTile(fetching, job),
+    downloadTileAbort: (job) => job.userData.leave?.abort(),
+    batchEnabled: () => source.hurries && hasBatches,
+    batchCompatible: (other) => other === source,
+    batchMaxJobs: () => 64,
+    batchTimeout: () => 1,
+    downloadTileBatchStart: (batch) => void fetchBatch(fetching, batch),
+    downloadTileBatchAbort: () => {},
+  });
+  source.hurries = hurry;
+  source.giveUp = () => {
+    leave.abort();
+    for (const job of [...running]) finishEmpty(fetching, job);
+  };
+  return source;
+}
+
+/** Return the encoding that loses nothing that is seen: alpha needs PNG. */
+export const encodingOf = (facts) => (facts.bandCount === 2 || facts.bandCount === 4 ? "PNG" : "JPEG");
+
+/** Return the query of a view's tiles. */
+export function queryOf(facts, { style, frame }) {
+  const encoding = encodingOf(facts);
+  const query = { edge: "crop", encoding, ...(encoding === "JPEG" && { jpegQuality: 90 }) };
+  if (frame) query.frame = frame;
+  if (style !== null) query.style = style;
+  return new URLSearchParams(query).toString();
+}
+
+async function fetchTile(fetching, job) {
+  const { signal, running } = fetching;
+  if (signal.aborted) return void job.finish(empty(), null, "context2d");
+  running.add(job);
+  const own = (job.userData.leave = new AbortController());
+  try {
+    const reply = await fetch(job.src, { signal: AbortSignal.any([signal, own.signal]), priority: "high" });
+    if (!reply.ok) throw new Error((await reply.json()).message ?? reply.statusText);
+    const blob = await reply.blob();
+    if (running.delete(job)) job.finish(blob, null, "rasterBlob");
+  } catch (error) {
+    if (running.delete(job)) job.fail(error.message, null);
+  }
+}
+
+/** Fetch tiles with one request; they come as they are ready, in any order. */
+async function fetchBatch(fetching, batch) {
+  const jobs = [...batch.jobs];
+  const { signal, running, view, facts } = fetching;
+  if (signal.aborted) return void jobs.forEach((job) => job.finish(empty(), null, "context2d"));
+  jobs.forEach((job) => running.add(job));
+  const body = {
+    edge: "crop", encoding: encodingOf(facts), jpegQuality: 90, tiles: jobs.map(({ tile }) => [tile.level, tile.x, tile.y]),
+    ...(view.style !== null && { style: JSON.parse(view.style) }), ...(view.frame && { frame: view.frame }),
+  };
+  try {
+    const reply = await fetch(`${fetching.path}:batch`, { method: "POST", body: JSON.stringify(body), signal });
+    if (!reply.ok) {
+      hasBatches = false;
+      return void jobs.forEach((job) => fetchTile(fetching, job));
+    }
+    for await (const { index, status, data } of pieces(reply.body)) {
+      const job = jobs[index];
+      if (!running.delete(job)) continue;
+      if (status === 200) job.finish(new Blob([data]), null, "rasterBlob");
+      else job.fail(JSON.parse(new TextDecoder().decode(data)).message, null);
+    }
+    jobs.forEach((job) => running.delete(job) && job.fail("the batch ended before this tile", null));
+  } catch (error) {
+    jobs.forEach((job) => running.delete(job) && job.fail(error.message, null));
+  }
+}
+
+/** Yield the parts of a batch: headers of three little-endian words (index, status, length), each with its bytes. */
+async function* pieces(stream) {
+  const reader = stream.getReader();
+  let held = new Uint8Array(0);
+  for (;;) {
+    const { done, value } = await reader.read();
+    if (done) return;
+    const joined = new Uint8Array(held.length + value.length);
+    joined.set(held);
+    joined.set(value, held.length);
+    held = joined;
+    for (;;) {
+      if (held.length < 12) break;
+      const head = new DataView(held.buffer, held.byteOffset, 12);
+      const length = head.getUint32(8, true);
+      if (held.length < 12 + length) break;
+      yield { index: head.getUint32(0, true), status: head.getUint32(4, true), data: held.slice(12, 12 + length) };
+      held = held.subarray(12 + length);
+    }
+  }
+}
+
+/** End a job of a view that nobody wants any more: nothing is drawn, and what lies below stays. */
+function finishEmpty({ running }, job) {
+  if (running.delete(job)) job.finish(empty(), null, "context2d");
+}
+
+function empty() {
+  const canvas = document.createElement("canvas");
+  canvas.width = canvas.height = 1;
+  return canvas.getContext("2d");
+}

@@ -1,0 +1,71 @@
+// What the server holds and does, looked at once a second while the page is seen.
+import { ask } from "./api.js";
+import { bytes, get, make } from "./dom.js";
+
+const EVERY = 1000; // milliseconds
+const IN_BYTES = new Set(["tiles", "rasters"]);
+let before = null;
+
+/** Return the amount of a shelf: in bytes, or in what the shelf counts. */
+const amount = (shelf, value) => (IN_BYTES.has(shelf) ? bytes(value) : value.toLocaleString("en"));
+
+function row(name, shelf) {
+  const looked = shelf.hits + shelf.misses + shelf.coalesced;
+  const rate = looked ? `${((100 * shelf.hits) / looked).toFixed(1)} %` : "–";
+  const share = shelf.capacity ? shelf.used / shelf.capacity : 0;
+  const meter = make("meter", { min: 0, max: 1, value: share.toFixed(4), "aria-label": `${name}: filled` });
+  const cells = [
+    meter, amount(name, shelf.used), amount(name, shelf.capacity), amount(name, shelf.peak),
+    ...[shelf.items, shelf.images, shelf.hits, shelf.misses].map((value) => value.toLocaleString("en")), rate,
+    ...[shelf.coalesced, shelf.evictions, shelf.inFlight].map((value) => value.toLocaleString("en")),
+  ];
+  const head = make("th", { scope: "row" }, name);
+  return make("tr", { "data-shelf": name }, head, ...cells.map((cell) => make("td", {}, cell)));
+}
+
+function fact(name, value, unit = "") {
+  const text = typeof value === "number" ? value.toLocaleString("en", { maximumFractionDigits: 1 }) : value;
+  return make("div", { class: "fact", "data-fact": name }, make("b", {}, `${text}${unit}`), make("span", {}, name));
+}
+
+/** Return what was counted since the last look, for each second. */
+function rates(report, seconds) {
+  const then = before?.report;
+  const since = (now, earlier) => (then === undefined ? 0 : (now - earlier) / seconds);
+  return [
+    fact("Batches a second", since(report.queue.batches, then?.queue.batches)),
+    fact("Reads a second", since(report.counts.reads, then?.counts.reads)),
+  ];
+}
+
+const spaced = (key) => key.replace(/([A-Z])/g, " $1").toLowerCase();
+const capital = (text) => text[0].toUpperCase() + text.slice(1);
+
+function show(report) {
+  const now = performance.now();
+  const { queue, device } = report;
+  get("device").textContent = `${device.name}, ${device.workers} ${device.workers === 1 ? "worker" : "workers"}`;
+  get("numbers").replaceChildren(
+    fact("Jobs waiting", queue.waiting), fact("Bytes waiting", bytes(queue.waitingBytes)),
+    fact("Batches running", queue.running), fact("Calls in the reading room", report.reading),
+    fact("Open descriptors", report.descriptors), ...rates(report, before ? (now - before.at) / 1000 : 1),
+    ...Object.entries(report.counts).map(([key, value]) => fact(capital(spaced(key)), value)),
+    fact("Jobs skipped", queue.skipped),
+  );
+  const rows = Object.entries(report.shelves).map(([name, shelf]) => row(name, shelf));
+  get("shelves").tBodies[0].replaceChildren(...rows);
+  before = { report, at: now };
+}
+
+async function look() {
+  if (!document.hidden) {
+    try {
+      show(await ask("large_image/cache"));
+    } catch (error) {
+      get("device").textContent = `The server does not answer: ${error.message}`;
+    }
+  }
+  setTimeout(look, EVERY);
+}
+
+await look();

@@ -1,0 +1,207 @@
+// One image: the viewer, its panel, and what connects them.
+import { ask, items, tiles } from "./api.js";
+import { Axes } from "./axes.js";
+import { ChannelPanel } from "./channels.js";
+import { get, make, settled } from "./dom.js";
+import { listen } from "./keys.js";
+import { Layers } from "./layers.js";
+import { goTo, hashOf, readAddress, styleOfAddress } from "./link.js";
+import { frameOf, lookOf, moveTo, readStyle, styleOf } from "./look.js";
+import { Measures } from "./measure.js";
+import { Overview } from "./overview.js";
+import { Presets } from "./presets.js";
+import { Readout } from "./readout.js";
+import { showScale } from "./scale.js";
+import { openShare } from "./share.js";
+import { TonePanel } from "./tone.js";
+
+const HINT = "OpenSeadragon is not here: run `make viewer` beside the package, or start the server with --openseadragon URL.";
+const item = document.body.dataset.item;
+
+function say(text) {
+  get("notice").textContent = text;
+  get("notice").hidden = !text;
+}
+
+/** Load OpenSeadragon from where the page says. */
+function loadLibrary(address) {
+  return new Promise((resolve, reject) => {
+    if (!address) return void reject(new Error(HINT));
+    const failed = () => reject(new Error(`OpenSeadragon cannot be loaded from ${address}.`));
+    document.head.append(make("script", { src: address, onload: resolve, onerror: failed }));
+  });
+}
+
+function openViewer() {
+  return OpenSeadragon({
+    element: get("osd"), drawer: "canvas", showNavigationControl: false, showNavigator: false,
+    preserveViewport: true, visibilityRatio: 0.3, maxZoomPixelRatio: 16, minZoomImageRatio: 0.6, zoomPerScroll: 1.25,
+    animationTime: 0.5, springStiffness: 9, maxTilesPerFrame: 64, timeout: 90000, tileRetryMax: 1,
+    tileRetryDelay: 1200, gestureSettingsMouse: { clickToZoom: false, dblClickToZoom: true },
+    gestureSettingsTouch: { pinchToZoom: true }, smoothTileEdgesMinZoom: Infinity,
+  });
+}
+
+/** Everything of one image that is seen and touched. */
+class View {
+  constructor(facts) {
+    this.facts = facts;
+    this.look = lookOf(facts);
+    this.viewer = openViewer();
+    this.layers = new Layers(this.viewer, item, facts);
+    this.measures = new Measures(item, this.look);
+    this.overview = new Overview(this.viewer, item, facts);
+    this.axes = new Axes(this.look, () => this.#moved());
+    const isMultiplex = this.look.kind === "channels";
+    this.channels = isMultiplex ? new ChannelPanel(this.look, this.measures, () => this.#changed()) : null;
+    this.tone = this.look.kind === "colour" ? new TonePanel(this.look, () => this.#changed()) : null;
+    this.presets = new Presets(item, this.look, () => this.#applied(), say);
+    this.keepAddress = settled(500, () => void this.#keepAddress());
+    this.keepOverview = settled(120, () => void this.overview.show(this.#view()));
+  }
+
+  async open() {
+    const stored = make("section", {}, make("p", { class: "muted" }, "The colours of this image are those of its file."));
+    get("panel").append(this.axes.element, (this.channels ?? this.tone)?.element ?? stored, this.presets.element);
+    get("stage").append(this.overview.element);
+    this.#connect();
+    await this.#restore();
+  }
+
+  /** Show what the address says; without anything, the default look of the whole image. */
+  async #restore() {
+    const asked = readAddress();
+    if (asked.frame !== null) moveTo(this.look, asked.frame);
+    if (asked.style !== null) await this.#take(asked.style);
+    this.layers.addEventListener("added", () => goTo(this.viewer, asked), { once: true });
+    this.#refresh();
+    this.#changed();
+  }
+
+  async #take(text) {
+    try {
+      readStyle(this.look, await styleOfAddress(text));
+    } catch (error) {
+      say(`The style of this link cannot be shown: ${error.message}`);
+    }
+  }
+
+  #connect() {
+    const { viewer, layers, look } = this;
+    showScale(viewer, layers, this.facts, get("bar").firstElementChild, get("zoom"));
+    const tell = (values) => this.channels?.tell(values);
+    this.readout = new Readout(viewer, layers, item, look, { place: get("place"), values: get("values"), tell });
+    layers.addEventListener("settled", () => this.#settled());
+    viewer.addHandler("animation-finish", this.keepAddress);
+    viewer.addHandler("tile-load-failed", ({ message, maxReached }) => maxReached && say(`A tile cannot be shown: ${message}`));
+    viewer.addHandler("canvas-key", (event) => {
+      if (["KeyR", "KeyF"].includes(event.originalEvent.code)) event.preventDefaultAction = true;
+    });
+    addEventListener("hashchange", () => void this.#followAddress());
+  }
+
+  /** An address was typed or pasted: go there without loading the page. */
+  async #followAddress() {
+    const asked = readAddress();
+    moveTo(this.look, asked.frame ?? 0);
+    if (asked.style !== null) await this.#take(asked.style);
+    goTo(this.viewer, asked);
+    this.#refresh();
+    this.#changed();
+  }
+
+  #view() {
+    const style = styleOf(this.look);
+    return { style: style === null ? null : JSON.stringify(style), frame: frameOf(this.look) };
+  }
+
+  #changed() {
+    get("busy").textContent = "loading …";
+    document.body.dataset.settled = "no";
+    this.layers.show(this.#view());
+    if (this.layers.isSettled) this.#settled();
+    this.keepOverview();
+    this.keepAddress();
+  }
+
+  /** A step along an axis: windows that were left to the server stay what they were. */
+  #moved() {
+    for (const entry of this.look.channels) entry.window ??= entry.known;
+    this.channels?.moved();
+    this.#changed();
+  }
+
+  #applied() {
+    this.#refresh();
+    this.#changed();
+  }
+
+  #refresh() {
+    this.axes.refresh();
+    this.channels?.refresh();
+    this.tone?.refresh();
+  }
+
+  #settled() {
+    get("busy").textContent = "";
+    document.body.dataset.settled = "yes";
+    this.keepAddress();
+  }
+
+  async #keepAddress() {
+    if (!this.layers.image) return;
+    const hash = await hashOf(this.viewer, this.look);
+    history.replaceState(null, "", `${location.pathname}${location.search}${hash}`);
+  }
+}
+
+/** Go to another image of the list. */
+async function visit(by) {
+  const all = (await items("", 0, 0)).items.filter((entry) => entry.error === undefined || entry.id === item);
+  const at = all.findIndex((entry) => entry.id === item);
+  const next = all[(at + by + all.length) % all.length];
+  if (next && next.id !== item) location.assign(new URL(`view/${next.id}`, document.baseURI));
+}
+
+function fold() {
+  const isFolded = document.body.classList.toggle("folded");
+  get("fold").setAttribute("aria-pressed", !isFolded);
+}
+
+function full() {
+  if (document.fullscreenElement) return document.exitFullscreen();
+  return document.documentElement.requestFullscreen().catch(() => say("This browser allows no full screen here."));
+}
+
+function listenTo(view) {
+  const { viewport } = view.viewer;
+  const zoom = (by) => viewport.zoomBy(by).applyConstraints();
+  const home = () => viewport.goHome();
+  const native = () => viewport.zoomTo(view.layers.image?.imageToViewportZoom(1) ?? 1);
+  const share = () => openShare(view.viewer, item, view.look).catch((error) => say(error.message));
+  const help = () => get("help").showModal();
+  const buttons = {
+    "zoom-in": () => zoom(1.5), "zoom-out": () => zoom(1 / 1.5), home, native, full, fold, "open-share": share,
+    "open-help": help, previous: () => visit(-1), next: () => visit(1),
+  };
+  for (const [id, work] of Object.entries(buttons)) get(id).onclick = work;
+  const channels = Object.fromEntries([..."123456789"].map((digit) => [digit, () => view.channels?.toggle(digit - 1)]));
+  listen({
+    ...channels, "+": () => zoom(1.5), "-": () => zoom(1 / 1.5), 0: home, f: full, p: fold, l: share, "?": help,
+    e: () => void view.channels?.auto(), c: () => view.channels?.focusSearch(),
+    "[": () => view.axes.step(-1), "]": () => view.axes.step(1), ",": () => void visit(-1), ".": () => void visit(1),
+  });
+}
+
+async function main() {
+  const [facts] = await Promise.all([ask(tiles(item)), loadLibrary(document.body.dataset.library)]);
+  const name = item === "test" ? "test pattern" : (await ask(`item/${encodeURIComponent(item)}`)).name;
+  get("name").textContent = name;
+  document.title = `${name} · gputiles`;
+  const view = new View(facts);
+  listenTo(view);
+  await view.open();
+  view.viewer.canvas.focus({ preventScroll: true });
+}
+
+main().catch((error) => say(error.message));
