@@ -17,6 +17,7 @@ from gputiles.state import STATE, State
 
 LONGEST_PRESET = 256 * 1024  # bytes
 LONGEST_NAME = 120  # characters
+DEEPEST = 16  # objects and lists in each other
 KEYS = ("frame", "mode", "style")  # large_image's of a preset, beside its name
 
 
@@ -102,7 +103,7 @@ def _checked(body: bytes) -> str:
         value = parameters.parse_json(body)
     except ValueError as error:
         raise BadRequest(f"preset: expected a JSON object; {error}") from error
-    if not isinstance(value, dict):
+    if not isinstance(value, dict) or _is_deep(value):
         raise BadRequest('preset: expected a JSON object such as {"frame": 0, "style": {"bands": []}}')
     kept = {key: value[key] for key in KEYS if value.get(key) is not None}
     frame = kept.get("frame", 0)
@@ -112,4 +113,21 @@ def _checked(body: bytes) -> str:
         raise BadRequest(f"preset.mode: expected an object; got {str(kept['mode'])[:64]!r}")
     if "style" in kept:
         style.parse(kept["style"])
-    return json.dumps(kept, allow_nan=False)
+    try:
+        return json.dumps(kept, allow_nan=False)
+    except ValueError as error:
+        raise BadRequest("preset: expected finite numbers; JSON has no others") from error
+
+
+def _is_deep(value: object) -> bool:
+    """Say whether a value is nested more deeply than any preset is."""
+    level = [value]
+    for _ in range(DEEPEST):
+        level = [child for each in level for child in _children(each)]
+    return bool(level)
+
+
+def _children(value: object) -> list[object]:
+    if isinstance(value, dict):
+        return list(value.values())
+    return value if isinstance(value, list) else []

@@ -44,13 +44,16 @@ export class ChannelPanel {
   async auto(entries = this.#look.channels) {
     const share = Math.min(Math.max(Number(this.#share.value) / 100, 0), 0.49);
     const measures = await this.#measures.of(entries.map((entry) => entry.index));
-    const isWhole = !this.#look.facts.dtype.startsWith("float");
-    entries.forEach((entry, at) => {
-      const [low, high] = percentiles(measures[at], share).map((value) => (isWhole ? Math.round(value) : Number(value.toPrecision(6))));
-      entry.window = entry.known = [low, Math.max(high, isWhole ? low + 1 : high)];
-    });
+    entries.forEach((entry, at) => (entry.window = entry.known = this.#window(measures[at], share)));
     for (const row of this.#rows) row.refresh();
     this.#take();
+  }
+
+  /** Return the window of percentiles, in numbers as the image has them. */
+  #window(measure, share) {
+    const isWhole = !this.#look.facts.dtype.startsWith("float");
+    const [low, high] = percentiles(measure, share).map((value) => (isWhole ? Math.round(value) : Number(value.toPrecision(6))));
+    return [low, Math.max(high, isWhole ? low + 1 : high)];
   }
 
   /** Turn a channel on or off. */
@@ -109,7 +112,7 @@ export class ChannelPanel {
     const counted = await this.#measures.of(wanted.map((row) => row.entry.index));
     wanted.forEach((row, at) => {
       const { entry } = row;
-      if (!entry.window) entry.known = percentiles(counted[at], 0.001);
+      if (!entry.window) entry.known = this.#window(counted[at], 0.001);
       row.measure = counted[at];
     });
   }

@@ -1,6 +1,7 @@
 // The tiles of one look, for OpenSeadragon: fetched so that they can be given up, one by one or in batches.
 import { tiles } from "./api.js";
 
+const AT_ONCE = 64; // tiles of a batch
 let count = 0;
 let hasBatches = document.body.dataset.batch === "yes"; // until the server says otherwise
 
@@ -9,21 +10,15 @@ export function makeSource(item, facts, view, { floor = 0, hurry = false } = {})
   const number = ++count;
   const running = new Set();
   const leave = new AbortController();
-  const fetching = { path: tiles(item), query: queryOf(facts, view), view, facts, running, signal: leave.signal };
+  const fetching = { path: tiles(item), query: queryOf(facts, view), view, facts, running, signal: leave.signal, gathered: [] };
   const source = new OpenSeadragon.TileSource({
     width: facts.sizeX, height: facts.sizeY, tileWidth: facts.tileWidth, tileHeight: facts.tileHeight,
     tileOverlap: 0, minLevel: floor, maxLevel: facts.levels - 1,
     getTileUrl: (z, x, y) => `${fetching.path}/zxy/${z}/${x}/${y}?${fetching.query}`,
     getTileHashKey: (z, x, y) => `${number}/${z}/${x}/${y}`,
     hasTransparency: () => encodingOf(facts) === "PNG",
-    downloadTileStart: (job) => void fetchTile(fetching, job),
+    downloadTileStart: (job) => (source.hurries && hasBatches ? gather(fetching, job) : void fetchTile(fetching, job)),
     downloadTileAbort: (job) => job.userData.leave?.abort(),
-    batchEnabled: () => source.hurries && hasBatches,
-    batchCompatible: (other) => other === source,
-    batchMaxJobs: () => 64,
-    batchTimeout: () => 1,
-    downloadTileBatchStart: (batch) => void fetchBatch(fetching, batch),
-    downloadTileBatchAbort: () => {},
   });
   source.hurries = hurry;
   source.giveUp = () => {
@@ -60,9 +55,20 @@ async function fetchTile(fetching, job) {
   }
 }
 
-/** Fetch tiles with one request; they come as they are ready, in any order. */
-async function fetchBatch(fetching, batch) {
-  const jobs = [...batch.jobs];
+/** Keep a job until all that are asked for with it are known, which is before anything else runs. */
+function gather(fetching, job) {
+  if (fetching.gathered.push(job) > 1) return;
+  queueMicrotask(() => {
+    while (fetching.gathered.length) void fetchBatch(fetching, fetching.gathered.splice(0, AT_ONCE));
+  });
+}
+
+/**
+ * Fetch tiles with one request; they come as they are ready, in any order.
+ *
+ * OpenSeadragon's own batches are not used: it drops those that wait when it draws (6.1.1).
+ */
+async function fetchBatch(fetching, jobs) {
   const { signal, running, view, facts } = fetching;
   if (signal.aborted) return void jobs.forEach((job) => job.finish(empty(), null, "context2d"));
   jobs.forEach((job) => running.add(job));
@@ -73,7 +79,7 @@ async function fetchBatch(fetching, batch) {
   try {
     const reply = await fetch(`${fetching.path}:batch`, { method: "POST", body: JSON.stringify(body), signal });
     if (!reply.ok) {
-      hasBatches = false;
+      hasBatches = ![404, 405].includes(reply.status);
       return void jobs.forEach((job) => fetchTile(fetching, job));
     }
     for await (const { index, status, data } of pieces(reply.body)) {

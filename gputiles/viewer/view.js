@@ -35,7 +35,7 @@ function loadLibrary(address) {
 function openViewer() {
   return OpenSeadragon({
     element: get("osd"), drawer: "canvas", showNavigationControl: false, showNavigator: false,
-    preserveViewport: true, visibilityRatio: 0.3, maxZoomPixelRatio: 16, minZoomImageRatio: 0.6, zoomPerScroll: 1.25,
+    visibilityRatio: 0.3, maxZoomPixelRatio: 16, minZoomImageRatio: 0.6, zoomPerScroll: 1.25,
     animationTime: 0.5, springStiffness: 9, maxTilesPerFrame: 64, timeout: 90000, tileRetryMax: 1,
     tileRetryDelay: 1200, gestureSettingsMouse: { clickToZoom: false, dblClickToZoom: true },
     gestureSettingsTouch: { pinchToZoom: true }, smoothTileEdgesMinZoom: Infinity,

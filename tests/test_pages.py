@@ -1,0 +1,191 @@
+"""The pages and their files over HTTP, and the server's numbers for Prometheus."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import AsyncIterator
+from html import unescape
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tifffile
+from aiohttp.test_utils import TestClient, TestServer
+from click.testing import CliRunner
+from numpy import zeros
+from prometheus_client.parser import text_string_to_metric_families
+from yarl import URL
+
+from gputiles import assets
+from gputiles.app import create_app
+from gputiles.commands import cli
+from gputiles.config import Config
+from gputiles.metrics import SHELF_COUNTERS, SHELF_GAUGES
+
+Client = TestClient[Any, Any]
+FILES = sorted(path.name for path in assets.FOLDER.iterdir() if path.suffix in assets.TYPES)
+MODULES = [name for name in FILES if name.endswith(".js") and name != assets.LIBRARY]
+
+
+def serve(**settings: Any) -> Client:
+    config = Config(**{"tile_cache": 1 << 20, "raw_cache": 1 << 22, "workers": 1, **settings})
+    return TestClient(TestServer(create_app(config)))
+
+
+@pytest.fixture
+async def client() -> AsyncIterator[Client]:
+    async with serve() as client:
+        yield client
+
+
+@pytest.mark.parametrize("name", FILES)
+async def test_a_file_has_its_type_and_a_tag_that_answers_304(client: Client, name: str) -> None:
+    reply = await client.get(f"/viewer/{name}")
+    assert await reply.read() == (assets.FOLDER / name).read_bytes()
+    kind = {"css": "text/css", "js": "text/javascript", "svg": "image/svg+xml"}[name.rpartition(".")[2]]
+    assert reply.headers["Content-Type"] == f"{kind}; charset=utf-8"
+    assert reply.headers["Cache-Control"] == "no-cache"
+    held = await client.get(f"/viewer/{name}", headers={"If-None-Match": reply.headers["ETag"]})
+    assert (held.status, await held.read()) == (304, b"")
+    assert (await client.get(f"/viewer/{name}", headers={"If-None-Match": '"other"'})).status == 200
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "..%2fstyles.py", "..%2f..%2fpyproject.toml", "%2fetc%2fpasswd", "__init__.py", "view.html",
+        ".hidden.js", "no.js", "view.js%00", "x" * 70 + ".js", "%E2%82%AC.js", "view.JS",
+    ],
+)  # fmt: skip
+async def test_nothing_but_the_folders_files_is_given(client: Client, name: str) -> None:
+    reply = await client.get(URL(f"/viewer/{name}", encoded=True))
+    assert reply.status == 404
+    assert (await reply.json())["type"] == "rest"
+
+
+@pytest.mark.parametrize("name", MODULES)
+def test_modules_import_what_is_there_and_fit_in_one_sitting(name: str) -> None:
+    text = (assets.FOLDER / name).read_text("utf-8")
+    assert text.startswith("// "), "a first line that says what the module is"
+    assert set(re.findall(r'from "\./([\w.]+)"', text)) <= set(MODULES)
+    assert len(re.findall(r"^import ", text, re.MULTILINE)) == len(re.findall(r' from "\./', text))
+    assert text.count("\n") <= 300
+
+
+@pytest.mark.parametrize(
+    ("path", "root"),
+    [
+        ("/", "./"),
+        ("/status", "./"),
+        ("/view/abc", "../"),
+        ("/api/v1/view/abc", "../../../"),
+        ("/item/abc", "../"),
+    ],
+)
+async def test_a_page_names_its_files_relative_to_the_root(client: Client, path: str, root: str) -> None:
+    reply = await client.get(path, headers={"Accept": "text/html"})
+    text = await reply.text()
+    assert (reply.status, reply.content_type) == (200, "text/html")
+    assert f'<base href="{root}">' in text
+    assert not re.search(r'(src|href)="(/|https?:)', text), "nothing is absolute: a proxy may add a prefix"
+    assert "{{" not in text
+    for name in re.findall(r'(?:src|href)="viewer/([^"]+)"', text):
+        assert name in FILES
+    policy = reply.headers["Content-Security-Policy"]
+    assert "default-src 'self'; script-src 'self';" in policy
+
+
+async def test_an_items_name_cannot_be_markup(client: Client) -> None:
+    reply = await client.get(URL("/view/%22%3E%3Cscript%3Ealert(1)%3C%2Fscript%3E", encoded=True))
+    text = await reply.text()
+    assert "<script>alert" not in text
+    assert '"><script>alert(1)</script>' in unescape(text)
+
+
+@pytest.mark.parametrize(
+    ("address", "origin"),
+    [("https://cdn.example.org/osd/6/osd.min.js", "https://cdn.example.org"), ("/shared/osd.js", None)],
+)
+async def test_the_library_may_lie_where_the_operator_says(address: str, origin: str | None) -> None:
+    async with serve(openseadragon=address) as client:
+        reply = await client.get("/view/test")
+        assert f'data-library="{address}"' in await reply.text()
+        sources = reply.headers["Content-Security-Policy"].split("script-src ")[1].split(";")[0].split()
+        assert sources == ["'self'", *([origin] if origin else [])]
+
+
+async def test_the_page_knows_whether_the_library_is_there(
+    client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(assets, "LIBRARY", "absent.js")
+    assert 'data-library=""' in await (await client.get("/view/test")).text()
+    monkeypatch.setattr(assets, "LIBRARY", "view.js")
+    assert 'data-library="viewer/view.js"' in await (await client.get("/view/test")).text()
+
+
+@pytest.mark.parametrize(
+    "address", ["osd.js", "javascript:alert(1)", "https://x/a b.js", "https://x/;a", "ftp://x/a.js"]
+)
+def test_an_address_that_no_page_can_load_is_refused(address: str, tmp_path: Path) -> None:
+    result = CliRunner().invoke(cli, ["serve", str(tmp_path), "--openseadragon", address])
+    assert result.exit_code == 2
+    assert "expected an address such as https://host/openseadragon.min.js" in result.output
+
+
+async def test_items_are_found_by_a_part_of_their_name(tmp_path: Path) -> None:
+    for name in ("Alpha.tif", "beta ÄÖ.tif", "alphabet.tif"):
+        tifffile.imwrite(tmp_path / name, zeros((16, 16), "uint8"))
+    found = {
+        "ALPHA": ["Alpha.tif", "alphabet.tif"],
+        "äö": ["beta ÄÖ.tif"],
+        "": ["Alpha.tif", "alphabet.tif", "beta ÄÖ.tif"],
+        "nothing": [],
+    }
+    async with serve(roots=(tmp_path,)) as client:
+        for text, wanted in found.items():
+            reply = await client.get("/item", params={"text": text})
+            assert sorted(item["name"] for item in await reply.json()) == wanted
+            assert reply.headers["X-Total-Count"] == str(len(wanted))
+        page = await client.get("/item", params={"text": "alpha", "limit": "1", "offset": "1"})
+        assert (len(await page.json()), page.headers["X-Total-Count"]) == (1, "2")
+
+
+# -- numbers
+
+
+async def samples(client: Client) -> dict[tuple[str, str], float]:
+    """Return what /metrics says, as Prometheus reads it: {(name, first label): value}."""
+    reply = await client.get("/metrics")
+    assert reply.headers["Content-Type"].startswith("text/plain; version=")
+    families = text_string_to_metric_families(await reply.text())
+    return {
+        (sample.name, next(iter(sample.labels.values()), "")): sample.value
+        for family in families
+        for sample in family.samples
+    }
+
+
+async def test_prometheus_reads_the_numbers_of_the_caches_report(client: Client) -> None:
+    for _ in range(3):
+        assert (await client.get("/item/test/tiles/zxy/0/0/0")).status == 200
+    found = await samples(client)
+    report = await (await client.get("/large_image/cache")).json()
+    for shelf, numbers in report["shelves"].items():
+        for key, name, _ in SHELF_GAUGES:
+            assert found[f"gputiles_{name}", shelf] == numbers[key], (shelf, key)
+        for key, name, _ in SHELF_COUNTERS:
+            assert found[f"gputiles_{name}_total", shelf] == numbers[key], (shelf, key)
+    for kind, number in {**report["counts"], **report["queue"]["jobs"]}.items():
+        assert found["gputiles_work_total", kind] == number
+    assert found["gputiles_shelf_hits_total", "tiles"] == 2
+    assert found["gputiles_queue_batches_total", ""] == report["queue"]["batches"] > 0
+    assert found["gputiles_device_info", report["device"]["name"]] == 1
+    assert found["gputiles_workers", ""] == 1
+
+
+async def test_the_numbers_are_those_of_the_moment(client: Client) -> None:
+    assert (await samples(client))["gputiles_shelf_items", "tiles"] == 0
+    await client.get("/item/test/tiles/zxy/0/0/0")
+    assert (await samples(client))["gputiles_shelf_items", "tiles"] == 1
+    await client.put("/large_image/cache/clear")
+    assert (await samples(client))["gputiles_shelf_items", "tiles"] == 0

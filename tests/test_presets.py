@@ -1,0 +1,169 @@
+"""Presets: what the store keeps, and what its routes take, give and refuse."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import pytest
+from aiohttp.test_utils import TestClient, TestServer
+
+from gputiles.app import create_app
+from gputiles.config import Config
+from gputiles.errors import LimitExceeded, Unavailable
+from gputiles.presets import PresetStore
+
+Client = TestClient[Any, Any]
+ROOT = "/item/test/presets"
+STYLE = {"bands": [{"framedelta": 1, "palette": "#FF0000", "min": 18000, "max": 43000}]}
+THEIRS = {"name": "3 channels", "frame": 2, "mode": {"id": 2, "name": "Channel Compositing"}, "style": STYLE}
+
+
+def names(store: PresetStore, item: str) -> list[str]:
+    return [preset.name for preset in store.all(item)]
+
+
+def test_a_preset_is_its_items_and_the_newest_of_its_name() -> None:
+    store = PresetStore(None)
+    store.put("a", "one", "{}")
+    store.put("a", "two", "{}")
+    store.put("a", "one", '{"frame": 1}')
+    store.put("b", "one", "{}")
+    assert sorted(names(store, "a")) == ["one", "two"]
+    found = store.get("a", "one")
+    assert found is not None
+    assert found.body == '{"frame": 1}'
+    assert store.delete("a", "one")
+    assert not store.delete("a", "one")
+    assert (store.get("a", "one"), names(store, "b")) == (None, ["one"])
+    store.close()
+
+
+def test_presets_outlive_the_process_in_the_file_of_the_styles(tmp_path: Path) -> None:
+    first = PresetStore(tmp_path / "styles.sqlite")
+    first.put("a", "µ 日本", "{}")
+    first.close()
+    second = PresetStore(tmp_path / "styles.sqlite")
+    assert names(second, "a") == ["µ 日本"]
+    second.close()
+
+
+def test_too_many_presets_are_refused_and_none_is_dropped() -> None:
+    store = PresetStore(None, most=2)
+    store.put("a", "one", "{}")
+    store.put("a", "two", "{}")
+    with pytest.raises(LimitExceeded, match="presets: at most 2 of an item"):
+        store.put("a", "three", "{}")
+    store.put("a", "two", '{"frame": 2}')
+    store.put("b", "three", "{}")
+    assert sorted(names(store, "a")) == ["one", "two"]
+    store.close()
+
+
+def test_the_bytes_of_all_presets_are_bounded() -> None:
+    store = PresetStore(None, most_bytes=50)
+    store.put("a", "one", "x" * 30)
+    with pytest.raises(LimitExceeded, match="50 bytes in all"):
+        store.put("b", "two", "x" * 30)
+    store.put("a", "one", "x" * 50)
+    with pytest.raises(LimitExceeded):
+        store.put("a", "one", "x" * 51)
+    assert store.all("a")[0].body == "x" * 50
+    store.close()
+
+
+def test_a_store_that_cannot_be_opened_says_where_and_why(tmp_path: Path) -> None:
+    with pytest.raises(Unavailable, match=r"The store of presets '.*' cannot be opened: .+"):
+        PresetStore(tmp_path)
+
+
+# -- over HTTP
+
+
+@pytest.fixture
+async def client() -> AsyncIterator[Client]:
+    app = create_app(Config(tile_cache=1 << 20, raw_cache=1 << 22, workers=1))
+    async with TestClient(TestServer(app)) as client:
+        yield client
+
+
+async def put(client: Client, name: str, body: object) -> tuple[int, Any]:
+    data = body if isinstance(body, bytes) else json.dumps(body).encode()
+    reply = await client.put(f"{ROOT}/{quote(name, safe='')}", data=data)
+    return reply.status, await reply.json()
+
+
+@pytest.mark.parametrize("name", ["3 channels", "µ/3", "日本", "a;style=@b", "%2F", "x" * 120])
+async def test_a_preset_comes_back_as_it_was_saved(client: Client, name: str) -> None:
+    assert await (await client.get(ROOT)).json() == []
+    status, answer = await put(client, name, THEIRS)
+    assert (status, answer) == (200, {**THEIRS, "name": name})
+    (listed,) = await (await client.get(ROOT)).json()
+    assert listed.pop("saved") > 1.7e9
+    assert listed == {**THEIRS, "name": name}
+    path = f"{ROOT}/{quote(name, safe='')}"
+    assert (await (await client.get(path)).json())["style"] == STYLE
+    assert (await client.delete(path)).status == 200
+    assert [(await client.get(path)).status, (await client.delete(path)).status] == [404, 404]
+
+
+@pytest.mark.parametrize(
+    ("name", "body", "status", "message"),
+    [
+        ("a", b"[", 400, "expected a JSON object"),
+        ("a", b"[" * 100_000, 400, "expected a JSON object"),
+        ("a", [], 400, "expected a JSON object such as"),
+        ("a", {"frame": -1}, 400, "preset.frame: expected an integer from 0 on; got '-1'"),
+        ("a", {"frame": True}, 400, "preset.frame"),
+        ("a", {"frame": "1"}, 400, "preset.frame"),
+        ("a", {"mode": 2}, 400, "preset.mode: expected an object"),
+        ("a", {"style": {"bands": [{"min": "x"}]}}, 400, "bands[0].min"),
+        ("a", {"style": []}, 400, "Style is not a valid json object"),
+        ("a", b'{"mode": {"id": NaN}}', 400, "JSON"),
+        ("a", b'{"style": {"x": 1e999}}', 400, "finite"),
+        ("a", b'{"mode": ' + b'{"a": ' * 300 + b"1" + b"}" * 301, 400, "expected a JSON object such as"),
+        ("a", b"\xff\xfe", 400, "expected a JSON object"),
+        ("a", b" " * (256 * 1024 + 1), 413, "at most 262144 bytes"),
+        (" ", {}, 400, "name: expected 1 to 120 printable characters"),
+        ("x" * 121, {}, 400, "name"),
+        ("a\n", {}, 400, "name"),
+    ],
+)
+async def test_what_is_no_preset_is_refused_with_the_reason(
+    client: Client, name: str, body: object, status: int, message: str
+) -> None:
+    got, answer = await put(client, name, body)
+    assert got == status
+    assert message in answer["message"]
+    assert await (await client.get(ROOT)).json() == []
+
+
+async def test_an_item_has_at_most_two_hundred(client: Client) -> None:
+    for number in range(200):
+        assert (await put(client, str(number), {}))[0] == 200
+    status, answer = await put(client, "200", {})
+    assert (status, answer["message"].split(";")[0]) == (
+        413,
+        "presets: at most 200 of an item, 268435456 bytes in all",
+    )
+    assert (await put(client, "199", {"frame": 1}))[0] == 200
+    assert len(await (await client.get(ROOT)).json()) == 200
+
+
+async def test_items_that_do_not_exist_have_none(client: Client) -> None:
+    path = f"/item/{'0' * 24}/presets"
+    for reply in (
+        await client.get(path),
+        await client.put(f"{path}/a", data=b"{}"),
+        await client.delete(f"{path}/a"),
+    ):
+        assert reply.status == 404
+    assert (await client.get("/api/v1/item/test/presets")).status == 200
+
+
+async def test_other_hosts_may_save_and_delete(client: Client) -> None:
+    reply = await client.options(f"{ROOT}/a")
+    assert {"PUT", "DELETE"} <= set(reply.headers["Access-Control-Allow-Methods"].split(", "))

@@ -1,0 +1,646 @@
+"""The viewer, driven in headless Chromium: what a person does, and the pixels that come of it."""
+
+from __future__ import annotations
+
+import json
+import struct
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qs, urlsplit
+
+import numpy as np
+import pytest
+import tifffile
+from playwright.sync_api import Browser, Route
+
+from tests.browser import SIZE, Visit, chromium, ids, needed, serving
+
+TOP = 4000  # the brightest value of the files below
+RED, GREEN, BLUE, WHITE, BLACK = (255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255), (0, 0, 0)
+QUARTERS = ((0.3, 0.2), (0.7, 0.2), (0.3, 0.8), (0.7, 0.8))  # of the window, inside the image's quarters
+
+
+def ome_colour(red: int, green: int, blue: int) -> int:
+    value = red << 24 | green << 16 | blue << 8 | 255
+    return value - 2**32 if value >= 2**31 else value
+
+
+def quarters(size: int = 1024) -> np.ndarray[Any, Any]:
+    """Return four channels, each bright in one quarter of the image."""
+    planes = np.zeros((4, size, size), np.uint16)
+    half = size // 2
+    for index in range(4):
+        row, column = divmod(index, 2)
+        planes[index, row * half : (row + 1) * half, column * half : (column + 1) * half] = TOP
+    return planes
+
+
+def write(path: Path, planes: np.ndarray[Any, Any], axes: str, names: list[str], **more: Any) -> None:
+    channels = {"Name": names, **more}
+    physical = {
+        "PhysicalSizeX": 0.5,
+        "PhysicalSizeXUnit": "µm",
+        "PhysicalSizeY": 0.5,
+        "PhysicalSizeYUnit": "µm",
+    }
+    tifffile.imwrite(
+        path,
+        planes,
+        tile=(256, 256),
+        compression="zlib",
+        metadata={"axes": axes, "Channel": channels, **physical},
+    )
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    needed()
+    folder = tmp_path_factory.mktemp("images")
+    colours = [ome_colour(*colour) for colour in (RED, GREEN, BLUE, WHITE)]
+    write(folder / "quarters.ome.tif", quarters(), "CYX", ["R", "G", "B", "W"], Color=colours)
+    many = np.random.default_rng(1).integers(100, 200, (40, 256, 256)).astype(np.uint16)
+    many[:, 0, 0] = 60_000  # a hot pixel: an auto window must not reach it
+    many[7, :, 128:] = 1000
+    write(folder / "many.ome.tif", many, "CYX", [f"marker {index:02d}" for index in range(40)])
+    stack = np.zeros((5, 2, 512, 512), np.uint16)
+    stack[...] = (np.arange(5) * 1000)[:, None, None, None]
+    stack[:, 1] = 0
+    stack[:, :, 0, 0] = TOP
+    write(folder / "stack.ome.tif", stack, "ZCYX", ["A", "B"], Color=colours[:2])
+    rgb = np.zeros((600, 800, 3), np.uint8)
+    rgb[:300, :400], rgb[:300, 400:], rgb[300:, :400], rgb[300:, 400:] = (
+        (200, 40, 40),
+        (40, 200, 40),
+        128,
+        255,
+    )
+    tifffile.imwrite(folder / "colour.tif", rgb, photometric="rgb", tile=(256, 256))
+    (folder / "broken.tif").write_bytes(b"II*\0nonsense")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def server(folder: Path) -> Iterator[str]:
+    with serving(folder) as base:
+        yield base
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    needed()
+    with chromium() as browser:
+        yield browser
+
+
+@pytest.fixture
+def visit(server: str, browser: Browser) -> Iterator[Visit]:
+    """A visit that must neither complain nor leave the host."""
+    context = browser.new_context(viewport=SIZE)  # type: ignore[arg-type]
+    visit = Visit(context.new_page(), server)
+    yield visit
+    context.close()
+    assert visit.complaints == []
+    assert [url for url in visit.requests if not url.startswith((server, "blob:", "data:"))] == []
+
+
+def view(visit: Visit, name: str, more: str = "") -> None:
+    visit.open(f"view/{ids(visit.base)[name]}{more}")
+
+
+def kept_style(visit: Visit) -> Any:
+    """Return the style that the address names."""
+    return json.loads(visit.page.request.get(f"{visit.base}/styles/{visit.style()}").text())
+
+
+def shows_quarters(visit: Visit, *colours: tuple[int, int, int]) -> None:
+    for place, colour in zip(QUARTERS, colours, strict=True):
+        visit.shows(*place, colour)
+
+
+def test_the_list_shows_pictures_searches_and_opens_an_image(visit: Visit) -> None:
+    page = visit.page
+    page.goto(visit.base)
+    page.wait_for_selector("#items li img")
+    assert page.locator("#items li").count() == 5
+    assert "not a TIFF" not in page.locator("#count").inner_text()
+    page.get_by_label("Search by name").fill("QUART")
+    visit.until(lambda: page.locator("#items li").count(), lambda count: count == 1, 1)
+    assert "text=QUART" in page.url
+    page.locator("#items a").first.click()
+    visit.settle()
+    shows_quarters(visit, RED, GREEN, BLUE, WHITE)
+
+
+def test_panning_and_zooming_show_other_pixels_and_other_levels(visit: Visit) -> None:
+    view(visit, "quarters.ome.tif")
+    page = visit.page
+    page.mouse.move(840, 400)
+    page.mouse.down()
+    page.mouse.move(1020, 560, steps=5)  # the middle of the image goes to the lower right
+    page.mouse.up()
+    visit.shows(0.6, 0.6, RED)
+    levels = {url.split("/zxy/")[1].split("/")[0] for url in visit.requests if "/zxy/" in url}
+    assert "2" in levels
+    page.mouse.move(700, 300)
+    for _ in range(6):
+        page.mouse.wheel(0, -200)
+        page.wait_for_timeout(80)  # turns that come at once count as one
+    visit.until(visit.zoom, lambda zoom: zoom > 1.5, "a greater zoom")
+    visit.shows(0.4, 0.35, RED)
+
+
+def test_a_channel_goes_and_comes_with_its_switch_and_with_its_key(visit: Visit) -> None:
+    view(visit, "quarters.ome.tif")
+    visit.page.get_by_label("Show G").uncheck()
+    shows_quarters(visit, RED, BLACK, BLUE, WHITE)
+    visit.page.keyboard.press("2")
+    shows_quarters(visit, RED, GREEN, BLUE, WHITE)
+    visit.page.get_by_role("button", name="Solo").first.click()
+    shows_quarters(visit, RED, BLACK, BLACK, BLACK)
+    visit.page.get_by_role("button", name="Solo").first.click()
+    shows_quarters(visit, RED, GREEN, BLUE, WHITE)
+
+
+def test_a_colour_and_an_inversion_are_seen(visit: Visit) -> None:
+    view(visit, "quarters.ome.tif")
+    visit.page.get_by_label("Colour of R").fill("#ff8000")
+    shows_quarters(visit, (255, 128, 0), GREEN, BLUE, WHITE)
+    visit.page.get_by_label("Settings of R").click()
+    visit.page.locator(".channel").first.get_by_label("Invert").check()
+    visit.shows(*QUARTERS[0], BLACK)
+    visit.shows(*QUARTERS[1], (255, 255, 0))
+
+
+def test_a_dragged_window_dims_a_channel_and_is_the_links(visit: Visit) -> None:
+    view(visit, "quarters.ome.tif")
+    page = visit.page
+    visit.until(lambda: page.locator(".channel .counts").first.get_attribute("d"), bool, "a histogram")
+    end = page.get_by_role("slider", name="R: minimum")
+    box = page.locator(".channel .histogram").first.bounding_box()
+    assert box is not None
+    page.mouse.move(box["x"] + 1, box["y"] + 20)
+    page.mouse.down()
+    page.mouse.move(box["x"] + box["width"] / 2, box["y"] + 20, steps=8)
+    page.mouse.up()
+    low = int(end.get_attribute("aria-valuenow") or -1)
+    assert abs(low - TOP / 2) < TOP / 50
+    shows_quarters(visit, RED, GREEN, BLUE, WHITE)
+    assert kept_style(visit)["bands"][0]["min"] == low
+    page.get_by_label("Settings of R").click()
+    page.get_by_label("R: greatest value").fill(str(2 * TOP - low))  # so that 4000 is in the middle
+    page.keyboard.press("Enter")
+    visit.shows(*QUARTERS[0], (127, 0, 0))
+
+
+def test_a_window_moves_with_the_keyboard(visit: Visit) -> None:
+    view(visit, "quarters.ome.tif")
+    page = visit.page
+    visit.until(lambda: page.locator(".channel .counts").first.get_attribute("d"), bool, "a histogram")
+    end = page.get_by_role("slider", name="G: maximum")
+    before = int(end.get_attribute("aria-valuenow") or -1)
+    end.focus()
+    page.keyboard.press("Shift+ArrowLeft")
+    after = int(end.get_attribute("aria-valuenow") or -1)
+    assert 0 < before - after < TOP / 10
+    page.keyboard.press("Home")
+    assert int(end.get_attribute("aria-valuenow") or -1) < TOP / 10
+    visit.shows(*QUARTERS[1], GREEN)
+
+
+def test_gamma_and_blend_are_those_of_the_style(visit: Visit) -> None:
+    view(visit, "quarters.ome.tif")
+    page = visit.page
+    page.get_by_label("Settings of R").click()
+    slider = page.get_by_label("Gamma of R")
+    slider.focus()
+    page.keyboard.press("End")
+    page.get_by_label("Opacity of R").focus()
+    page.keyboard.press("Home")
+    visit.shows(*QUARTERS[0], BLACK)
+    page.get_by_label("Blend").select_option("screen")
+    visit.settle()
+    band = visit.until(
+        lambda: kept_style(visit)["bands"][0], lambda band: band["composite"] == "screen", "screen"
+    )
+    assert (band["gamma"], band["opacity"]) == (4, 0)
+
+
+def test_auto_of_all_forty_channels_leaves_hot_pixels_out(visit: Visit) -> None:
+    view(visit, "many.ome.tif")
+    page = visit.page
+    assert page.locator(".channel").count() == 40
+    page.keyboard.press("e")
+    style = visit.until(
+        lambda: kept_style(visit), lambda style: isinstance(style["bands"][0]["max"], int), "numbers"
+    )
+    assert len(style["bands"]) == 4
+    for band in style["bands"]:
+        assert 95 <= band["min"] <= 105
+        assert 195 <= band["max"] <= 205
+    page.get_by_label("Show marker 39").check()
+    windows = {band["channel"]: band["max"] for band in kept_style_with(visit, 39)["bands"]}
+    assert 195 <= windows[39] <= 205, "a channel that was off has its window too"
+
+
+def kept_style_with(visit: Visit, channel: int) -> Any:
+    return visit.until(
+        lambda: kept_style(visit),
+        lambda style: channel in [band["channel"] for band in style["bands"]],
+        f"channel {channel}",
+    )
+
+
+def test_channels_are_found_by_name_and_by_being_on(visit: Visit) -> None:
+    view(visit, "many.ome.tif")
+    page = visit.page
+    page.keyboard.press("c")
+    page.keyboard.type("marker 3")
+    assert page.locator(".channel:visible").count() == 10
+    page.get_by_label("Search channels").fill("")
+    page.get_by_label("Only active").check()
+    assert page.locator(".channel:visible").count() == 4
+    page.get_by_role("button", name="All off").click()
+    assert page.locator(".channel:visible").count() == 0
+    visit.shows(0.5, 0.3, BLACK)
+
+
+def test_scrubbing_z_shows_other_planes_in_the_same_window(visit: Visit) -> None:
+    view(visit, "stack.ome.tif")
+    page = visit.page
+    page.get_by_label("Settings of A").click()
+    page.get_by_label("A: least value").fill("0")
+    page.get_by_label("A: greatest value").fill(str(TOP))
+    page.keyboard.press("Enter")
+    slider = page.get_by_label("Z", exact=True)
+    slider.focus()
+    for plane in range(1, 5):
+        page.keyboard.press("ArrowRight")
+        visit.shows(0.5, 0.5, (255 * plane // 4, 0, 0))
+    page.keyboard.press("[")
+    visit.shows(0.5, 0.5, (191, 0, 0))
+    visit.until(lambda: page.url, lambda url: "frame=6" in url, "the frame in the address")
+
+
+def test_a_link_brings_the_view_back(visit: Visit, browser: Browser) -> None:
+    view(visit, "quarters.ome.tif")
+    page = visit.page
+    page.get_by_label("Show R").uncheck()
+    page.get_by_label("Colour of G").fill("#00ffff")
+    page.get_by_role("button", name="Zoom in").click()
+    visit.shows(0.7, 0.3, (0, 255, 255))
+    visit.until(visit.zoom, lambda zoom: zoom > 0.9, "the zoom")
+    visit.style()
+    with browser.new_context(viewport=SIZE) as context:  # type: ignore[arg-type]
+        other = Visit(context.new_page(), visit.base)
+        other.page.goto(page.url)
+        other.settle()
+        other.shows(0.7, 0.3, (0, 255, 255))
+        other.shows(0.3, 0.3, BLACK)
+        assert not other.page.get_by_label("Show R").is_checked()
+        assert other.page.get_by_label("Colour of G").input_value() == "#00ffff"
+        assert other.page.url.split("&style")[0] == page.url.split("&style")[0]
+        assert other.complaints == []
+
+
+def test_an_address_that_changes_is_followed(visit: Visit) -> None:
+    view(visit, "quarters.ome.tif")
+    visit.page.evaluate("location.hash = '#z=8&x=900&y=100'")
+    visit.shows(0.5, 0.5, GREEN)
+    visit.shows(0.1, 0.9, GREEN)
+
+
+def test_the_next_image_is_a_key_away(visit: Visit) -> None:
+    view(visit, "many.ome.tif")
+    visit.page.keyboard.press(".")
+    visit.page.wait_for_url(f"**/view/{ids(visit.base)['quarters.ome.tif']}*")
+    visit.settle()
+    shows_quarters(visit, RED, GREEN, BLUE, WHITE)
+    visit.page.get_by_role("button", name="Previous image").click()
+    visit.page.wait_for_url(f"**/view/{ids(visit.base)['many.ome.tif']}*")
+    visit.settle()
+
+
+def test_brightfield_has_brightness_contrast_gamma_and_inversion(visit: Visit) -> None:
+    view(visit, "colour.tif")
+    shows_quarters(visit, (200, 40, 40), (40, 200, 40), (128, 128, 128), WHITE)
+    page = visit.page
+    page.get_by_label("Invert").check()
+    shows_quarters(visit, (55, 215, 215), (215, 55, 215), (127, 127, 127), BLACK)
+    page.get_by_role("button", name="Reset").click()
+    page.get_by_label("Brightness").focus()
+    page.keyboard.press("End")
+    visit.shows(*QUARTERS[2], WHITE)
+    page.keyboard.press("Home")
+    visit.shows(*QUARTERS[3], BLACK)
+    page.get_by_role("button", name="Reset").click()
+    page.get_by_label("Contrast").focus()
+    page.keyboard.press("End")
+    shows_quarters(visit, RED, GREEN, (129, 129, 129), WHITE)
+    style = visit.until(lambda: kept_style(visit), lambda style: "bands" in style, "bands")
+    page.goto("about:blank")
+    visit.open(f"view/{ids(visit.base)['colour.tif']}#style=@{_id(visit, style)}")
+    assert page.get_by_label("Contrast").input_value() == "1"
+
+
+def _id(visit: Visit, style: Any) -> str:
+    answer: str = visit.page.request.post(f"{visit.base}/styles", data=json.dumps(style)).json()["id"]
+    return answer
+
+
+def test_the_cursor_tells_place_and_values(visit: Visit) -> None:
+    view(visit, "quarters.ome.tif")
+    page = visit.page
+    page.evaluate("location.hash = '#z=1&x=512&y=512'")
+    visit.settle()
+    box = page.locator("#osd").bounding_box()
+    assert box is not None
+    page.mouse.move(box["x"] + box["width"] / 2 + 100.5, box["y"] + box["height"] / 2 - 99.5)
+    place = visit.until(lambda: page.locator("#place").inner_text(), lambda text: "µm" in text, "a place")
+    x, y = (int(number) for number in place.split(" px")[0].split(", "))
+    assert (abs(x - 612), abs(y - 412)) <= (1, 1)
+    assert f"{x / 2:.1f}, {y / 2:.1f} µm" in place
+    visit.until(
+        lambda: page.locator("#values").inner_text(),
+        lambda text: text == "R 0   G 4000   B 0   W 0",
+        "values",
+    )
+    assert page.locator(".channel .value").all_inner_texts() == ["0", "4000", "0", "0"]
+
+
+def test_the_bar_is_as_long_as_it_says(visit: Visit) -> None:
+    view(visit, "quarters.ome.tif", "#z=1&x=512&y=512")
+    bar = visit.page.locator("#bar span")
+    visit.until(bar.inner_text, lambda text: text == "50 µm", "50 µm")  # of 0.5 µm a pixel
+    box = bar.bounding_box()
+    assert box is not None
+    assert abs(box["width"] - 100) < 1
+    assert visit.page.locator("#zoom").inner_text() == "100 %"
+
+
+def test_the_overview_goes_where_it_is_pressed(visit: Visit) -> None:
+    view(visit, "quarters.ome.tif", "#z=4&x=100&y=100")
+    visit.shows(0.5, 0.5, RED)
+    box = visit.page.locator(".overview").bounding_box()
+    assert box is not None
+    visit.page.mouse.click(box["x"] + 0.8 * box["width"], box["y"] + 0.2 * box["height"])
+    visit.shows(0.5, 0.5, GREEN)
+
+
+def test_what_is_shared_shows_the_same_elsewhere(visit: Visit) -> None:
+    view(visit, "quarters.ome.tif")
+    page = visit.page
+    page.get_by_label("Show R").uncheck()
+    visit.shows(*QUARTERS[0], BLACK)
+    page.get_by_role("button", name="Share").click()
+    page.wait_for_selector("#share[open]")
+    told = {
+        field.get_attribute("data-share"): field.input_value() for field in page.locator("[data-share]").all()
+    }
+    assert [band["channel"] for band in json.loads(told["Style (JSON)"])["bands"]] == [1, 2, 3]
+    tile = page.request.get(told["Tiles (large_image)"].format(z=0, x=0, y=0))
+    assert tile.headers["content-type"] == "image/jpeg"
+    info = page.request.get(told["IIIF"]).json()
+    assert (info["width"], info["height"]) == (1024, 1024)
+    style = page.request.get(told["TileJSON"]).json()["tiles"][0]
+    assert parse_qs(urlsplit(style).query)["style"] == [f"@{visit.style()}"]
+    with page.expect_download() as download:
+        page.locator("#picture").click()
+    size = struct.unpack(">II", Path(download.value.path()).read_bytes()[16:24])
+    assert size == (1024, 1024)
+    assert told["Link"] == page.url
+
+
+def test_presets_are_saved_chosen_exported_imported_and_deleted(visit: Visit, tmp_path: Path) -> None:
+    view(visit, "stack.ome.tif")
+    page = visit.page
+    page.get_by_text("Presets").click()
+    page.get_by_label("Show B").uncheck()
+    page.get_by_label("Z", exact=True).fill("3")
+    page.get_by_label("Name of a preset").fill("only A, µ/3")
+    page.get_by_role("button", name="Save").click()
+    saved = page.get_by_role("button", name="only A, µ/3", exact=True)
+    saved.wait_for()
+    page.get_by_label("Show B").check()
+    page.get_by_label("Z", exact=True).fill("0")
+    saved.click()
+    assert not page.get_by_label("Show B").is_checked()
+    assert page.get_by_label("Z", exact=True).input_value() == "3"
+    with page.expect_download() as download:
+        page.get_by_role("button", name="Export").click()
+    (exported,) = json.loads(Path(download.value.path()).read_text())["imageFramePresets"]
+    assert (exported["name"], exported["frame"], exported["mode"]["id"]) == ("only A, µ/3", 6, 2)
+    bands = [{"framedelta": 1, "palette": "#FF00FF", "autoRange": 0.2}]
+    given = {
+        "imageFramePresets": [{"name": "theirs", "frame": 2, "mode": {"id": 2}, "style": {"bands": bands}}]
+    }
+    file = tmp_path / "given.json"
+    file.write_text(json.dumps(given))
+    page.get_by_label("File of presets").set_input_files(file)
+    page.get_by_role("button", name="theirs", exact=True).click()
+    assert page.get_by_label("Show B").is_checked()
+    assert not page.get_by_label("Show A").is_checked()
+    assert page.get_by_label("Colour of B").input_value() == "#ff00ff"
+    page.get_by_role("button", name="Delete theirs").click()
+    page.get_by_role("button", name="theirs", exact=True).wait_for(state="detached")
+    page.get_by_role("button", name="Delete only A, µ/3").click()
+    page.get_by_text("Nothing is saved yet.").wait_for()
+
+
+WATCH = """
+() => {
+  window.seen = [];
+  const canvas = document.querySelector("#osd canvas");
+  const look = () => {
+    const at = canvas.getContext("2d").getImageData(canvas.width * 0.7, canvas.height * 0.8, 1, 1).data;
+    window.seen.push([...at]);
+    requestAnimationFrame(look);
+  };
+  look();
+}
+"""
+
+
+def test_while_a_window_is_dragged_no_frame_is_blank_and_the_newest_wins(visit: Visit) -> None:
+    view(visit, "quarters.ome.tif")
+    page = visit.page
+    visit.until(lambda: page.locator(".channel .counts").last.get_attribute("d"), bool, "a histogram")
+    end = page.get_by_role("slider", name="W: maximum")
+    end.focus()
+    page.evaluate(WATCH)
+    asked = len(visit.requests)
+    for _ in range(40):
+        page.keyboard.press("ArrowLeft")
+    newest = int(end.get_attribute("aria-valuenow") or -1)
+    visit.settle()
+    tiles = [url for url in visit.requests[asked:] if "/zxy/" in url]
+    seen = np.asarray(page.evaluate("window.seen"))
+    assert len(seen) > 3
+    assert seen.min() >= 240, "white stays white, whatever is dragged"
+    windows = {json.loads(parse_qs(urlsplit(url).query)["style"][0])["bands"][3]["max"] for url in tiles}
+    assert newest == min(windows)
+    assert kept_style_with(visit, 3)["bands"][3]["max"] == newest
+
+
+def test_requests_that_are_superseded_are_given_up(visit: Visit) -> None:
+    view(visit, "quarters.ome.tif")
+    page = visit.page
+    held: list[Route] = []
+    page.route(lambda url: "/zxy/" in url and "ff8000" in url, lambda route: held.append(route))
+    page.get_by_label("Colour of R").fill("#ff8000")  # its tiles never come
+    visit.until(lambda: len(held), lambda count: count > 0, "requests")
+    page.get_by_label("Colour of R").fill("#8000ff")
+    visit.shows(*QUARTERS[0], (128, 0, 255))
+    visit.settle()
+    given_up = [url for url in visit.aborted if "ff8000" in url]
+    assert len(given_up) == len([url for url in visit.requests if "/zxy/" in url and "ff8000" in url]) > 0
+    page.get_by_label("Colour of R").fill("#ff8000")  # what was given up is asked for again
+    page.unroute_all()
+    page.get_by_label("Colour of R").fill("#ff8001")
+    visit.shows(*QUARTERS[0], (255, 128, 1))
+
+
+def test_restyled_tiles_come_in_one_batch_where_the_server_has_them(visit: Visit) -> None:
+    """The batch is answered here from single tiles, in the wrong order and in pieces of one answer."""
+    page, asked = visit.page, []
+    item = ids(visit.base)["quarters.ome.tif"]
+
+    def page_with_batches(route: Route) -> None:
+        answer = route.fetch()
+        route.fulfill(response=answer, body=answer.text().replace('data-batch="no"', 'data-batch="yes"'))
+
+    def batch(route: Route) -> None:
+        body = json.loads(route.request.post_data or "")
+        asked.append(body)
+        parts = b""
+        for index, (z, x, y) in reversed(list(enumerate(body["tiles"]))):
+            query = {"style": json.dumps(body["style"]), "edge": body["edge"], "encoding": body["encoding"]}
+            tile = page.request.get(f"{visit.base}/item/{item}/tiles/zxy/{z}/{x}/{y}", params=query)
+            parts += struct.pack("<III", index, tile.status, len(tile.body())) + tile.body()
+        route.fulfill(status=200, content_type="application/octet-stream", body=parts)
+
+    page.route("**/view/*", page_with_batches)
+    page.route("**/tiles:batch", batch)
+    view(visit, "quarters.ome.tif")
+    before = len([url for url in visit.requests if "/zxy/" in url])
+    page.get_by_label("Show G").uncheck()
+    shows_quarters(visit, RED, BLACK, BLUE, WHITE)
+    assert len(asked) == 1
+    assert len(asked[0]["tiles"]) > 1
+    assert [band["channel"] for band in asked[0]["style"]["bands"]] == [0, 2, 3]
+    assert len([url for url in visit.requests if "/zxy/" in url]) == before
+
+
+REACHED = """
+() => {
+  const at = document.activeElement;
+  return at.getAttribute("aria-label") || at.textContent.trim() || at.className || at.tagName;
+}
+"""
+
+
+def test_everything_is_reached_with_the_tab_key(visit: Visit) -> None:
+    view(visit, "quarters.ome.tif")
+    page = visit.page
+    page.locator("a.brand").focus()
+    reached = set()
+    for _ in range(60):
+        page.keyboard.press("Tab")
+        reached.add(page.evaluate(REACHED))
+    wanted = {
+        "Search channels", "Auto all", "Blend", "Show R", "Colour of R", "Solo", "Auto window of R",
+        "Settings of R", "R: minimum", "R: maximum", "Share", "Keys", "Zoom in", "Fit", "Presets",
+        "Next image", "openseadragon-canvas",
+    }  # fmt: skip
+    assert wanted - reached == set()
+
+
+CONTRASTS = """
+() => {
+  const rgba = (text) => {
+    const parts = text.match(/[\\d.]+/g).map(Number);
+    return [...parts.slice(0, 3), parts[3] ?? 1];
+  };
+  const over = (top, below) => top.slice(0, 3).map((value, at) => value * top[3] + below[at] * (1 - top[3]));
+  const ground = (element) => {
+    if (!element) return [255, 255, 255];
+    const colour = rgba(getComputedStyle(element).backgroundColor);
+    return colour[3] === 1 ? colour.slice(0, 3) : over(colour, ground(element.parentElement));
+  };
+  const light = (colour) => {
+    const [r, g, b] = colour.map((value) => {
+      const share = value / 255;
+      return share <= 0.04045 ? share / 12.92 : ((share + 0.055) / 1.055) ** 2.4;
+    });
+    return 0.2126 * r + 0.7152 * g + 0.0722 * b;
+  };
+  const ratio = (element, colour) => {
+    const below = ground(element);
+    const [one, other] = [light(over(rgba(colour), below)), light(below)].sort((a, b) => b - a);
+    return (one + 0.05) / (other + 0.05);
+  };
+  const found = [];
+  for (const element of document.querySelectorAll("body *")) {
+    const isText = [...element.childNodes].some((node) => node.nodeType === 3 && node.textContent.trim());
+    const style = getComputedStyle(element);
+    if (!element.checkVisibility() || element.disabled) continue;
+    if (isText) found.push([element.textContent.trim().slice(0, 40), ratio(element, style.color)]);
+    if (!["text", "search", "number"].includes(element.type)) continue;
+    const hint = getComputedStyle(element, "::placeholder").color;
+    found.push([element.value || element.placeholder, ratio(element, element.value ? style.color : hint)]);
+  }
+  return found;
+}
+"""
+
+
+@pytest.mark.parametrize(
+    "path", ["", "status", "view/quarters.ome.tif", "view/colour.tif", "item/many.ome.tif"]
+)
+def test_text_has_the_contrast_of_wcag_aa(visit: Visit, path: str) -> None:
+    page = visit.page
+    kind, _, name = path.partition("/")
+    page.goto(f"{visit.base}/{kind}/{ids(visit.base)[name]}" if name else f"{visit.base}/{kind}")
+    page.wait_for_selector(
+        {"": "#items li", "status": "#shelves td", "item": "table td"}.get(kind, "body[data-settled=yes]")
+    )
+    if path == "view/quarters.ome.tif":
+        page.get_by_label("Settings of R").click()
+        page.get_by_text("Presets").click()
+        page.get_by_text("Nothing is saved yet.").wait_for()
+    contrasts = page.evaluate(CONTRASTS)
+    assert len(contrasts) >= 8
+    assert [(text, round(ratio, 2)) for text, ratio in contrasts if ratio < 4.5] == []
+
+
+def test_the_status_follows_what_the_server_does(visit: Visit) -> None:
+    page = visit.page
+    page.goto(f"{visit.base}/status")
+    cell = page.locator("[data-shelf=tiles] td").nth(6)  # hits
+    before = int(cell.inner_text().replace(",", ""))
+    url = f"{visit.base}/item/{ids(visit.base)['quarters.ome.tif']}/tiles/zxy/0/0/0"
+    for _ in range(3):
+        page.request.get(url)
+    visit.until(lambda: int(cell.inner_text().replace(",", "")), lambda hits: hits >= before + 2, "more hits")
+    assert "worker" in page.locator("#device").inner_text()
+
+
+def test_an_image_that_cannot_be_read_says_why(visit: Visit) -> None:
+    visit.page.goto(f"{visit.base}/view/{ids(visit.base)['broken.tif']}")
+    notice = visit.page.locator("#notice")
+    visit.until(notice.inner_text, bool, "a reason")
+    assert "no image directory" in notice.inner_text()
+    visit.complaints[:] = [
+        text for text in visit.complaints if "status of 4" not in text
+    ]  # the browser's own
+
+
+def test_without_the_library_the_page_says_how_to_get_it(visit: Visit) -> None:
+    def without(route: Route) -> None:
+        answer = route.fetch()
+        route.fulfill(response=answer, body=answer.text().replace("viewer/openseadragon.min.js", ""))
+
+    visit.page.route("**/view/*", without)
+    visit.page.goto(f"{visit.base}/view/{ids(visit.base)['colour.tif']}")
+    notice = visit.page.locator("#notice")
+    visit.until(notice.inner_text, lambda text: "make viewer" in text and "--openseadragon" in text, "a hint")
