@@ -15,6 +15,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 SHARED = Path(os.environ.get("GPUTILES_SHARED", ROOT.parent / "shared"))
+LIBRARY = "gputiles/viewer/openseadragon.min.js"  # not known to git: `make viewer` puts it there
 IMAGE = SHARED / "data" / "minerva-author__2048x2048_ome6_tiled.ome.tif"
 
 
@@ -26,9 +27,12 @@ def run(*command: str | Path, cwd: Path, env: dict[str, str] | None = None) -> N
 
 
 def copy_tree(target: Path) -> None:
-    """Copy the files that git knows or would add: no build left-overs."""
-    names = subprocess.check_output(["git", "ls-files", "-coz", "--exclude-standard"], cwd=ROOT, text=True)
-    for name in filter(None, names.split("\0")):
+    """Copy the files that git knows or would add, and the viewer's library: no build left-overs."""
+    names = [LIBRARY]
+    names += subprocess.check_output(
+        ["git", "ls-files", "-coz", "--exclude-standard"], cwd=ROOT, text=True
+    ).split("\0")
+    for name in filter(None, names):
         if (ROOT / name).is_file():
             (target / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(ROOT / name, target / name)
@@ -45,6 +49,8 @@ def build(tree: Path, work: Path) -> Path:
     ours, theirs = (set(zipfile.ZipFile(path).namelist()) for path in (direct, wheel))
     if ours != theirs:
         sys.exit(f"the wheels differ: {sorted(ours ^ theirs)}")
+    if (ROOT / LIBRARY).exists() and LIBRARY not in ours:
+        sys.exit(f"{wheel.name} lacks {LIBRARY}")
     return wheel
 
 

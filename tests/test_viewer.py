@@ -644,3 +644,58 @@ def test_without_the_library_the_page_says_how_to_get_it(visit: Visit) -> None:
     visit.page.goto(f"{visit.base}/view/{ids(visit.base)['colour.tif']}")
     notice = visit.page.locator("#notice")
     visit.until(notice.inner_text, lambda text: "make viewer" in text and "--openseadragon" in text, "a hint")
+
+
+def test_values_that_cannot_be_counted_are_told_and_nothing_breaks(visit: Visit) -> None:
+    refusal = {"message": "no counting today", "type": "rest"}
+    visit.page.route("**/tiles/histogram*", lambda route: route.fulfill(status=422, json=refusal))
+    view(visit, "quarters.ome.tif")
+    visit.page.get_by_role("button", name="Auto all").click()
+    notice = visit.page.locator("#notice")
+    visit.until(notice.inner_text, lambda text: "no counting today" in text, "the reason")
+    shows_quarters(visit, RED, GREEN, BLUE, WHITE)
+    visit.complaints[:] = [text for text in visit.complaints if "status of 422" not in text]
+
+
+def test_a_style_that_the_panel_cannot_say_is_shown_as_it_is(visit: Visit) -> None:
+    bands = [
+        {"channel": 0, "min": 0, "max": TOP, "palette": ["#00f", "#f0f", "#fff"], "composite": "additive"}
+    ]
+    key = _id(visit, {"bands": [*bands, {**bands[0], "channel": 3, "composite": "lighten"}]})
+    view(visit, "quarters.ome.tif", f"#style=@{key}")
+    visit.shows(*QUARTERS[0], WHITE)
+    visit.shows(*QUARTERS[1], BLUE)
+    visit.settle()
+    assert visit.style() == key
+    visit.page.get_by_label("Show W").uncheck()  # from now on the panel's
+    visit.shows(*QUARTERS[1], GREEN)
+
+
+def test_a_palette_of_a_channel_is_kept_until_it_is_given_a_colour(visit: Visit) -> None:
+    band = {"channel": "R", "min": 0, "max": TOP, "palette": ["#0000ff", "#ff00ff", "#ffff00"]}
+    view(visit, "quarters.ome.tif", f"#style=@{_id(visit, {'bands': [band]})}")
+    visit.shows(*QUARTERS[0], (255, 255, 0))
+    visit.shows(*QUARTERS[3], BLUE)
+    assert visit.page.get_by_label("Blend").input_value() == "lighten"
+    visit.page.get_by_label("Show W").check()
+    visit.shows(*QUARTERS[3], WHITE)
+    visit.shows(*QUARTERS[0], (255, 255, 0))
+    visit.page.get_by_label("Colour of R").fill("#ff0000")
+    visit.shows(*QUARTERS[0], RED)
+
+
+def test_a_tile_that_fails_leaves_the_others_and_is_told(visit: Visit) -> None:
+    refusal = {"message": "this tile is damaged", "type": "rest"}
+    visit.page.route(
+        lambda url: "/zxy/2/0/0" in url and "style" in url,
+        lambda route: route.fulfill(status=422, json=refusal),
+    )
+    view(visit, "quarters.ome.tif")
+    visit.page.get_by_label("Show G").uncheck()
+    visit.shows(*QUARTERS[1], BLACK)
+    visit.settle()
+    notice = visit.page.locator("#notice")
+    visit.until(notice.inner_text, lambda text: "this tile is damaged" in text, "the reason")
+    visit.complaints[:] = [
+        text for text in visit.complaints if "422" not in text and "failed to load" not in text
+    ]

@@ -4,17 +4,19 @@ import { BLENDS } from "./look.js";
 import { percentiles } from "./measure.js";
 import { Row } from "./row.js";
 
-/** The panel; `changed` is called after each change of the look. */
+/** The panel; `changed` is called after each change of the look, `say` gets what went wrong. */
 export class ChannelPanel {
   #look;
   #measures;
   #changed;
+  #say;
   #rows;
   #seen = new Set();
   #solo = null; // {entry, active}: what was shown before
   #fill = settled(30, () => this.#measure());
 
-  constructor(look, measures, changed) {
+  constructor(look, measures, changed, say) {
+    this.#say = say;
     this.#look = look;
     this.#measures = measures;
     this.#changed = changed;
@@ -43,7 +45,8 @@ export class ChannelPanel {
   /** Set the windows of channels to percentiles of their values; of all unless told otherwise. */
   async auto(entries = this.#look.channels) {
     const share = Math.min(Math.max(Number(this.#share.value) / 100, 0), 0.49);
-    const measures = await this.#measures.of(entries.map((entry) => entry.index));
+    const measures = await this.#counted(entries);
+    if (!measures) return;
     entries.forEach((entry, at) => (entry.window = entry.known = this.#window(measures[at], share)));
     for (const row of this.#rows) row.refresh();
     this.#take();
@@ -109,12 +112,23 @@ export class ChannelPanel {
   /** Count what is seen and shown; a window that was left to the server is known then. */
   async #measure() {
     const wanted = this.#rows.filter((row) => row.needsCounts && this.#seen.has(row.entry.index));
-    const counted = await this.#measures.of(wanted.map((row) => row.entry.index));
+    const counted = await this.#counted(wanted.map((row) => row.entry));
+    if (!counted) return;
     wanted.forEach((row, at) => {
       const { entry } = row;
       if (!entry.window) entry.known = this.#window(counted[at], 0.001);
       row.measure = counted[at];
     });
+  }
+
+  /** Return what was counted of channels; null, and the reason is told, where it cannot be. */
+  async #counted(entries) {
+    try {
+      return await this.#measures.of(entries.map((entry) => entry.index));
+    } catch (error) {
+      this.#say(`The values cannot be counted: ${error.message}`);
+      return null;
+    }
   }
 
   #take() {

@@ -32,7 +32,8 @@ function show(item) {
   const facts = [["Size of the file", bytes(item.size)], ...plain].map(([name, value]) => row(name, String(value)));
   const warnings = (item.metadata.warnings ?? []).map((text) => make("p", { class: "muted" }, text));
   main.append(
-    make("a", { href: `view/${item.id}` }, picture), ...warnings,
+    make("a", { href: `view/${item.id}`, class: "button" }, "Open in the viewer"), ...warnings,
+    make("a", { href: `view/${item.id}`, class: "picture", "aria-hidden": "true", tabindex: "-1" }, picture),
     make("table", {}, make("tbody", {}, ...facts, ...channels(item.metadata), row("Links", ...links(item)))),
   );
 }

@@ -38,26 +38,37 @@ export class Measures {
 
   async #count(indexes, frame) {
     const bands = indexes.map((channel) => ({ channel }));
-    const counted = await this.#ask(frame, { style: JSON.stringify({ bands }) });
+    const counted = await this.#ask(frame, { style: JSON.stringify({ bands }), roundRange: true });
     return Promise.all(counted.map((entry, at) => this.#refine(read(entry), indexes[at])));
   }
 
   /** Return a histogram counted again where its values lie, if a few far ones take most of its range. */
   async #refine(first, index) {
     const [low, high] = percentiles(first, 0.001).map((value) => (value - first.range[0]) / first.width);
-    if (high - low >= NARROW || first.total === 0) return first;
+    if (high - low >= NARROW || first.total === 0 || (this.#isWhole && first.width <= 1)) return first;
     const pad = Math.max(1, (high - low) / 2);
-    const at = (bin) => first.range[0] + Math.min(Math.max(bin, 0), BINS) * first.width;
-    const [from, to] = [at(Math.floor(low - pad)), at(Math.ceil(high + pad))];
-    const isFine = Number.isInteger(first.low) && to - from <= NARROW;
-    if (to - from >= first.range[1] - first.range[0] || isFine) return first;
+    const at = (bin) => first.range[0] + Math.min(Math.max(bin, 0), first.counts.length) * first.width;
+    const finer = this.#bins(at(Math.floor(low - pad)), at(Math.ceil(high + pad)));
+    const [from, to] = [finer.rangeMin, finer.rangeMax];
+    if (to - from >= first.range[1] - first.range[0]) return first;
     const { frame, sample } = placeOf(this.#look, index);
     const areFrames = (this.#look.facts.IndexRange?.IndexC ?? 1) > 1;
-    const [entry] = areFrames
-      ? await this.#ask(frame, { rangeMin: from, rangeMax: to })
-      : (await this.#ask(frame, { rangeMin: from, rangeMax: to })).slice(sample, sample + 1);
+    const entry = (await this.#ask(frame, finer))[areFrames ? 0 : sample];
     const below = first.counts.reduce((sum, count, bin) => sum + (at(bin + 1) <= from ? count : 0), 0);
     return { ...read(entry), total: first.total, below };
+  }
+
+  get #isWhole() {
+    return !this.#look.facts.dtype.startsWith("float");
+  }
+
+  /** Return a range in bins; of whole numbers each has equally many. */
+  #bins(from, to) {
+    if (!this.#isWhole) return { rangeMin: from, rangeMax: to };
+    const low = Math.floor(from);
+    const step = Math.max(1, Math.ceil((to - low) / BINS));
+    const bins = Math.max(1, Math.ceil((to - low) / step));
+    return { rangeMin: low, rangeMax: low + bins * step, bins };
   }
 
   #ask(frame, more) {

@@ -28,8 +28,11 @@ export function makeSource(item, facts, view, { floor = 0, hurry = false } = {})
   return source;
 }
 
-/** Return the encoding that loses nothing that is seen: alpha needs PNG. */
-export const encodingOf = (facts) => (facts.bandCount === 2 || facts.bandCount === 4 ? "PNG" : "JPEG");
+/** Return the encoding that loses nothing that is seen: alpha, which is no channel, needs PNG. */
+export function encodingOf({ bandCount, omero }) {
+  const hasAlpha = (bandCount === 2 || bandCount === 4) && (!omero || omero.channels.length % bandCount !== 0);
+  return hasAlpha ? "PNG" : "JPEG";
+}
 
 /** Return the query of a view's tiles. */
 export function queryOf(facts, { style, frame }) {

@@ -53,7 +53,7 @@ class View {
     this.overview = new Overview(this.viewer, item, facts);
     this.axes = new Axes(this.look, () => this.#moved());
     const isMultiplex = this.look.kind === "channels";
-    this.channels = isMultiplex ? new ChannelPanel(this.look, this.measures, () => this.#changed()) : null;
+    this.channels = isMultiplex ? new ChannelPanel(this.look, this.measures, () => this.#changed(), say) : null;
     this.tone = this.look.kind === "colour" ? new TonePanel(this.look, () => this.#changed()) : null;
     this.presets = new Presets(item, this.look, () => this.#applied(), say);
     this.keepAddress = settled(500, () => void this.#keepAddress());
