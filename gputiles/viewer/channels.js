@@ -47,7 +47,9 @@ export class ChannelPanel {
     const share = Math.min(Math.max(Number(this.#share.value) / 100, 0), 0.49);
     const measures = await this.#counted(entries);
     if (!measures) return;
-    entries.forEach((entry, at) => (entry.window = entry.known = this.#window(measures[at], share)));
+    entries.forEach((entry, at) => {
+      if (measures[at]) entry.window = entry.known = this.#window(measures[at], share);
+    });
     for (const row of this.#rows) row.refresh();
     this.#take();
   }
@@ -116,7 +118,7 @@ export class ChannelPanel {
     if (!counted) return;
     wanted.forEach((row, at) => {
       const { entry } = row;
-      if (!entry.window) entry.known = this.#window(counted[at], 0.001);
+      if (counted[at] && !entry.window) entry.known = this.#window(counted[at], 0.001);
       row.measure = counted[at];
     });
   }

@@ -18,17 +18,21 @@ export class Measures {
     this.#look = look;
   }
 
-  /** Return what was counted of channels, in their order; those that are missing are asked for. */
+  /** Return what was counted of channels, in their order, null of those that the file lacks. */
   async of(indexes) {
     const frame = frameOf(this.#look);
     const key = (index) => `${frame}/${index}`;
-    const missing = indexes.filter((index) => !this.#found.has(key(index)));
+    const missing = indexes.filter((index) => this.#isThere(index) && !this.#found.has(key(index)));
     for (let at = 0; at < missing.length; at += AT_ONCE) {
       const some = missing.slice(at, at + AT_ONCE);
       const counting = this.#count(some, frame);
       some.forEach((index, place) => this.#keep(key(index), counting.then((all) => all[place])));
     }
-    return Promise.all(indexes.map((index) => this.#found.get(key(index))));
+    return Promise.all(indexes.map((index) => this.#found.get(key(index)) ?? null));
+  }
+
+  #isThere(index) {
+    return !this.#look.facts.missing?.includes(placeOf(this.#look, index).frame);
   }
 
   #keep(key, promise) {
