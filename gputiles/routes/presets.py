@@ -8,7 +8,7 @@ from typing import Any
 from aiohttp import web
 
 from gputiles import style
-from gputiles.errors import BadRequest, LimitExceeded, NotFound
+from gputiles.errors import BadRequest, NotFound
 from gputiles.presets import Preset
 from gputiles.routes import ask, parameters
 from gputiles.routes.answer import in_time
@@ -90,11 +90,7 @@ def _entry(preset: Preset) -> dict[str, Any]:
 
 async def _body(request: web.Request, state: State) -> str:
     """Return the preset that a request brings, checked, as JSON text."""
-    body = await request.content.read(LONGEST_PRESET + 1)
-    while not request.content.at_eof() and len(body) <= LONGEST_PRESET:
-        body += await request.content.read(LONGEST_PRESET + 1)
-    if len(body) > LONGEST_PRESET:
-        raise LimitExceeded(f"preset: at most {LONGEST_PRESET} bytes")
+    body = await ask.body(request, "preset", LONGEST_PRESET)
     return await state.engine.reading_room.run(_checked, body)
 
 
