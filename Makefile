@@ -15,7 +15,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 LIBRARY := gputiles/viewer/openseadragon.min.js
 BUILT_FROM := pyproject.toml $(wildcard kernels/*)
 
-.PHONY: demo viewer test lint types wheel-check smoke readme-picture screenshots install clean
+.PHONY: demo viewer test fuzz lint types wheel-check smoke readme-picture screenshots install clean
 
 demo: $(VENV)/.installed
 	@! command -v npm >/dev/null || $(MAKE) --no-print-directory viewer || echo 'OpenSeadragon is not here.'
@@ -30,6 +30,9 @@ $(LIBRARY): package.json package-lock.json
 
 test: $(VENV)/.installed-test
 	$(BIN)/python -m pytest $(ARGS)
+
+fuzz: $(VENV)/.installed-test
+	$(BIN)/python -m tests.fuzz $(ARGS)
 
 lint: $(VENV)/.installed-test
 	$(BIN)/ruff check .

@@ -107,7 +107,7 @@ def _parts(info: ImageInfo, frame: int, single: bool) -> list[_Part]:
     if info.colormap is not None:
         return []
     if info.colour is Colour.RGB:
-        return [] if info.dtype == np.uint8 else _colour_parts(info, frame)
+        return [] if info.dtype == np.uint8 and not _has_idle_fourth(info) else _colour_parts(info, frame)
     channels = _channels(info, frame, single)
     if len(channels) == 1 and info.dtype == np.uint8 and _data_samples(info) == 1:
         return []
@@ -117,8 +117,14 @@ def _parts(info: ImageInfo, frame: int, single: bool) -> list[_Part]:
 def _colour_parts(info: ImageInfo, frame: int) -> list[_Part]:
     """Return red, green and blue, and alpha where the image has it."""
     primaries = [_ramp(_rgba(name)) for name in ("#ff0000", "#00ff00", "#0000ff")]
-    parts = [_Part(frame, sample, palette) for sample, palette in enumerate(primaries)]
+    window = (0.0, 255.0) if info.dtype == np.uint8 else None
+    parts = [_Part(frame, sample, palette, window) for sample, palette in enumerate(primaries)]
     return parts + _alpha_parts(info, frame)
+
+
+def _has_idle_fourth(info: ImageInfo) -> bool:
+    """Whether the values as they are stored would be shown with a fourth sample as alpha that is none."""
+    return info.samples == 4 and info.alpha is Alpha.NONE
 
 
 def _alpha_parts(info: ImageInfo, frame: int) -> list[_Part]:

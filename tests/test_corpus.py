@@ -41,7 +41,6 @@ REFUSED = {
     "TwelveMonkeys__planar-yuv420-jpeg-lzw.tif": (Unsupported, "YCbCr other than"),
     "algart-tiff__invalid_error_non_completed.tiff": (Damaged, "without any image directory"),
     "algart-tiff__invalid_error_only_header.tiff": (Damaged, "without any image directory"),
-    "image-tiff__flower-minisblack-24.tif": (Unsupported, "24-bit"),
     # tag values beyond the end of the file
     "image-tiff__graydepth-invert-overflow-5a0aad5024cc4ff3.tiff": (Damaged, "the file ends"),
     "metadata-extractor-images__m1-42c19f8e79e582bef107f372f18a074b.tif": (Damaged, "the file ends"),

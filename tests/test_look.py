@@ -82,6 +82,20 @@ def test_plain_8_bit_and_colour_maps_are_shown_as_stored_all_else_gets_windows(
     assert recipe.colormap is (image.colormap if plain else None)
 
 
+def test_a_fourth_sample_that_is_not_alpha_does_not_make_a_picture_transparent() -> None:
+    image = info("uint8", samples=4, colour=Colour.RGB)
+    assert look.frames_to_measure(image, 0, False) == ()
+    bands = looked(image).bands or ()
+    assert [(band.sample, band.low, band.high) for band in bands] == [(0, 0, 255), (1, 0, 255), (2, 0, 255)]
+    colours = np.array([[[200, 100, 50, 0], [1, 2, 3, 255]]], np.uint8)
+    file = BytesIO()
+    options = {"photometric": "rgb", "extrasamples": ["unspecified"], "metadata": None}
+    tifffile.imwrite(file, colours, **options)
+    with gputiles.open(file) as opened:
+        picture = Pillow.open(BytesIO(opened.tile(0, 0, 0, edge=True)))
+    assert np.asarray(picture.convert("RGBA")).tolist() == [[[200, 100, 50, 255], [1, 2, 3, 255]]]
+
+
 # -- windows
 
 

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from gputiles.backends import ChunkCodec
-from gputiles.errors import GputilesError
+from gputiles.errors import Damaged, GputilesError
 from gputiles.sources.bytecodec import ByteCodec
 from gputiles.sources.imagecodec import Frame, ImageCodec, JpegCodec
 from gputiles.sources.open import open_source
@@ -70,6 +70,19 @@ def test_a_spoiled_stream_decodes_to_its_size_or_is_an_error(name: str) -> None:
     for _ in range(3000):
         with contextlib.suppress(GputilesError):
             assert codec.decode(spoil(data, chance), SIDE, SIDE).shape[:2] == (SIDE, SIDE)
+
+
+def codes(*numbers: int) -> bytes:
+    """Return LZW codes of 9 bits."""
+    bits = "".join(f"{number:09b}" for number in numbers)
+    return int(bits, 2).to_bytes(-(-len(bits) // 8), "big") if len(bits) % 8 == 0 else codes(*numbers, 257)
+
+
+@pytest.mark.parametrize("first", [258, 266, 400, 511])
+def test_lzw_codes_that_were_never_made_are_not_followed(first: int) -> None:
+    for _ in range(50):  # whoever follows them does not crash every time
+        with pytest.raises(Damaged, match="LZW"):
+            packed(5).decode(codes(256, first, *range(258, 437)), SIDE, SIDE)
 
 
 @pytest.mark.parametrize("path", FILES, ids=[path.name for path in FILES])

@@ -6,7 +6,7 @@ import struct
 import zlib
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,14 +34,35 @@ def raster_of(pixels: NDArray[Any], valid: NDArray[np.uint8] | None = None) -> R
     return Raster(pixels, shape, pixels.dtype, weight, valid, pixels.ctypes.data, valid_address)
 
 
+class _Part(NamedTuple):
+    """What was decoded: where it lies, its first sample, and its pixels, an error, or None."""
+
+    place: Rect
+    sample: int
+    pixels: Any
+
+
 def decode_tiles(job: DecodeJob) -> Tiles:
     """Decode the chunks of a job once, and cut its tiles out of them."""
-    parts = [_decode(chunk) for chunk in job.chunks]
+    area = _shown(job)
+    parts = [_decode(chunk, area) for chunk in job.chunks]
     tiles = tuple(_tile(job, rect, parts) for rect in job.tiles)
     if not job.mask:
         return tiles
     mask = replace(job, chunks=job.mask, mask=(), samples=1, dtype=np.dtype(np.uint8), fill=0)
     return tuple(map(_masked, tiles, decode_tiles(mask)))
+
+
+def _shown(job: DecodeJob) -> Rect:
+    """Return the part of the level that the tiles of a job show."""
+    insides = [_inside(job, rect) for rect in job.tiles]
+    x, y = min(rect.x for rect in insides), min(rect.y for rect in insides)
+    right, bottom = max(rect.right for rect in insides), max(rect.bottom for rect in insides)
+    return Rect(x, y, right - x, bottom - y)
+
+
+def _inside(job: DecodeJob, rect: Rect) -> Rect:
+    return rect.intersect(Rect(0, 0, *job.level)) or Rect(rect.x, rect.y, 1, 1)
 
 
 def _masked(tile: Raster | GputilesError, mask: Raster | GputilesError) -> Raster | GputilesError:
@@ -53,41 +74,46 @@ def _masked(tile: Raster | GputilesError, mask: Raster | GputilesError) -> Raste
     return raster_of(tile.pixels, None if valid.all() else valid)
 
 
-def _decode(chunk: Chunk) -> Any:
+def _decode(chunk: Chunk, area: Rect) -> _Part:
     """Return a chunk's pixels, its error, or None where the file holds nothing."""
     if chunk.data is None or isinstance(chunk.data, GputilesError):
-        return chunk.data
+        return _Part(chunk.place, chunk.sample, chunk.data)
     try:
-        return chunk.codec.decode(chunk.data, chunk.place.width, chunk.place.height)
+        pixels = chunk.codec.decode(chunk.data, chunk.place.width, chunk.place.height)
     except GputilesError as error:
-        return error
+        return _Part(chunk.place, chunk.sample, error)
     except BROKEN as error:
-        return Damaged(f"a chunk cannot be decoded: {error}")
+        return _Part(chunk.place, chunk.sample, Damaged(f"a chunk cannot be decoded: {error}"))
+    return _trimmed(_Part(chunk.place, chunk.sample, pixels), area)
 
 
-def _tile(job: DecodeJob, rect: Rect, parts: Sequence[Any]) -> Raster | GputilesError:
+def _trimmed(part: _Part, area: Rect) -> _Part:
+    """Return what lies in ``area`` alone where that is less than half: many chunks wait for the last one."""
+    place = part.place.intersect(area)
+    if place is None or 2 * place.width * place.height > part.place.width * part.place.height:
+        return part
+    return _Part(place, part.sample, part.pixels[_window(place, part.place)].copy())
+
+
+def _tile(job: DecodeJob, rect: Rect, parts: Sequence[_Part]) -> Raster | GputilesError:
     """Cut one tile; the error of the first chunk under it that has one."""
-    inside = rect.intersect(Rect(0, 0, *job.level)) or Rect(rect.x, rect.y, 1, 1)
-    under = [
-        (chunk, part)
-        for chunk, part in zip(job.chunks, parts, strict=True)
-        if chunk.place.intersect(inside) is not None
-    ]
-    for _, part in under:
-        if isinstance(part, GputilesError):
-            return part
-    if len(under) == 1 and under[0][1] is not None:
+    inside = _inside(job, rect)
+    under = [part for part in parts if part.place.intersect(inside) is not None]
+    for part in under:
+        if isinstance(part.pixels, GputilesError):
+            return part.pixels
+    if len(under) == 1 and under[0].pixels is not None:
         whole = _whole(under[0], rect, inside, job)
         if whole is not None:
             return whole
     return _pasted(job, rect, inside, under)
 
 
-def _whole(under: tuple[Chunk, Any], rect: Rect, inside: Rect, job: DecodeJob) -> Raster | None:
+def _whole(part: _Part, rect: Rect, inside: Rect, job: DecodeJob) -> Raster | None:
     """Return the tile as the chunk's own array where it is just that, without a copy."""
-    chunk, part = under
-    fits = chunk.place == rect == inside and part.shape == (rect.height, rect.width, job.samples)
-    return raster_of(part) if fits and part.dtype == job.dtype and _stands_alone(part) else None
+    pixels = part.pixels
+    fits = part.place == rect == inside and pixels.shape == (rect.height, rect.width, job.samples)
+    return raster_of(pixels) if fits and pixels.dtype == job.dtype and _stands_alone(pixels) else None
 
 
 def _stands_alone(part: NDArray[Any]) -> bool:
@@ -99,17 +125,17 @@ def _stands_alone(part: NDArray[Any]) -> bool:
     return part.flags.c_contiguous and whole
 
 
-def _pasted(job: DecodeJob, rect: Rect, inside: Rect, under: Sequence[tuple[Chunk, Any]]) -> Raster:
-    sparse = not under or any(part is None for _, part in under)
+def _pasted(job: DecodeJob, rect: Rect, inside: Rect, under: Sequence[_Part]) -> Raster:
+    sparse = not under or any(part.pixels is None for part in under)
     size = (inside.height, inside.width, job.samples)
     pixels = np.full(size, job.fill, job.dtype) if sparse else np.empty(size, job.dtype)
     valid = np.zeros(size[:2], np.uint8) if sparse else None
-    for chunk, part in under:
-        place = chunk.place.intersect(inside)
-        if part is None or place is None:
+    for part in under:
+        place = part.place.intersect(inside)
+        if part.pixels is None or place is None:
             continue
-        to = _window(place, inside)
-        pixels[(*to, slice(chunk.sample, chunk.sample + part.shape[2]))] = part[_window(place, chunk.place)]
+        to, samples = _window(place, inside), slice(part.sample, part.sample + part.pixels.shape[2])
+        pixels[(*to, samples)] = part.pixels[_window(place, part.place)]
         if valid is not None:
             valid[to] = 1
     if (inside.width, inside.height) != (rect.width, rect.height):

@@ -5,10 +5,11 @@ The output buffer has the chunk's own size, so that no stream can inflate beyond
 
 from __future__ import annotations
 
+import struct
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import imagecodecs
 import numpy as np
@@ -20,18 +21,18 @@ from gputiles.errors import Damaged, GputilesError
 from gputiles.geometry import ceil_div
 
 DEFLATE = (8, 32946)
+ZSTD = 50000
 FAX = (2, 3, 4)
-# Always called with an array to decode into: with a size alone, damaged LZW streams crash
-# the process (imagecodecs 2026.3.6).
+# Always called with an array to decode into, so that no stream inflates beyond it.
 _INTO_BUFFER: dict[int, Callable[..., Any]] = {
-    5: imagecodecs.lzw_decode,
     32773: imagecodecs.packbits_decode,
     34925: imagecodecs.lzma_decode,
-    50000: imagecodecs.zstd_decode,
+    ZSTD: imagecodecs.zstd_decode,
     34926: imagecodecs.zstd_decode,
     **dict.fromkeys(DEFLATE, imagecodecs.deflate_decode),
 }
-COMPRESSIONS = (1, *FAX, *_INTO_BUFFER)
+LZW = 5
+COMPRESSIONS = (1, LZW, *FAX, *_INTO_BUFFER)
 NAMES = {
     1: "none", 2: "CCITT RLE", 3: "CCITT T.4", 4: "CCITT T.6", 5: "LZW", 8: "Deflate", 32946: "Deflate",
     32773: "PackBits", 34925: "LZMA", 34926: "Zstandard", 50000: "Zstandard",
@@ -47,6 +48,34 @@ DECODER_ERRORS: Any = (
 )
 
 
+def inflate(compression: int, data: bytes, most: int) -> NDArray[np.uint8]:
+    """Return the first ``most`` decompressed bytes, or as many as there are."""
+    if compression == 1:
+        return np.frombuffer(data, np.uint8)
+    if compression == LZW:
+        # libtiff's decoder: imagecodecs' own (2026.3.6) follows codes that were never made out of memory
+        return np.asarray(imagecodecs.tiff_decode(_one_row(data, most))).reshape(-1)
+    out = np.empty(most, np.uint8)
+    try:
+        return np.asarray(_INTO_BUFFER[compression](data, out=out))
+    except imagecodecs.DeflateError:
+        # libdeflate decodes whole streams only; the chunk may be followed by other bytes
+        return np.frombuffer(isal_zlib.decompressobj().decompress(data, most), np.uint8)
+
+
+def _one_row(data: bytes, size: int) -> bytes:
+    """Return a TIFF file of one LZW strip that holds one row of ``size`` bytes."""
+    strip = data + b"\0" * (len(data) % 2)
+    short, long = 3, 4
+    tags = (
+        (256, long, size), (257, long, 1), (258, short, 8), (259, short, LZW), (262, short, 1),
+        (273, long, 8), (277, short, 1), (278, long, 1), (279, long, len(data)),
+    )  # fmt: skip
+    head = struct.pack("<2sHI", b"II", 42, 8 + len(strip))
+    table = b"".join(struct.pack("<HHII", code, kind, 1, value) for code, kind, value in tags)
+    return head + strip + struct.pack("<H", len(tags)) + table + bytes(4)
+
+
 @dataclass(frozen=True, slots=True)
 class ByteCodec:
     """Decodes bytes to samples: decompress, unpack, undo the predictor.
@@ -60,7 +89,7 @@ class ByteCodec:
     samples: int
     bits: int
     kind: str
-    order: str
+    order: Literal["<", ">"]
     predictor: int = 1
     lsb_first: bool = False
     options: int = 0
@@ -81,21 +110,10 @@ class ByteCodec:
         if self.compression in FAX:
             return self._fax(data, width, height)
         size = height * ceil_div(width * self.samples * self.bits, 8)
-        packed = self._inflate(data, size)
+        packed = inflate(self.compression, data, size)
         if len(packed) < size:
             raise Damaged(f"a {NAMES[self.compression]} chunk ends after {len(packed)} of {size} bytes")
         return self._unpredict(self._unpack(packed[:size], width, height))
-
-    def _inflate(self, data: bytes, size: int) -> NDArray[np.uint8]:
-        """Return the first ``size`` decompressed bytes, or as many as there are."""
-        if self.compression == 1:
-            return np.frombuffer(data, np.uint8)
-        out = np.empty(size, np.uint8)
-        try:
-            return np.asarray(_INTO_BUFFER[self.compression](data, out=out))
-        except imagecodecs.DeflateError:
-            # libdeflate decodes whole streams only; the chunk may be followed by other bytes
-            return np.frombuffer(isal_zlib.decompressobj().decompress(data, size), np.uint8)
 
     def _fax(self, data: bytes, width: int, height: int) -> NDArray[np.uint8]:
         if self.compression == 2:
@@ -108,14 +126,24 @@ class ByteCodec:
 
     def _unpack(self, packed: NDArray[np.uint8], width: int, height: int) -> NDArray[Any]:
         shape = height, width, self.samples
+        if self.bits == 24:
+            return self._unpack_triples(packed).reshape(shape)
         if self.bits in (8, 16, 32, 64):
             # the floating-point predictor stores its bytes in an order of its own
             order = "=" if self.predictor == 3 else self.order
             samples = packed.view(np.dtype(f"{order}{self.kind}{self.bits // 8}"))
             return samples.astype(samples.dtype.newbyteorder("="), copy=False).reshape(shape)
-        dtype = np.dtype("u1" if self.bits < 8 else "u2")
+        dtype = np.dtype("u1" if self.bits < 8 else "u2" if self.bits < 16 else "u4")
         unpacked = imagecodecs.packints_decode(bytes(packed), dtype, self.bits, runlen=width * self.samples)
         return np.asarray(unpacked).astype(dtype, copy=False).reshape(shape)
+
+    def _unpack_triples(self, packed: NDArray[np.uint8]) -> NDArray[Any]:
+        """Return samples of three bytes, which lie in the byte order of the file (as libtiff has them)."""
+        if self.kind == "f":
+            return np.asarray(imagecodecs.float24_decode(bytes(packed), byteorder=self.order))
+        whole = np.zeros((len(packed) // 3, 4), np.uint8)
+        whole[:, 1:] = packed.reshape(-1, 3) if self.order == ">" else packed.reshape(-1, 3)[:, ::-1]
+        return whole.view(">u4").astype(np.uint32)
 
     def _unpredict(self, samples: NDArray[Any]) -> NDArray[Any]:
         if self.predictor == 2:

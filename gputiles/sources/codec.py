@@ -66,7 +66,7 @@ def _jpeg(page: Page) -> ChunkCodec:
 
 
 def _image(page: Page) -> ChunkCodec:
-    codec = ImageCodec(page.compression, _frame(page))
+    codec = ImageCodec(page.compression, _frame(page), _lerc_packing(page))
     if page.compression not in JPEG2000:
         return _convert(page, codec) if page.photometric is Photometric.CMYK else codec
     # Aperio's 33003 holds YCbCr without the component transform that would say so
@@ -76,12 +76,24 @@ def _image(page: Page) -> ChunkCodec:
     return YCbCrCodec(codec, done=jpeg2000_is_ycbcr)
 
 
+def _lerc_packing(page: Page) -> int:
+    """Return the compression that LERC's streams were put through (tag 50674), 1 for none."""
+    parameters = page.tags.integers(50674) if page.compression == imagecodec.LERC else ()
+    packing = parameters[1] if len(parameters) > 1 else 0
+    known = {0: 1, 1: bytecodec.DEFLATE[0], 2: bytecodec.ZSTD}
+    if packing not in known:
+        raise Unsupported(f"{page.source.name}: LERC packed in way {packing} is not read; 0, 1 and 2 are")
+    return known[packing]
+
+
 def _bytes(page: Page) -> ChunkCodec:
     name = page.source.name
     if page.predictor not in (1, 2, 3):
         raise Unsupported(f"{name}: predictor {page.predictor} is not read; 1, 2 and 3 are")
     if page.predictor == 3 and page.kind != "f":
         raise Damaged(f"{name}: the floating-point predictor on samples that are integers")
+    if page.predictor != 1 and page.bits == 24:
+        raise Unsupported(f"{name}: predictor {page.predictor} with 24-bit samples is not read")
     if page.compression in bytecodec.FAX and (page.bits, page.samples) != (1, 1):
         raise Damaged(f"{name}: CCITT compression of {page.samples} samples of {page.bits} bits")
     return _convert(page, _packed(page, page.chunk_samples))

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from gputiles.errors import Damaged
 from gputiles.geometry import ceil_div
 
+_BAND = 1 << 20  # pixels that are converted at a time
 _BT601 = (0.299, 0.587, 0.114)
 FULL_RANGE = (0.0, 255.0, 128.0, 255.0, 128.0, 255.0)
 
@@ -46,7 +47,7 @@ class YCbCrCodec:
         pixels = self.codec.decode(data, width, height)
         if self.done is not None and self.done(data):
             return pixels
-        return ycbcr_to_rgb(pixels, self.reference, self.luma)
+        return _by_bands(lambda band: ycbcr_to_rgb(band, self.reference, self.luma), pixels)
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,11 +91,7 @@ class CmykCodec:
 
     def decode(self, data: bytes, width: int, height: int) -> NDArray[Any]:
         """Decode ``data`` to RGB (height, width, 3)."""
-        inks = self.codec.decode(data, width, height)
-        top = np.iinfo(inks.dtype).max
-        light = top - inks.astype(np.uint64)
-        mixed: NDArray[Any] = (light[..., :3] * light[..., 3:] + top // 2) // top
-        return mixed.astype(inks.dtype)
+        return _by_bands(cmyk_to_rgb, self.codec.decode(data, width, height))
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +111,28 @@ class StraightAlphaCodec:
 
     def decode(self, data: bytes, width: int, height: int) -> NDArray[Any]:
         """Decode ``data`` to colours that are not multiplied, and alpha: (height, width, samples)."""
-        return straighten(self.codec.decode(data, width, height))
+        return _by_bands(straighten, self.codec.decode(data, width, height))
+
+
+def _by_bands(convert: Callable[[NDArray[Any]], NDArray[Any]], pixels: NDArray[Any]) -> NDArray[Any]:
+    """Convert (rows, columns, samples) some rows at a time: the arithmetic takes many times their bytes."""
+    rows = max(1, _BAND // max(1, pixels.shape[1]))
+    if len(pixels) <= rows:
+        return convert(pixels)
+    first = convert(pixels[:rows])
+    whole = np.empty((*pixels.shape[:2], first.shape[2]), first.dtype)
+    whole[:rows] = first
+    for top in range(rows, len(pixels), rows):
+        whole[top : top + rows] = convert(pixels[top : top + rows])
+    return whole
+
+
+def cmyk_to_rgb(inks: NDArray[Any]) -> NDArray[Any]:
+    """Mix the inks of (…, 4) unsigned integers to RGB of their type, rounded to nearest."""
+    top = np.iinfo(inks.dtype).max
+    light = top - inks.astype(np.uint64)
+    mixed: NDArray[Any] = (light[..., :3] * light[..., 3:] + top // 2) // top
+    return mixed.astype(inks.dtype)
 
 
 def straighten(pixels: NDArray[Any]) -> NDArray[Any]:

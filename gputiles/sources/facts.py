@@ -157,15 +157,18 @@ def _nodata(page: Page, warnings: list[str]) -> float | None:
 
 
 def _colormap(page: Page, warnings: list[str]) -> NDArray[np.uint8] | None:
+    inverted = page.photometric is Photometric.WHITE_IS_ZERO
+    single = page.decoded_samples - (page.alpha is not Alpha.NONE) == 1
+    mapped = page.kind == "u" and page.bits <= 16 and single
+    if page.colour is not Colour.PALETTE and not (mapped and (inverted or page.bits == 1)):
+        if inverted:
+            what = f"{page.bits}-bit samples" if single else f"{page.samples} samples"
+            warnings.append(f"WhiteIsZero is ignored for {what}")
+        return None
+    if page.alpha is not Alpha.NONE:
+        warnings.append("alpha is ignored: the image is shown through a map of its values")
     if page.colour is Colour.PALETTE:
         return _palette(page)
-    if page.decoded_samples != 1 or page.kind != "u":
-        return None
-    inverted = page.photometric is Photometric.WHITE_IS_ZERO
-    if page.bits > 16 and inverted:
-        warnings.append(f"WhiteIsZero is ignored for {page.bits}-bit samples")
-    if page.bits > 16 or not (inverted or page.bits == 1):
-        return None
     ramp = np.rint(np.linspace(0, 255, 1 << page.bits)).astype(np.uint8)
     return np.repeat((ramp[::-1] if inverted else ramp)[:, np.newaxis], 3, axis=1)
 

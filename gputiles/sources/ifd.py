@@ -7,6 +7,7 @@ for NDPI files beyond 4 GiB the high words that Hamamatsu appends to every direc
 
 from __future__ import annotations
 
+import codecs
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -124,12 +125,15 @@ class Directory:
     def text(self, code: int) -> str:
         """Return a tag as text up to its first NUL; empty where it is absent or unreadable.
 
-        Bytes that are not UTF-8 read as Latin-1.
+        Bytes that begin with UTF-16's mark are that; others that are not UTF-8 read as Latin-1.
         """
         try:
-            data = (self.raw(code) or b"").partition(b"\0")[0]
+            data = self.raw(code) or b""
         except (Damaged, LimitExceeded):
             return ""
+        if data[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE):
+            return data.decode("utf-16", "replace").partition("\0")[0]
+        data = data.partition(b"\0")[0]
         try:
             return data.decode("utf-8")
         except UnicodeDecodeError:

@@ -15,11 +15,13 @@ from numpy.typing import NDArray
 
 from gputiles.errors import Damaged, GputilesError, Unsupported
 from gputiles.sources import jpeg, streamsize
-from gputiles.sources.bytecodec import DECODER_ERRORS
+from gputiles.sources.bytecodec import DECODER_ERRORS, inflate
 
 JPEG = (7, 34892, 33007)
 JPEG2000 = (34712, 33003, 33004, 33005)
+LERC = 34887
 _WEBP = (50001, 34927)
+_SLACK = 65536  # bytes that a LERC stream may have beyond twice its pixels
 
 _Size = Callable[[bytes], tuple[int, int]]
 _Decode = Callable[..., Any]
@@ -29,7 +31,7 @@ _STREAMS: dict[int, tuple[str, _Size, _Decode]] = {
     **dict.fromkeys(JPEG2000, ("JPEG 2000", streamsize.jpeg2000_size, imagecodecs.jpeg2k_decode)),
     **dict.fromkeys(_WEBP, ("WebP", streamsize.webp_size, imagecodecs.webp_decode)),
     34933: ("PNG", streamsize.png_size, imagecodecs.spng_decode),
-    34887: ("LERC", streamsize.lerc_size, imagecodecs.lerc_decode),
+    LERC: ("LERC", streamsize.lerc_size, imagecodecs.lerc_decode),
 }
 COMPRESSIONS = (*JPEG, *_STREAMS)
 
@@ -66,14 +68,19 @@ class Frame:
 
 @dataclass(frozen=True, slots=True)
 class ImageCodec:
-    """Decodes JPEG 2000, PNG, WebP or LERC streams."""
+    """Decodes JPEG 2000, PNG, WebP or LERC streams.
+
+    ``packed`` is the compression that streams as a whole were put through (LERC's second one).
+    """
 
     compression: int
     frame: Frame
+    packed: int = 1
 
     def decode(self, data: bytes, width: int, height: int) -> NDArray[Any]:
         """Decode ``data`` to (height, width, samples)."""
         name, read_size, decode = _STREAMS[self.compression]
+        data = self._unpacked(name, data)
         self.frame.check(name, *read_size(data))
         options: dict[str, Any] = (
             {"hasalpha": True} if self.compression in _WEBP and self.frame.samples == 4 else {}
@@ -85,6 +92,15 @@ class ImageCodec:
         except DECODER_ERRORS as error:
             raise Damaged(f"a {name} chunk does not decode: {error}") from error
         return self.frame.fit(name, pixels, width, height)
+
+    def _unpacked(self, name: str, data: bytes) -> bytes:
+        if self.packed == 1:
+            return data
+        size = self.frame.full[0] * self.frame.full[1] * self.frame.samples * self.frame.dtype.itemsize
+        try:
+            return inflate(self.packed, data, 2 * size + _SLACK).tobytes()
+        except DECODER_ERRORS as error:
+            raise Damaged(f"a {name} chunk does not decompress: {error}") from error
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,7 @@ import numpy as np
 from gputiles.errors import Damaged, LimitExceeded
 from gputiles.image import Channel, Colour
 from gputiles.sources.book import Book
-from gputiles.sources.layout import Layout, Stack, find_levels, plain_layout
+from gputiles.sources.layout import Layout, Stack, find_levels, implied_frames, plain_layout
 from gputiles.sources.page import Page
 
 _AXES = {"c": ("C", "channels"), "z": ("Z", "slices"), "t": ("T", "frames")}
@@ -67,7 +67,7 @@ def described(description: str) -> dict[str, str]:
 
 def _count(facts: dict[str, str]) -> int:
     text = facts.get("images", "1")
-    return int(text) if text.isdigit() else 1
+    return int(text) if text.isdecimal() else 1
 
 
 def _axes(facts: dict[str, str]) -> tuple[tuple[str, int], ...]:
@@ -76,7 +76,7 @@ def _axes(facts: dict[str, str]) -> tuple[tuple[str, int], ...]:
     if sorted(order) != sorted(_AXES):
         order = "czt"
     found = ((_AXES[letter][0], facts.get(_AXES[letter][1], "")) for letter in order)
-    return tuple((axis, int(text)) for axis, text in found if text.isdigit() and int(text) > 1)
+    return tuple((axis, int(text)) for axis, text in found if text.isdecimal() and int(text) > 1)
 
 
 def _served(axes: Sequence[tuple[str, int]]) -> tuple[tuple[str, int], ...]:
@@ -101,10 +101,7 @@ def _frames(plain: Layout, wanted: int) -> Stack:
     if len(stored) == wanted or len(stored) > 1 or not page.rows_addressable:
         return stored
     size = page.row_bytes(page.width) * page.height * page.planes
-    room = (page.source.size - int(page.offsets[0])) // size
-    return tuple(
-        replace(page, shift=index * size) for index in range(min(wanted, max(room, 1), _MOST_FRAMES + 1))
-    )
+    return implied_frames(page, min(wanted, _MOST_FRAMES + 1), size)
 
 
 def _resolution(page: Page, facts: dict[str, str]) -> tuple[float | None, float | None]:

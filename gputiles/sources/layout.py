@@ -250,6 +250,15 @@ def main_pages(book: Book, pages: Sequence[Page], otherwise: Sequence[Page] = ()
     raise NoImage(f"only the file's other pictures can be read, not its image: {reason}")
 
 
+def implied_frames(page: Page, wanted: int, step: int) -> Stack:
+    """Return ``wanted`` frames, or as many as the file has room for: ``page``, then what lies behind it.
+
+    Each begins ``step`` bytes after the one before it.
+    """
+    room = (page.source.size - int(page.offsets[0])) // max(step, 1)
+    return tuple(replace(page, shift=index * step) for index in range(min(wanted, max(room, 1))))
+
+
 def lay_out(book: Book, pages: Sequence[Page], *, format: str, axis: str = "Z") -> Layout:
     """Return the layout of ``pages``: the largest ones are frames on ``axis``, smaller ones levels."""
     frames, others = choose_frames(pages)
@@ -257,6 +266,10 @@ def lay_out(book: Book, pages: Sequence[Page], *, format: str, axis: str = "Z") 
     masks = find_masks(levels, pages, book.chunk_limit)
     if not masks and any(page.mask and page.size == frames[0].size for page in pages):
         warnings.append("the transparency mask of the image is not read")
+    told = {id(page) for level in levels for page in level if page is not None}
+    further = sum(not (page.reduced or page.mask or page.macro or id(page) in told) for page in pages)
+    if further:
+        warnings.append(f"{further} further pages, of other sizes or kinds, are not shown")
     if masks:  # a level without a mask is made of finer ones, which have it
         levels = tuple(level for level, mask in zip(levels, masks, strict=True) if mask)
         masks = tuple(mask for mask in masks if mask)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import dataclass
 from pathlib import PurePath
 from xml.etree.ElementTree import Element, ParseError
@@ -13,12 +14,14 @@ from defusedxml.ElementTree import fromstring
 from gputiles.config import PICTURES
 from gputiles.errors import Damaged
 from gputiles.image import Channel
+from gputiles.sources.vendors import positive
 
 _MILLIMETRES = {
     "m": 1e3, "dm": 100.0, "cm": 10.0, "mm": 1.0, "µm": 1e-3, "μm": 1e-3, "um": 1e-3, "nm": 1e-6,
     "Å": 1e-7, "pm": 1e-9, "in": 25.4, "ft": 304.8,
 }  # fmt: skip
 _MOST_PLANES = 200_000
+_ROOT = re.compile(r"<(\w+:)?OME[\s>]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +50,6 @@ class OmeImage:
     order: str
     sizes: tuple[int, int, int]
     channels: tuple[Channel, ...]
-    channel_samples: tuple[int, ...]
     blocks: tuple[TiffData, ...]
     mm_x: float | None
     mm_y: float | None
@@ -63,6 +65,11 @@ class OmeDocument:
     uuid: str | None
     images: tuple[OmeImage, ...] = ()
     metadata_file: str | None = None
+
+
+def is_ome(description: str) -> bool:
+    """Whether a page's description is OME-XML: its root, behind comments, is OME in any namespace."""
+    return description.lstrip("\ufeff \r\n\t").startswith("<") and _ROOT.search(description) is not None
 
 
 def parse(text: str) -> OmeDocument:
@@ -109,11 +116,10 @@ def _image(element: Element, root: Element) -> OmeImage:
         order=order[2:],
         sizes=sizes,
         channels=tuple(_channel(index, channel) for index, channel in enumerate(channels)),
-        channel_samples=tuple(int(channel.get("SamplesPerPixel", "1")) for channel in channels),
         blocks=tuple(_tiff_data(block) for block in pixels.findall("TiffData")),
         mm_x=_physical(pixels, "PhysicalSizeX"),
         mm_y=_physical(pixels, "PhysicalSizeY"),
-        significant_bits=int(bits) if bits.isdigit() and 0 < int(bits) <= 64 else None,
+        significant_bits=int(bits) if bits.isdecimal() and 0 < int(bits) <= 64 else None,
         magnification=_magnification(element, root),
         picture=_picture(element.get("Name", "")),
     )
@@ -158,18 +164,16 @@ def _tiff_data(element: Element) -> TiffData:
         first=(next(first), next(first), next(first)),
         ifd=int(element.get("IFD", "0")),
         count=None if count is None else int(count),
-        file=None if uuid is None else uuid.get("FileName"),
+        file=None if uuid is None else uuid.get("FileName") or None,
         uuid=None if uuid is None else (uuid.text or "").strip(),
     )
 
 
 def _physical(pixels: Element, name: str) -> float | None:
+    """Return a length in millimetres; None where it is none: the picture can do without it."""
     scale = _MILLIMETRES.get(pixels.get(f"{name}Unit", "µm"))
-    text = pixels.get(name)
-    if scale is None or text is None:
-        return None
-    value = float(text) * scale
-    return value if 0 < value < float("inf") else None
+    value = positive(pixels.get(name))
+    return None if scale is None or value is None else positive(str(value * scale))
 
 
 def _magnification(element: Element, root: Element) -> float | None:
@@ -178,8 +182,7 @@ def _magnification(element: Element, root: Element) -> float | None:
     for objective in root.iter("Objective"):
         text = objective.get("NominalMagnification")
         if text and (wanted is None or objective.get("ID") == wanted):
-            value = float(text)
-            return value if 0 < value < float("inf") else None
+            return positive(text)
     return None
 
 

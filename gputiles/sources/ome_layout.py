@@ -18,6 +18,7 @@ from gputiles.sources.page import Page
 
 _MOST_COMPANIONS = 256
 _MOST_XML = 1 << 28
+_MOST_STEPS = 1_000_000  # planes that the blocks of an image name, those named twice counted twice
 
 
 @dataclass(slots=True)
@@ -162,6 +163,8 @@ def _lay_out_image(image: OmeImage, files: FileSet) -> Layout:
     placed = _place(image.order, sizes, blocks)
     axes = [(axis, dict(zip("CZT", sizes, strict=True))[axis]) for axis in image.order]
     frames = [placed.get(position) for position in _frame_positions(axes)]
+    if not any(frames):
+        raise Damaged("the OME-XML puts no page at any of the image's planes")
     frames = _uniform(frames, image, files)
     levels, warnings = find_levels(tuple(frames), (), files.book.chunk_limit)
     missing = sum(page is None for page in frames)
@@ -233,10 +236,15 @@ def _place(
 ) -> dict[tuple[int, int, int], Page]:
     """Return {(c, z, t): page} of all planes that are there."""
     placed: dict[tuple[int, int, int], Page] = {}
+    steps = 0
     for block, book in blocks:
         # by index, not by slice: a set of n blocks must not copy n pages n times
         for step, position in enumerate(_positions(order, sizes, block)):
-            at = block.ifd + step
+            at, steps = block.ifd + step, steps + 1
+            if steps > _MOST_STEPS:
+                raise Damaged(
+                    f"the OME-XML's {len(blocks)} TiffData speak of the same planes again and again"
+                )
             if not 0 <= at < len(book.pages):
                 break
             page = book.pages[at]

@@ -11,7 +11,10 @@ from gputiles.sources import Source
 from gputiles.sources.bytesource import ObjectSource, PathSource
 from gputiles.sources.tiff import open_tiff
 
-_BROKEN = (struct.error, LookupError, ValueError, ArithmeticError, MemoryError, RecursionError, TypeError)
+_BROKEN = (
+    struct.error, LookupError, ValueError, ArithmeticError, MemoryError, RecursionError, TypeError,
+    StopIteration, AssertionError,
+)  # fmt: skip
 
 
 def open_source(

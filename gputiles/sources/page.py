@@ -19,6 +19,7 @@ from gputiles.sources.ifd import Directory
 from gputiles.sources.ndpi import read_runs, run_offsets
 
 _MOST_SIDE = 1 << 30
+_LSM = 34412
 _PLAIN_BITS = (8, 16, 32, 64)
 
 
@@ -186,8 +187,11 @@ class Page:
         if self.header:
             return np.diff(run_offsets(self.tags))
         code = 325 if 325 in self.tags else 279
-        if code in self.tags:
-            return self._table(code)
+        counts = self._table(code) if code in self.tags else np.zeros(0, np.int64)
+        if _LSM in self.tags and self.compression != 1:  # Zeiss tells what the strips decode to
+            counts = np.minimum(counts, self.source.size - self.offsets[: len(counts)])
+        if counts.any() or not self.offsets.any():  # of chunks that have places, not all are empty
+            return counts
         if self.compression == 1:
             full = self.row_bytes(self.chunk_width) * self.chunk_height
             return np.full(len(self.offsets), full, np.int64)
@@ -288,7 +292,7 @@ def _kind(name: str, sample_format: int, bits: int) -> str:
         raise Unsupported(
             f"{name}: {kinds.get(sample_format, f'format {sample_format}')} samples are not read"
         )
-    allowed = {"u": (*range(1, 17), 32, 64), "i": (8, 16, 32, 64), "f": (16, 32, 64)}[kind]
+    allowed = {"u": (*range(1, 33), 64), "i": (8, 16, 32, 64), "f": (16, 24, 32, 64)}[kind]
     if bits not in allowed:
         words = {"u": "unsigned integer", "i": "signed integer", "f": "floating-point"}
         raise Unsupported(f"{name}: {bits}-bit {words[kind]} samples are not read; {allowed} are")

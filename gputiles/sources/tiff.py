@@ -18,8 +18,10 @@ from gputiles.sources.codec import choose
 from gputiles.sources.facts import choose_grid, has_profile, read_info
 from gputiles.sources.imagecodec import JpegCodec
 from gputiles.sources.imagej import imagej_layout
+from gputiles.sources.instruments import instrument_layout
 from gputiles.sources.internals import read_internals
-from gputiles.sources.layout import Layout, Stack, fits, plain_layout
+from gputiles.sources.layout import Layout, Stack, fits
+from gputiles.sources.ome import is_ome
 from gputiles.sources.ome_layout import ome_layout
 from gputiles.sources.page import Page, Photometric
 from gputiles.sources.scn import is_scn, scn_layout
@@ -201,7 +203,7 @@ def read_layout(book: Book, path: Path | None, root: Path | None) -> Layout:
     """Return the layout in the manner of the program that wrote the file."""
     description = book.first.text(270)
     head = description[:4096].lstrip("\ufeff \r\n\t")
-    if "<OME" in head or "<OME:OME" in head:
+    if is_ome(description):
         return ome_layout(book, description, path, root)
     if head.startswith("ImageJ="):
         return imagej_layout(book)
@@ -213,4 +215,4 @@ def read_layout(book: Book, path: Path | None, root: Path | None) -> Layout:
         return ndpi_layout(book)
     if "PerkinElmer-QPI" in head or book.first.text(_SOFTWARE).startswith("PerkinElmer-QPI"):
         return qptiff_layout(book)
-    return plain_layout(book)
+    return instrument_layout(book)
