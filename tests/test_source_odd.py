@@ -127,6 +127,42 @@ def test_lerc_may_be_packed_once_more(packing: str | None, tile: tuple[int, int]
     np.testing.assert_array_equal(full(open_source(file))[..., 0], array)
 
 
+@pytest.mark.parametrize(("samples", "bits", "served"), [
+    (1, 8, True), (3, 8, True), (4, 8, True), (4, 16, True), (1, 16, False), (2, 8, False), (3, 16, False),
+])  # fmt: skip
+def test_png_of_other_samples_than_its_decoder_knows_is_refused(
+    samples: int, bits: int, served: bool
+) -> None:
+    array, file = noise(20, 30, samples, dtype=f"u{bits // 8}"), io.BytesIO()
+    options: dict[str, Any] = {"photometric": "rgb" if samples > 2 else "minisblack", "metadata": None}
+    extra = {"planarconfig": "contig"} if samples == 2 else {}
+    stored = array[..., 0] if samples == 1 else array
+    tifffile.imwrite(file, stored, compression="png", **options, **extra)
+    if served:
+        np.testing.assert_array_equal(full(open_source(file)), array)
+    else:
+        with pytest.raises(Unsupported, match=f"PNG of {samples} {bits}-bit samples"):
+            open_source(file)
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+def test_colours_without_a_number_of_samples_have_as_many_as_bits(order: str) -> None:
+    array = noise(6, 5, 3)
+    tags = {256: (4, 5), 257: (4, 6), 258: (3, [8] * 3), 259: (3, 1), 262: (3, 2)}
+    source = open_source(tiff(Written(tags, [array.tobytes()]), order=order))
+    np.testing.assert_array_equal(full(source), array)
+
+
+def test_a_companion_may_be_utf_16(tmp_path: Path) -> None:
+    place = tmp_path / "set.companion.ome"
+    place.write_bytes(xml(c=3).encode("utf-16"))
+    master = '<OME><BinaryOnly MetadataFile="set.companion.ome" UUID="urn:uuid:me"/></OME>'
+    (tmp_path / "a.ome.tif").write_bytes(ome_file(master, 3).getvalue())
+    source = open_source(tmp_path / "a.ome.tif")
+    assert source.info.axes == (("C", 3),)
+    source.close()
+
+
 def test_lerc_packed_in_an_unknown_way_is_refused() -> None:
     with pytest.raises(Unsupported, match="packed in way 7"):
         open_source(tiff(page(4, 4, [b"Lerc2 "], {259: (3, 34887), 50674: (4, [4, 7])})))

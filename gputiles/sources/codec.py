@@ -66,6 +66,11 @@ def _jpeg(page: Page) -> ChunkCodec:
 
 
 def _image(page: Page) -> ChunkCodec:
+    if page.compression == imagecodec.PNG and (page.chunk_samples, page.bits) not in imagecodec.PNG_SAMPLES:
+        raise Unsupported(
+            f"{page.source.name}: PNG of {page.chunk_samples} {page.bits}-bit samples is not read;"
+            f" (samples, bits) {imagecodec.PNG_SAMPLES} are"
+        )
     codec = ImageCodec(page.compression, _frame(page), _lerc_packing(page))
     if page.compression not in JPEG2000:
         return _convert(page, codec) if page.photometric is Photometric.CMYK else codec

@@ -123,21 +123,22 @@ class Directory:
         return value if np.isfinite(value) else None
 
     def text(self, code: int) -> str:
-        """Return a tag as text up to its first NUL; empty where it is absent or unreadable.
-
-        Bytes that begin with UTF-16's mark are that; others that are not UTF-8 read as Latin-1.
-        """
+        """Return a tag as text, as ``decoded`` does; empty where it is absent or unreadable."""
         try:
-            data = self.raw(code) or b""
+            return decoded(self.raw(code) or b"")
         except (Damaged, LimitExceeded):
             return ""
-        if data[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE):
-            return data.decode("utf-16", "replace").partition("\0")[0]
-        data = data.partition(b"\0")[0]
-        try:
-            return data.decode("utf-8")
-        except UnicodeDecodeError:
-            return data.decode("latin-1")
+
+
+def decoded(data: bytes) -> str:
+    """Return the text up to the first NUL: UTF-16 where it begins with a mark, else UTF-8, else Latin-1."""
+    if data[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE):
+        return data.decode("utf-16", "replace").partition("\0")[0]
+    data = data.partition(b"\0")[0]
+    try:
+        return data.decode("utf-8")
+    except UnicodeDecodeError:
+        return data.decode("latin-1")
 
 
 def read_dialect(source: ByteSource) -> tuple[Dialect, int]:

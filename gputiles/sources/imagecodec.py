@@ -19,7 +19,7 @@ from gputiles.sources.bytecodec import DECODER_ERRORS, inflate
 
 JPEG = (7, 34892, 33007)
 JPEG2000 = (34712, 33003, 33004, 33005)
-LERC = 34887
+LERC, PNG = 34887, 34933
 _WEBP = (50001, 34927)
 _SLACK = 65536  # bytes that a LERC stream may have beyond twice its pixels
 
@@ -30,9 +30,10 @@ _Decode = Callable[..., Any]
 _STREAMS: dict[int, tuple[str, _Size, _Decode]] = {
     **dict.fromkeys(JPEG2000, ("JPEG 2000", streamsize.jpeg2000_size, imagecodecs.jpeg2k_decode)),
     **dict.fromkeys(_WEBP, ("WebP", streamsize.webp_size, imagecodecs.webp_decode)),
-    34933: ("PNG", streamsize.png_size, imagecodecs.spng_decode),
+    PNG: ("PNG", streamsize.png_size, imagecodecs.spng_decode),
     LERC: ("LERC", streamsize.lerc_size, imagecodecs.lerc_decode),
 }
+PNG_SAMPLES = ((1, 8), (3, 8), (4, 8), (4, 16))  # and their bits: what spng decodes
 COMPRESSIONS = (*JPEG, *_STREAMS)
 
 

@@ -12,6 +12,7 @@ from gputiles.errors import Damaged, GputilesError, LimitExceeded, OutOfDescript
 from gputiles.sources import ome
 from gputiles.sources.book import Book, read_book
 from gputiles.sources.bytesource import PathSource
+from gputiles.sources.ifd import decoded
 from gputiles.sources.layout import Layout, NoImage, alike, find_levels, plain_layout, with_pictures
 from gputiles.sources.ome import OmeDocument, OmeImage, TiffData
 from gputiles.sources.page import Page
@@ -125,7 +126,7 @@ def _document(text: str, files: FileSet) -> tuple[OmeDocument, tuple[Path, ...]]
     try:
         if source.size > _MOST_XML:
             raise LimitExceeded(f"{source.name}: {source.size} bytes of OME-XML; most {_MOST_XML}")
-        found = ome.parse(source.read_at(0, source.size).decode("utf-8", "replace"))
+        found = ome.parse(decoded(source.read_at(0, source.size)))
     finally:
         source.close()
     if not found.images:

@@ -261,7 +261,7 @@ def read_page(tags: Directory, chunk_limit: int) -> Page:
 
 def _samples(tags: Directory) -> Mapping[str, Any]:
     name = tags.source.name
-    samples = tags.integer(277, 1)
+    samples = tags.integer(277, _told_samples(tags))
     if not 1 <= samples <= 65535:
         raise Damaged(f"{name}: {samples} samples per pixel")
     extra = tags.integers(338)
@@ -275,6 +275,12 @@ def _samples(tags: Directory) -> Mapping[str, Any]:
         "predictor": tags.integer(317, 1),
         "extra": extra,
     }
+
+
+def _told_samples(tags: Directory) -> int:
+    """Return how many samples a page without tag 277 has: of colours, as many as have bits."""
+    coloured = tags.integer(262, 0) in (Photometric.RGB, Photometric.CMYK, Photometric.YCBCR)
+    return max(1, len(tags.integers(258))) if coloured else 1
 
 
 def _one(tags: Directory, code: int, default: int, samples: int, what: str) -> int:
