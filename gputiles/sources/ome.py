@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import PurePath
-from xml.etree.ElementTree import Element, ParseError
-
-from defusedxml.common import DefusedXmlException
-from defusedxml.ElementTree import fromstring
+from xml.etree.ElementTree import Element
 
 from gputiles.config import PICTURES
 from gputiles.errors import Damaged
 from gputiles.image import Channel
 from gputiles.sources.vendors import positive
+from gputiles.sources.xmltext import brief, parse_xml
 
 _MILLIMETRES = {
     "m": 1e3, "dm": 100.0, "cm": 10.0, "mm": 1.0, "µm": 1e-3, "μm": 1e-3, "um": 1e-3, "nm": 1e-6,
@@ -22,6 +21,8 @@ _MILLIMETRES = {
 }  # fmt: skip
 _MOST_PLANES = 200_000
 _ROOT = re.compile(r"<(\w+:)?OME[\s>]")
+
+Objective = tuple[str | None, str | None]  # ID and magnification
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,13 +76,13 @@ def is_ome(description: str) -> bool:
 def parse(text: str) -> OmeDocument:
     """Parse OME-XML. Raises Damaged, saying what is wrong with it."""
     try:
-        root = fromstring(text.strip(), forbid_dtd=True)
+        root = parse_xml(text)
         _strip_namespaces(root)
-        images = [
-            _image(element, root) for element in root.findall("Image") if element.find("Pixels") is not None
-        ]
-    except (ParseError, DefusedXmlException, ValueError, OverflowError) as error:
-        raise Damaged(f"the OME-XML cannot be used: {error}") from error
+        objectives = [(each.get("ID"), each.get("NominalMagnification")) for each in root.iter("Objective")]
+        told = [element for element in root.findall("Image") if element.find("Pixels") is not None]
+        images = [_image(element, objectives) for element in told]
+    except (Damaged, ValueError, OverflowError) as error:
+        raise Damaged(f"the OME-XML cannot be used: {brief(error)}") from error
     if root.tag != "OME":
         raise Damaged(f"the OME-XML cannot be used: its root is {root.tag[:40]!r}")
     images.sort(key=lambda image: -image.width * image.height)
@@ -99,7 +100,7 @@ def _strip_namespaces(root: Element) -> None:
             element.tag = element.tag.rpartition("}")[2]
 
 
-def _image(element: Element, root: Element) -> OmeImage:
+def _image(element: Element, objectives: Sequence[Objective]) -> OmeImage:
     pixels = element.find("Pixels")
     assert pixels is not None
     order = pixels.get("DimensionOrder", "XYCZT")
@@ -120,7 +121,7 @@ def _image(element: Element, root: Element) -> OmeImage:
         mm_x=_physical(pixels, "PhysicalSizeX"),
         mm_y=_physical(pixels, "PhysicalSizeY"),
         significant_bits=int(bits) if bits.isdecimal() and 0 < int(bits) <= 64 else None,
-        magnification=_magnification(element, root),
+        magnification=_magnification(element, objectives),
         picture=_picture(element.get("Name", "")),
     )
 
@@ -176,14 +177,11 @@ def _physical(pixels: Element, name: str) -> float | None:
     return None if scale is None or value is None else positive(str(value * scale))
 
 
-def _magnification(element: Element, root: Element) -> float | None:
+def _magnification(element: Element, objectives: Sequence[Objective]) -> float | None:
     settings = element.find("ObjectiveSettings")
     wanted = None if settings is None else settings.get("ID")
-    for objective in root.iter("Objective"):
-        text = objective.get("NominalMagnification")
-        if text and (wanted is None or objective.get("ID") == wanted):
-            return positive(text)
-    return None
+    found = (text for name, text in objectives if text and (wanted is None or name == wanted))
+    return positive(next(found, None))
 
 
 def is_plain_name(name: str) -> bool:

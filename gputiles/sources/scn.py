@@ -10,10 +10,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import partial
-from xml.etree.ElementTree import Element, ParseError
-
-from defusedxml.common import DefusedXmlException
-from defusedxml.ElementTree import fromstring
+from xml.etree.ElementTree import Element
 
 from gputiles.config import PICTURES
 from gputiles.errors import Damaged, Unsupported
@@ -22,6 +19,7 @@ from gputiles.sources.book import Book
 from gputiles.sources.layout import Layout, NoImage, Stack, alike, fits, plain_layout, with_pictures
 from gputiles.sources.page import Page
 from gputiles.sources.vendors import positive
+from gputiles.sources.xmltext import brief, parse_xml
 
 _MOST_FRAMES = 100_000
 _NANOMETRES = 1e6  # of a millimetre
@@ -154,7 +152,7 @@ def _is_level(stack: Stack, frames: Stack, lead: Page) -> bool:
 def _parse(book: Book) -> Collection:
     """Return what the XML says of the slide."""
     try:
-        root: Element = fromstring(book.first.text(270), forbid_dtd=True)
+        root = parse_xml(book.first.text(270))
         collection = next(_named(root, "collection"))
         regions = [_region(image) for image in _named(collection, "image")]
         size = _number(collection, "sizeX"), _number(collection, "sizeY")
@@ -162,8 +160,8 @@ def _parse(book: Book) -> Collection:
             (each.get("type", "").lower(), int(each.attrib["ifd"]))
             for each in _named(collection, "supplementalImage")
         ]
-    except (ParseError, DefusedXmlException, ValueError, KeyError, StopIteration) as error:
-        raise Damaged(f"{book.source.name}: the SCN description cannot be used: {error!r}") from error
+    except (Damaged, ValueError, KeyError, StopIteration) as error:
+        raise Damaged(f"{book.source.name}: the SCN description cannot be used: {brief(error)}") from error
     regions = [region for region in regions if region.ifds]
     if not regions:
         raise Damaged(f"{book.source.name}: the SCN description names no image")

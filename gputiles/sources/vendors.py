@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
-from xml.etree.ElementTree import Element, ParseError
+from xml.etree.ElementTree import Element
 
-from defusedxml.common import DefusedXmlException
-from defusedxml.ElementTree import fromstring
-
+from gputiles.errors import Damaged
 from gputiles.image import Channel
 from gputiles.sources.book import Book
 from gputiles.sources.layout import Layout, lay_out, main_pages, picture_name, pictures
 from gputiles.sources.page import Page
+from gputiles.sources.xmltext import parse_xml
 
 NDPI_LENS = 65421  # magnification; -1 is the macro picture, -2 the map
 _NDPI_PICTURES = {-1.0: "macro", -2.0: "map"}
@@ -86,10 +85,9 @@ def qptiff_layout(book: Book) -> Layout:
 
 def _qptiff_facts(page: Page) -> Element | None:
     try:
-        root: Element = fromstring(page.description)
-    except (ParseError, DefusedXmlException, ValueError):
+        return parse_xml(page.description)
+    except Damaged:
         return None
-    return root
 
 
 def _text(element: Element | None, name: str) -> str:
