@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import struct
 import tracemalloc
@@ -363,6 +364,42 @@ def test_pages_that_are_neither_frames_nor_levels_are_told() -> None:
     small = page(7, 3, [bytes(21)], {})
     info = open_source(tiff(page(50, 40, [bytes(2000)], {}), small, small)).info
     assert any(warning.startswith("2 further pages") for warning in info.warnings)
+
+
+# -- what pages share, or have too much of
+
+
+def chain(pages: int, shared: bytes, tags: list[tuple[int, int, int]]) -> io.BytesIO:
+    """Return a file of many pages of 4 × 4 pixels whose ``tags`` (code, kind, count) share one value."""
+    plain = [(256, 4, 1, 4), (257, 4, 1, 4), (258, 3, 1, 8), (259, 3, 1, 1), (273, 4, 1, 8), (279, 4, 1, 16)]
+    entries = sorted([*plain, *((*tag, 24) for tag in tags)])
+    table = struct.pack("<H", len(entries)) + b"".join(struct.pack("<HHII", *entry) for entry in entries)
+    start, size = 24 + len(shared) + len(shared) % 2, len(table) + 4
+    head = b"II*\0" + struct.pack("<I", start) + bytes(16) + shared + bytes(len(shared) % 2)
+    ends = [start + size * (number + 1) for number in range(pages - 1)]
+    return io.BytesIO(head + b"".join(table + struct.pack("<I", end) for end in [*ends, 0]))
+
+
+@pytest.mark.parametrize(("shared", "tags"), [
+    (bytes(1 << 21), [(338, 3, 1 << 20)]), (b"x" * (1 << 22), [(270, 2, 1 << 22)]),
+    (b"Aperio" + b"x" * (1 << 22), [(270, 2, 1 << 22)]), (bytes(8 * 64), [(330, 4, 64)]),
+    (b"\x08\0" * (1 << 20), [(339, 3, 1 << 20)]),
+])  # fmt: skip
+def test_pages_that_share_a_long_value_do_not_read_it_again_and_again(
+    shared: bytes, tags: list[tuple[int, int, int]]
+) -> None:
+    class Counted(io.BytesIO):
+        read_bytes = 0
+
+        def read(self, size: int | None = -1) -> bytes:
+            Counted.read_bytes += size or 0
+            return super().read(size)
+
+    file = Counted(chain(1500, shared, tags).getvalue())
+    Counted.read_bytes = 0
+    with contextlib.suppress(Unsupported):  # of samples in formats that differ
+        open_source(file).internals()
+    assert Counted.read_bytes < 40 << 20
 
 
 # -- memory

@@ -66,6 +66,6 @@ def read_subs(page: Page, chunk_limit: int) -> tuple[list[Page], list[str]]:
 
 def _sub_offsets(tags: Directory) -> Iterable[int]:
     try:
-        return tags.integers(330)[:_MOST_SUBS]
+        return tags.integers(330, _MOST_SUBS)
     except Damaged:
         return ()

@@ -83,7 +83,7 @@ def _image(page: Page) -> ChunkCodec:
 
 def _lerc_packing(page: Page) -> int:
     """Return the compression that LERC's streams were put through (tag 50674), 1 for none."""
-    parameters = page.tags.integers(50674) if page.compression == imagecodec.LERC else ()
+    parameters = page.tags.integers(50674, 2) if page.compression == imagecodec.LERC else ()
     packing = parameters[1] if len(parameters) > 1 else 0
     known = {0: 1, 1: bytecodec.DEFLATE[0], 2: bytecodec.ZSTD}
     if packing not in known:
@@ -139,7 +139,7 @@ def _convert(page: Page, codec: ChunkCodec) -> ChunkCodec:
 
 def _reference(page: Page) -> tuple[float, ...]:
     """Return tag 532, or the full range where it is absent or would divide by zero."""
-    values = page.tags.numbers(532)
+    values = page.tags.numbers(532, 7)
     if values is None or len(values) != 6 or not np.all(np.isfinite(values)):
         return FULL_RANGE
     reference = tuple(float(value) for value in values)
@@ -147,7 +147,7 @@ def _reference(page: Page) -> tuple[float, ...]:
 
 
 def _luma(page: Page) -> tuple[float, ...]:
-    values = page.tags.numbers(529)
+    values = page.tags.numbers(529, 4)
     if values is None or len(values) != 3 or not np.all(np.isfinite(values)) or float(values[1]) <= 0:
         return (0.299, 0.587, 0.114)
     return tuple(float(value) for value in values)

@@ -23,8 +23,11 @@ _TYPES = {
     1: "u1", 2: "S1", 3: "u2", 4: "u4", 5: "u4", 6: "i1", 7: "u1", 8: "i2", 9: "i4", 10: "i4",
     11: "f4", 12: "f8", 13: "u4", 16: "u8", 17: "i8", 18: "u8",
 }  # fmt: skip
+_WORD: dict[str, Literal["little", "big"]] = {"<": "little", ">": "big"}
 _RATIONAL = (5, 10)
 _LONGS = (4, 9, 13)
+_WHOLE = {1: 1, 3: 2, 4: 4, 13: 4}  # bytes of the unsigned types that fit into every entry
+_FEW = 4  # values that are read where one is wanted: the first may be no number
 _MOST_DIRECTORIES = 100_000
 _MOST_VALUE_BYTES = 1 << 28
 _NDPI_TAG = 65420
@@ -54,9 +57,14 @@ class Entry:
     offset: int
 
     @property
+    def width(self) -> int:
+        """Bytes of one value."""
+        return np.dtype(_TYPES[self.kind]).itemsize * (2 if self.kind in _RATIONAL else 1)
+
+    @property
     def size(self) -> int:
         """Bytes of all values."""
-        return self.count * np.dtype(_TYPES[self.kind]).itemsize * (2 if self.kind in _RATIONAL else 1)
+        return self.count * self.width
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -72,23 +80,25 @@ class Directory:
     def __contains__(self, code: int) -> bool:
         return code in self.entries
 
-    def raw(self, code: int) -> bytes | None:
-        """Return the bytes of a tag's values as stored, or None."""
+    def raw(self, code: int, most: int | None = None) -> bytes | None:
+        """Return a tag's bytes as stored, or the first ``most`` of them; None without the tag."""
         entry = self.entries.get(code)
         if entry is None:
             return None
+        size = entry.size if most is None else min(entry.size, most)
         if entry.size <= self.dialect.inline:
-            return entry.inline[: entry.size]
-        if entry.size > _MOST_VALUE_BYTES:
-            raise LimitExceeded(f"tag {code}: {entry.size} bytes of values; most {_MOST_VALUE_BYTES}")
-        return self.source.read_at(entry.offset, entry.size)
+            return entry.inline[:size]
+        if size > _MOST_VALUE_BYTES:
+            raise LimitExceeded(f"tag {code}: {size} bytes of values; most {_MOST_VALUE_BYTES}")
+        return self.source.read_at(entry.offset, size)
 
-    def numbers(self, code: int) -> NDArray[np.generic] | None:
-        """Return a tag's values; rationals as their quotients; None without the tag."""
-        data = self.raw(code)
-        if data is None:
+    def numbers(self, code: int, most: int | None = None) -> NDArray[np.generic] | None:
+        """Return a tag's (first ``most``) values; rationals as their quotients; None without the tag."""
+        entry = self.entries.get(code)
+        if entry is None:
             return None
-        entry = self.entries[code]
+        data = self.raw(code, None if most is None else most * entry.width)
+        assert data is not None
         if self.dialect.ndpi and entry.count == 1 and entry.kind in _LONGS and entry.offset >> 32:
             return np.array([entry.offset])  # one offset or size, widened by its high word
         kind = entry.kind
@@ -99,22 +109,29 @@ class Directory:
             return np.divide(top, bottom, out=quotients, where=bottom != 0)
         return values.astype(values.dtype.newbyteorder("="))
 
-    def integers(self, code: int) -> tuple[int, ...]:
-        """Return a tag's values as integers; empty without the tag or where it holds text."""
-        values = self.numbers(code)
+    def integers(self, code: int, most: int | None = None) -> tuple[int, ...]:
+        """Return a tag's (first ``most``) values as integers; empty without the tag or where it is text."""
+        values = self.numbers(code, most)
         if values is None or values.dtype.kind not in "uif":
             return ()
-        return tuple(int(value) for value in values if np.isfinite(value))
+        finite = values[np.isfinite(values)] if values.dtype.kind == "f" else values
+        return tuple(map(int, finite.tolist()))
 
     def integer(self, code: int, default: int) -> int:
         """Return a tag's first value, or ``default``."""
-        values = self.integers(code)
+        entry = self.entries.get(code)
+        if entry is None:
+            return default
+        width = _WHOLE.get(entry.kind)
+        if entry.count == 1 and width is not None and not self.dialect.ndpi:  # most tags of most pages
+            return int.from_bytes(entry.inline[:width], _WORD[self.dialect.order])
+        values = self.integers(code, _FEW)
         return values[0] if values else default
 
     def ratio(self, code: int) -> float | None:
         """Return a tag's first value as a float, or None where there is no finite one."""
         try:
-            values = self.numbers(code)
+            values = self.numbers(code, 1)
         except (Damaged, LimitExceeded):  # a fact that the picture can do without
             return None
         if values is None or not len(values) or values.dtype.kind not in "uif":
@@ -122,10 +139,10 @@ class Directory:
         value = float(values[0].item())
         return value if np.isfinite(value) else None
 
-    def text(self, code: int) -> str:
-        """Return a tag as text, as ``decoded`` does; empty where it is absent or unreadable."""
+    def text(self, code: int, most: int | None = None) -> str:
+        """Return a tag's (first ``most``) bytes as text, see ``decoded``; empty where they are unreadable."""
         try:
-            return decoded(self.raw(code) or b"")
+            return decoded(self.raw(code, most) or b"")
         except (Damaged, LimitExceeded):
             return ""
 
@@ -194,9 +211,6 @@ def read_directory(source: ByteSource, dialect: Dialect, offset: int) -> Directo
     entries = dict(_entries(dialect, data[:length], high))
     following = data[length : length + tail].ljust(tail, b"\0")
     return Directory(source, dialect, offset, entries, int.from_bytes(following, _WORD[order]))
-
-
-_WORD: dict[str, Literal["little", "big"]] = {"<": "little", ">": "big"}
 
 
 def _entries(dialect: Dialect, table: bytes, high: bytes) -> Iterator[tuple[int, Entry]]:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from gputiles.sources.bytesource import ByteSource
-from gputiles.sources.ifd import Directory, read_dialect, walk
+from gputiles.sources.ifd import Directory, Entry, read_dialect, walk
 from gputiles.sources.imagej import described
 from gputiles.sources.vendors import svs_facts
 
@@ -17,6 +17,7 @@ _TEXTS = {
     42112: "gdal_metadata",
 }  # fmt: skip
 _MOST_TEXT = 1 << 24  # bytes of a text that is told
+_MOST_TEXTS = 1 << 26  # of all texts
 _MOST_PAGES = 1000  # whose texts are looked at
 _FACTS: Mapping[str, tuple[int, Callable[[str], dict[str, str]]]] = {
     "SVS": (_DESCRIPTION, svs_facts),
@@ -45,11 +46,25 @@ def read_internals(source: ByteSource, format: str) -> dict[str, Any]:
 
 def _texts(pages: list[Directory]) -> dict[str, str]:
     found: dict[str, str] = {}
+    left = _MOST_TEXTS
     for code, name in _TEXTS.items():
-        texts = dict.fromkeys(_text(page, code).strip() for page in pages)
+        # pages may share a text: it is read once
+        holders = {_place(page.entries[code]): page for page in pages if code in page}
+        texts: dict[str, None] = {}
+        for page in holders.values():
+            size = page.entries[code].size
+            left -= size if size <= _MOST_TEXT else 0
+            if left < 0:
+                break
+            texts[_text(page, code).strip()] = None
         for number, text in enumerate((text for text in texts if text), 1):
             found[name if number == 1 else f"{name}:{number}"] = text
     return found
+
+
+def _place(entry: Entry) -> tuple[int, int]:
+    """Return what tells the texts of a tag apart without reading them."""
+    return entry.offset, entry.count
 
 
 def _text(page: Directory, code: int) -> str:

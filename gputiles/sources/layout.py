@@ -15,6 +15,8 @@ from gputiles.sources.codec import choose
 from gputiles.sources.page import Page, Photometric
 
 _MOST_MM = 0.02  # millimetres of a pixel that an instrument may have made
+_MOST_SUBS = 100_000  # of all frames together
+_MOST_WARNINGS = 5  # about sub-pages
 _NEAR = 1  # pixels that a level's side may be off from the exact fraction
 _PICTURE = re.compile(r"\s*(label|macro|thumbnail)(?![^\W_])", re.IGNORECASE)
 
@@ -100,20 +102,32 @@ def find_levels(
 
 def _sub_levels(frames: Stack, chunk_limit: int) -> tuple[dict[tuple[int, int], Stack], list[str]]:
     """Return {size: sub-pages of that size, one per frame}, and warnings."""
-    warnings: list[str] = []
+    warnings: dict[str, None] = {}
     sizes: dict[tuple[int, int], list[Page | None]] = {}
+    dropped: dict[tuple[int, int], None] = {}
+    first = next(index for index, frame in enumerate(frames) if frame is not None)
+    read = 0
     for index, frame in enumerate(frames):
         subs, complaints = ([], []) if frame is None else read_subs(frame, chunk_limit)
-        warnings += complaints
+        warnings |= dict.fromkeys(complaints[: _MOST_WARNINGS - len(warnings)])
+        read += len(subs) + len(complaints)
+        if read > _MOST_SUBS:
+            return {}, [f"the levels were dropped: more than {_MOST_SUBS} sub-pages"]
         for sub in (sub for sub in subs if not sub.mask):
-            sizes.setdefault(sub.size, [None] * len(frames))[index] = sub
+            if index == first:
+                sizes[sub.size] = [None] * len(frames)
+            if sub.size in sizes:
+                sizes[sub.size][index] = sub
+            else:  # a level that the first frame lacks is none
+                dropped[sub.size] = None
     complete: dict[tuple[int, int], Stack] = {}
     for size, stack in sizes.items():
         if all((sub is None) == (frame is None) for sub, frame in zip(stack, frames, strict=True)):
             complete[size] = tuple(stack)
         else:
-            warnings.append(f"a level of {size[0]}x{size[1]} was dropped: not every frame has it")
-    return complete, list(dict.fromkeys(warnings))[:5]
+            dropped[size] = None
+    told = [f"a level of {size[0]}x{size[1]} was dropped: not every frame has it" for size in dropped]
+    return complete, [*warnings, *told][:_MOST_WARNINGS]
 
 
 def find_masks(levels: Sequence[Stack], pages: Iterable[Page], chunk_limit: int) -> tuple[Stack, ...]:
@@ -125,7 +139,10 @@ def find_masks(levels: Sequence[Stack], pages: Iterable[Page], chunk_limit: int)
     groups = _by_size(page for page in pages if _is_usable_mask(page))
     for frame in levels[0]:
         subs = [] if frame is None else read_subs(frame, chunk_limit)[0]
-        for size, group in _by_size(page for page in subs if _is_usable_mask(page)).items():
+        usable = _by_size(page for page in subs if _is_usable_mask(page))
+        if not usable:  # then the others' are of no use
+            break
+        for size, group in usable.items():
             groups.setdefault(size, []).extend(group)
     masks = []
     for level in levels:
@@ -185,7 +202,7 @@ def plain_layout(book: Book, format: str = "TIFF") -> Layout:
     converter write them) are other pictures, unless the image is made of pages like them.
     """
     pages = book.readable()
-    named = [(picture_name(page.description), page) for page in pages]
+    named = [(picture_name(page.heading), page) for page in pages]
     others = [(name, page) for name, page in named if name is not None]
     rest = main_pages(book, [page for name, page in named if name is None], pages)
     frames = choose_frames(rest)[0]

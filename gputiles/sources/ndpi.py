@@ -30,7 +30,7 @@ class Runs:
 
 def read_runs(tags: Directory, width: int, height: int) -> Runs | None:
     """Return the runs of a page that has an index of them, None where they do not tile the page."""
-    if tags.integer(259, 1) != 7 or _STARTS not in tags or len(strip := tags.integers(273)) != 1:
+    if tags.integer(259, 1) != 7 or _STARTS not in tags or len(strip := tags.integers(273, 2)) != 1:
         return None
     try:
         header = tags.source.read_at(strip[0], min(tags.integer(_STARTS, 0), _MOST_HEADER))

@@ -20,6 +20,7 @@ from gputiles.sources.ndpi import read_runs, run_offsets
 
 _MOST_SIDE = 1 << 30
 _LSM = 34412
+_HEADING = 4096
 _PLAIN_BITS = (8, 16, 32, 64)
 
 
@@ -101,10 +102,15 @@ class Page:
         """Tag 274: 1 is upright."""
         return self.tags.integer(274, 1)
 
-    @cached_property
+    @property
     def description(self) -> str:
         """Tag 270, the writer's free text."""
         return self.tags.text(270)
+
+    @property
+    def heading(self) -> str:
+        """The beginning of tag 270: pages by the thousand may share one text of any length."""
+        return self.tags.text(270, _HEADING)
 
     @property
     def colour(self) -> Colour:
@@ -171,7 +177,7 @@ class Page:
     @property
     def subsampling(self) -> tuple[int, int]:
         """How many pixels share a chroma sample, horizontally and vertically (tag 530)."""
-        values = self.tags.integers(530)
+        values = self.tags.integers(530, 2)
         return (values[0], values[1]) if len(values) >= 2 else (2, 2)
 
     @cached_property
@@ -264,7 +270,7 @@ def _samples(tags: Directory) -> Mapping[str, Any]:
     samples = tags.integer(277, _told_samples(tags))
     if not 1 <= samples <= 65535:
         raise Damaged(f"{name}: {samples} samples per pixel")
-    extra = tags.integers(338)
+    extra = tags.integers(338, samples)
     return {
         "samples": samples,
         "bits": (bits := _one(tags, 258, 1, samples, "BitsPerSample")),
@@ -280,15 +286,17 @@ def _samples(tags: Directory) -> Mapping[str, Any]:
 def _told_samples(tags: Directory) -> int:
     """Return how many samples a page without tag 277 has: of colours, as many as have bits."""
     coloured = tags.integer(262, 0) in (Photometric.RGB, Photometric.CMYK, Photometric.YCBCR)
-    return max(1, len(tags.integers(258))) if coloured else 1
+    return max(1, tags.entries[258].count if 258 in tags else 1) if coloured else 1
 
 
 def _one(tags: Directory, code: int, default: int, samples: int, what: str) -> int:
     """Return the value that all samples share."""
-    values = tags.integers(code)[:samples] or (default,)
-    if any(value != values[0] for value in values):
-        raise Unsupported(f"{tags.source.name}: samples that differ in {what}: {values}")
-    return values[0]
+    values = tags.numbers(code, samples)
+    if values is None or not len(values) or values.dtype.kind not in "uif" or not np.isfinite(values[0]):
+        return default
+    if (values != values[0]).any():
+        raise Unsupported(f"{tags.source.name}: samples that differ in {what}: {tuple(values[:8].tolist())}")
+    return int(values[0].item())
 
 
 def _kind(name: str, sample_format: int, bits: int) -> str:

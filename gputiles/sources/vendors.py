@@ -15,6 +15,7 @@ from gputiles.sources.xmltext import parse_xml
 
 NDPI_LENS = 65421  # magnification; -1 is the macro picture, -2 the map
 _NDPI_PICTURES = {-1.0: "macro", -2.0: "map"}
+_MOST_XML = 1 << 20  # bytes of a page's own
 _QPTIFF_PICTURES = {"Thumbnail": "thumbnail", "Overview": "overview", "Label": "label"}
 
 
@@ -40,7 +41,7 @@ def _svs_name(page: Page) -> str | None:
     """
     if page.mask or (page.tiled and not page.macro):
         return None
-    lines = page.description.splitlines()
+    lines = page.heading.splitlines()
     word = picture_name(lines[1]) if len(lines) > 1 else None
     if word in ("label", "macro"):
         return word
@@ -85,7 +86,7 @@ def qptiff_layout(book: Book) -> Layout:
 
 def _qptiff_facts(page: Page) -> Element | None:
     try:
-        return parse_xml(page.description)
+        return parse_xml(page.tags.text(270, _MOST_XML))
     except Damaged:
         return None
 
