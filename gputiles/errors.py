@@ -14,7 +14,8 @@
         ├── OutOfDescriptors  the process may open no more files
         ├── DeadlineExceeded  the answer took longer than the deadline
         ├── Changed         the file changed while it was read
-        └── OutOfMemory     the device could not hold the work
+        ├── OutOfMemory     the device could not hold the work
+        └── DeviceLost      the device answers no more: the process must be started anew
 
 A message says what was wrong, what is allowed and the value. The errors know nothing of
 HTTP; ``app.py`` maps them to status codes in one table.
@@ -71,3 +72,7 @@ class Changed(Unavailable):
 
 class OutOfMemory(Unavailable):
     """Device memory could not hold the work."""
+
+
+class DeviceLost(Unavailable):
+    """The compute device has failed for good: nothing more can be computed in this process."""

@@ -7,6 +7,7 @@
 #include "histogram.cu"
 #include "icc.cu"
 #include "jpeg.cu"
+#include "paste.cu"
 #include "png.cu"
 #include "resample.cu"
 
@@ -14,7 +15,8 @@
 extern "C" __attribute__((visibility("default"))) void layout(i64* sizes) {
   const i64 all[] = {sizeof(Source),   sizeof(Band),     sizeof(Composite), sizeof(Unstyled), sizeof(Downsample),
                      sizeof(Resample), sizeof(Extremes), sizeof(Measure),   sizeof(PngFilter),
-                     sizeof(JpegTable), sizeof(Jpeg),   sizeof(Icc)};
+                     sizeof(JpegTable), sizeof(Jpeg),  sizeof(Icc),      sizeof(Paste),     sizeof(Follow),
+                     sizeof(Pack)};
   for (int i = 0; i < (int)(sizeof all / sizeof *all); ++i) sizes[i] = all[i];
 }
 

@@ -194,6 +194,34 @@ struct Icc {
   float matrix[9];  // row by row
 };
 
+// Copies `width` bytes of each row of a rectangle, or fills them with `value` where `from` is 0.
+struct Paste {
+  u64 from;
+  u64 to;
+  i64 runs;  // pieces of rows
+  i64 width;
+  i64 from_pitch;  // bytes from a row to the next
+  i64 to_pitch;
+  i64 value;
+};
+
+// Adds up the lengths (i64) before each of `runs` streams.
+struct Follow {
+  u64 lengths;
+  u64 offsets;
+  i64 runs;
+};
+
+// Brings streams together: `runs` pieces of streams that lie `capacity` bytes apart.
+struct Pack {
+  u64 streams;
+  u64 lengths;
+  u64 offsets;  // of the streams in out
+  u64 out;
+  i64 runs;
+  i64 capacity;
+};
+
 static_assert(sizeof(Source) == 48, "see tables.py");
 static_assert(sizeof(Band) == 128, "see tables.py");
 static_assert(sizeof(Composite) == 80, "see tables.py");
@@ -206,3 +234,6 @@ static_assert(sizeof(PngFilter) == 40, "see tables.py");
 static_assert(sizeof(JpegTable) == 1664, "see tables.py");
 static_assert(sizeof(Jpeg) == 80, "see tables.py");
 static_assert(sizeof(Icc) == 128, "see tables.py");
+static_assert(sizeof(Paste) == 56, "see tables.py");
+static_assert(sizeof(Follow) == 24, "see tables.py");
+static_assert(sizeof(Pack) == 48, "see tables.py");

@@ -225,6 +225,38 @@ def test_filtered_rows_equal_the_specification(shape: tuple[int, int, int]) -> N
         assert out.tobytes() == spec.png_filter(pixels)
 
 
+@pytest.mark.parametrize("width", [1, 4095, 4096, 4097, 9000])
+def test_rectangles_are_pasted_and_filled(width: int) -> None:
+    rng = np.random.default_rng(width)
+    source = rng.integers(0, 256, (5, width + 3)).astype(np.uint8)
+    out = np.zeros((7, width + 9), np.uint8)
+    expected = out.copy()
+    expected[1:6, 2 : 2 + width], expected[6, :width] = source[:, 3:], 9
+    pieces = -(-width // 4096)
+    pitches = (source.strides[0], out.strides[0])
+    table = np.zeros(2, tables.PASTE)
+    at = out.ctypes.data
+    table[0] = (source.ctypes.data + 3, at + pitches[1] + 2, 5 * pieces, width, *pitches, 0)
+    table[1] = (0, at + 6 * pitches[1], pieces, width, 0, pitches[1], 9)
+    BACKEND._run("paste", table)
+    assert np.array_equal(out, expected)
+
+
+def test_streams_of_all_lengths_follow_each_other() -> None:
+    rng = np.random.default_rng(6)
+    lengths = np.array([0, 1, 4095, 4096, 4097, 9000, 7])
+    streams = rng.integers(0, 256, (len(lengths), 9000)).astype(np.uint8)
+    offsets, out = np.full(len(lengths), -1), np.zeros(lengths.sum() + 8, np.uint8)
+    follow, pack = np.zeros(1, tables.FOLLOW), np.zeros(1, tables.PACK)
+    follow[0] = (lengths.ctypes.data, offsets.ctypes.data, len(lengths))
+    addresses = (plane.ctypes.data for plane in (streams, lengths, offsets, out))
+    pack[0] = (*addresses, len(lengths) * 3, 9000)
+    BACKEND._run("follow", follow)
+    BACKEND._run("pack", pack)
+    expected = b"".join(stream[:length].tobytes() for stream, length in zip(streams, lengths, strict=True))
+    assert out.tobytes() == expected + bytes(8)
+
+
 @pytest.mark.parametrize("architecture", [75, 80, 86, 89, 90, 100, 120])
 @pytest.mark.parametrize("source", sorted(KERNELS.glob("*.cu")), ids=lambda path: path.name)
 def test_every_kernel_compiles_for_every_card(source: Path, architecture: int) -> None:

@@ -111,10 +111,23 @@ ICC = np.dtype(
         ("matrix", "f4", 9),
     ]
 )  # fmt: skip
+PASTE = np.dtype(
+    [
+        ("from", "u8"), ("to", "u8"), ("runs", "i8"), ("width", "i8"), ("from_pitch", "i8"),
+        ("to_pitch", "i8"), ("value", "i8"),
+    ]
+)  # fmt: skip
+FOLLOW = np.dtype([("lengths", "u8"), ("offsets", "u8"), ("runs", "i8")])
+PACK = np.dtype(
+    [
+        ("streams", "u8"), ("lengths", "u8"), ("offsets", "u8"), ("out", "u8"), ("runs", "i8"),
+        ("capacity", "i8"),
+    ]
+)  # fmt: skip
 
 LAYOUT = (
     SOURCE, BAND, COMPOSITE, UNSTYLED, DOWNSAMPLE, RESAMPLE, EXTREMES, MEASURE, PNG_FILTER, JPEG_TABLE, JPEG,
-    ICC,
+    ICC, PASTE, FOLLOW, PACK,
 )  # fmt: skip
 """All job structs, in the order in which the host library reports their sizes."""
 

@@ -1,0 +1,141 @@
+"""Memory of one batch: handed out from front to back, all of it free again for the next batch."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gputiles.backends.device import Block, Device
+from gputiles.errors import OutOfMemory
+
+ALIGNED = 256  # addresses are multiples of this
+BOX = 4 * 1024**2  # bytes of tables that travel in one copy
+
+
+def aligned(size: int) -> int:
+    """Return ``size`` rounded up to where the next place may begin."""
+    return -(-size // ALIGNED) * ALIGNED
+
+
+class Scratch:
+    """Device memory for what lies between two kernels."""
+
+    def __init__(self, device: Device, size: int) -> None:
+        self.size = size
+        self._block = device.allocate(size)
+        self._used = 0
+
+    def reset(self) -> None:
+        """Forget all that was handed out."""
+        self._used = 0
+
+    def take(self, size: int) -> int:
+        """Return the address of ``size`` bytes. Raises OutOfMemory where they are not left."""
+        at, self._used = self._used, self._used + aligned(size)
+        if self._used > self.size:
+            raise OutOfMemory(f"scratch memory: {self._used} bytes; there are {self.size}")
+        return self._block.address + at
+
+
+class Parcel:
+    """What goes to the card at the start of a batch: tables and what they point to, in one copy.
+
+    Arrays are sent once however often they are added. More than a box needs another copy.
+    """
+
+    def __init__(self, device: Device, box: int = BOX) -> None:
+        self._device = device
+        self._box = box
+        self._boxes: list[tuple[Block, NDArray[np.uint8]]] = []
+        self._filled: list[int] = []  # bytes, by box
+        self._sent: list[int] = []
+        self._known: dict[int, tuple[Any, int]] = {}  # the arrays themselves: their ids are theirs alone
+
+    def reset(self) -> None:
+        """Begin a new parcel; what the last one brought may be overwritten from now on."""
+        self._filled.clear()
+        self._sent.clear()
+        self._known.clear()
+
+    def add(self, array: NDArray[Any]) -> int:
+        """Return where ``array`` will lie on the card."""
+        known = self._known.get(id(array))
+        if known is not None:
+            return known[1]
+        data = np.ascontiguousarray(array).view(np.uint8).reshape(-1)
+        block, mirror, at = self._place(data.nbytes)
+        mirror[at : at + data.nbytes] = data
+        self._known[id(array)] = array, block.address + at
+        return block.address + at
+
+    def _place(self, size: int) -> tuple[Block, NDArray[np.uint8], int]:
+        """Return the box with room for ``size`` bytes, its mirror in host memory, and where."""
+        if not self._filled or self._filled[-1] + size > self._boxes[len(self._filled) - 1][0].size:
+            self._open(size)
+        box, mirror = self._boxes[len(self._filled) - 1]
+        at = self._filled[-1]
+        self._filled[-1] = at + aligned(size)
+        return box, mirror, at
+
+    def _open(self, size: int) -> None:
+        """Open the next box, a new or larger one if need be."""
+        number = len(self._filled)
+        if number == len(self._boxes) or self._boxes[number][0].size < size:
+            for box, _ in self._boxes[number:]:
+                self._device.free(box)
+            length = max(self._box, size)
+            self._boxes[number:] = [(self._device.allocate(length), self._device.pinned(length))]
+        self._filled.append(0)
+        self._sent.append(0)
+
+    def send(self) -> None:
+        """Put the copy of what was added since the last one on the stream."""
+        for number, (sent, filled) in enumerate(zip(self._sent, self._filled, strict=True)):
+            block, mirror = self._boxes[number]
+            if sent < filled:
+                self._device.upload(mirror[sent : min(filled, block.size)], block.address + sent)
+                self._sent[number] = filled
+
+
+class Returns:
+    """What comes back at the end of a batch, in one copy if its size can be foretold."""
+
+    def __init__(self, device: Device, size: int) -> None:
+        self.size = size
+        self._device = device
+        self._block = device.allocate(size)
+        self._mirror = device.pinned(size)
+        self._used = self._here = 0
+
+    def reset(self) -> None:
+        """Forget all that was handed out, and all that came back."""
+        self._used = self._here = 0
+
+    def take(self, size: int) -> int:
+        """Return the address of ``size`` bytes. Raises OutOfMemory where they are not left."""
+        at, self._used = self._used, self._used + aligned(size)
+        if self._used > self.size:
+            raise OutOfMemory(f"results of {self._used} bytes; there is room for {self.size}")
+        return self._block.address + at
+
+    def clear(self, address: int, size: int) -> None:
+        """Fill with zeros, on the stream."""
+        self._device.clear(address, size)
+
+    def fetch(self, end: int) -> None:
+        """Bring everything before the address ``end`` here, and wait for it."""
+        upto = min(max(end - self._block.address, 0), self.size)
+        if upto > self._here:
+            part = slice(self._here, upto)
+            self._device.download(self._block.address + self._here, self._mirror[part])
+            self._here = upto
+        self._device.wait()
+
+    def read(self, address: int, size: int) -> NDArray[np.uint8]:
+        """Return bytes that came back, valid until the next batch; fetches what did not."""
+        at = address - self._block.address
+        if at + size > self._here:
+            self.fetch(address + size)
+        return self._mirror[at : at + size]

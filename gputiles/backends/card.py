@@ -1,0 +1,193 @@
+"""A card at work: its memory, and the batch whose tables are being filled.
+
+A batch is planned in Python, sent in one copy, and run as one launch of each kernel that it
+needs. Everything here is for the device's thread.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gputiles.backends import Raster, tables
+from gputiles.backends.arena import Parcel, Returns, Scratch
+from gputiles.backends.conversion import Converter
+from gputiles.backends.courier import Courier
+from gputiles.backends.device import Device
+from gputiles.backends.memory import SLAB, Memory, Slot
+from gputiles.backends.modules import PIECE, RUN
+from gputiles.backends.plans import Target
+from gputiles.backends.tables import Placed
+
+ORDER = (
+    "paste", "icc", "downsample", "resample", "extremes", "histogram", "composite", "unstyled", "jpeg",
+    "png_filter", "follow", "pack",
+)  # fmt: skip
+"""The kernels of a batch in the order in which they are launched: none reads what a later one makes."""
+
+RESERVE = 1 << 30  # bytes of a card that are left to its context and to libraries
+MOST_SCRATCH = 1 << 29
+MOST_RETURNS = 1 << 28
+ROOM = 1 << 25  # of pinned memory, each way
+
+
+class Sizes(NamedTuple):
+    """The bytes of a card's memory by their purpose; ``slab`` is what rasters' memory grows by."""
+
+    rasters: int
+    scratch: int = MOST_SCRATCH
+    returns: int = MOST_RETURNS
+    room: int = ROOM
+    slab: int = SLAB
+
+
+def sizes(free: int, wanted: int | None) -> Sizes:
+    """Return how ``free`` bytes are shared out; ``wanted`` are asked for rasters, None: what is left."""
+    scratch, returns = min(MOST_SCRATCH, free // 8), min(MOST_RETURNS, free // 16)
+    left = free - min(RESERVE, free // 8) - scratch - returns
+    slab = min(SLAB, max(1 << 20, left // 64))
+    if wanted is not None:
+        left = min(left, wanted + max(wanted // 8, 4 * slab))  # the waste of slabs, and what is on no shelf
+    return Sizes(left, scratch, returns, min(ROOM, free // 32), slab)
+
+
+class Card:
+    """One card; ``begin`` starts a batch, ``queue`` fills its tables, ``go`` runs it."""
+
+    def __init__(self, device: Device, sizes: Sizes) -> None:
+        self.device = device
+        self.memory = Memory(device, sizes.rasters, sizes.slab)
+        self.scratch = Scratch(device, sizes.scratch)
+        self.returns = Returns(device, sizes.returns)
+        self.courier = Courier(device, sizes.room)
+        self.parcel = Parcel(device)
+        colours = Converter(self.queue, self._temporary, RUN, self._address)
+        self.target = Target(RUN, self.parcel.add, colours)
+        self._queued: dict[str, list[NDArray[Any]]] = {}
+        self._temporaries: list[Slot] = []
+
+    def begin(self) -> None:
+        """Begin a batch: the last one's tables, scratch memory and results are given up."""
+        self.parcel.reset()
+        self.renew()
+        self._queued.clear()
+        self._temporaries.clear()
+
+    def renew(self) -> None:
+        """Go on with the batch in fresh scratch memory and room for results."""
+        self.scratch.reset()
+        self.returns.reset()
+
+    def queue(self, kernel: str, table: NDArray[Any]) -> None:
+        """Add jobs to what ``go`` launches."""
+        self._queued.setdefault(kernel, []).append(table)
+
+    def go(self) -> None:
+        """Send the tables in one copy, then launch each queued kernel once."""
+        ready = [
+            (name, table, self.parcel.add(table))
+            for name in ORDER
+            if name in self._queued
+            for table in [np.concatenate(self._queued[name])]
+        ]
+        self._queued.clear()
+        self.parcel.send()
+        for name, table, address in ready:
+            self.device.launch(name, table, address)
+
+    def temporary(self, size: int) -> int:
+        """Return the address of device memory that is this batch's to its end."""
+        return self._temporary("", size).address
+
+    def _temporary(self, _: str, size: int) -> Slot:
+        slot = self.memory.take(size)
+        self._temporaries.append(slot)
+        return slot
+
+    def _address(self, thing: Any) -> int:
+        return thing.address if isinstance(thing, Slot) else self.parcel.add(thing)
+
+    # -- rasters
+
+    def raster(self, shape: tuple[int, int, int], dtype: np.dtype[Any], *, masked: bool) -> Raster:
+        """Return room for a raster, perhaps with a validity plane. Raises OutOfMemory."""
+        rows, columns, _ = shape
+        pixels = self.memory.take(math.prod(shape) * dtype.itemsize)
+        valid = self.memory.take(rows * columns) if masked else None
+        return token(pixels, shape, dtype, valid)
+
+    def upload(self, raster: Raster) -> Raster:
+        """Return a raster of host memory (see ``paste.raster_of``) as one of the card."""
+        made = self.raster(raster.shape, raster.dtype, masked=raster.valid is not None)
+        self.courier.up(raster.pixels, made.address)
+        if raster.valid is not None:
+            self.courier.up(raster.valid, made.valid_address)
+        return made
+
+    def paste(
+        self, source: int, to: int, size: tuple[int, int], pitches: tuple[int, int], value: int = 0
+    ) -> None:
+        """Queue the copy of a rectangle of ``size`` (bytes of a row, rows); a source of 0 fills it."""
+        width, rows = size
+        runs = rows * -(-width // PIECE)
+        self.queue("paste", np.array([(source, to, runs, width, *pitches, value)], tables.PASTE))
+
+    def settle(self, rasters: Sequence[Raster]) -> list[Raster]:
+        """Run the batch that makes ``rasters``, and drop validity planes that say "everywhere"."""
+        masked = [raster for raster in rasters if raster.valid is not None]
+        borders = self.parcel.add(np.array([0.0, 0.5, 1.0])) if masked else 0
+        counts = self.returns.take(16 * len(masked)) if masked else 0
+        for at, raster in enumerate(masked):
+            self.queue("histogram", _lacking(raster, counts + 16 * at, borders))
+        if masked:
+            self.returns.clear(counts, 16 * len(masked))
+        self.go()
+        if not masked:
+            self.device.wait()
+            return list(rasters)
+        lacking = self.returns.read(counts, 16 * len(masked)).view(np.int64)[::2].tolist()
+        everywhere = {id(raster) for raster, count in zip(masked, lacking, strict=True) if not count}
+        return [_everywhere(raster) if id(raster) in everywhere else raster for raster in rasters]
+
+    def close(self) -> None:
+        """Free all memory."""
+        with suppress(Exception):  # of a device that is lost, nothing can be freed
+            self.device.wait()
+        self._temporaries.clear()
+        self.device.close()
+
+
+def token(pixels: Slot, shape: tuple[int, int, int], dtype: np.dtype[Any], valid: Slot | None) -> Raster:
+    """Return the raster that lies in slots: what the event loop holds of it."""
+    weight = pixels.size + (valid.size if valid is not None else 0)
+    addresses = (pixels.address, valid.address if valid is not None else 0)
+    return Raster(pixels, shape, dtype, weight, valid, *addresses)
+
+
+def on_card(raster: Raster) -> Placed:
+    """Return a raster as job tables describe it. Raises Freed where its slots were given back."""
+    valid = raster.valid.address if raster.valid is not None else 0
+    return Placed(raster.pixels.address, valid, raster.shape, raster.dtype)
+
+
+def _everywhere(raster: Raster) -> Raster:
+    """Return a raster without its validity plane."""
+    raster.valid.give_back()
+    return token(raster.pixels, raster.shape, raster.dtype, None)
+
+
+def _lacking(raster: Raster, counts: int, borders: int) -> NDArray[Any]:
+    """Return a job that counts the zeros and the ones of a validity plane."""
+    rows, columns, _ = raster.shape
+    plane = Placed(raster.valid_address, 0, (rows, columns, 1), np.dtype(np.uint8))
+    table = np.zeros(1, tables.MEASURE)
+    row = table[0]
+    row["source"] = tables.source(plane)
+    row["out"], row["edges"], row["runs"] = counts, borders, rows
+    row["low"], row["high"], row["bins"] = 0.0, 1.0, 2
+    return table

@@ -1,0 +1,136 @@
+"""The CUDA backend: a card's memory holds the rasters, one thread of its own does all its work.
+
+Whoever calls a verb waits for that thread. A batch is one launch of each kernel that it needs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gputiles.backends import (
+    DecodeJob,
+    DownsampleJob,
+    MeasureJob,
+    Measurement,
+    Outcome,
+    Raster,
+    RenderJob,
+    ResampleJob,
+    Tiles,
+    decoding,
+    making,
+)
+from gputiles.backends.card import Card, on_card, sizes
+from gputiles.backends.device import Device
+from gputiles.backends.drawing import Draughtsman
+from gputiles.backends.host import Library
+from gputiles.errors import DeviceLost, GputilesError, OutOfMemory
+
+MOST = 64  # jobs of a batch
+
+J = TypeVar("J")
+R = TypeVar("R")
+
+
+class CudaBackend:
+    """A card as a backend; ``cupy`` is the module, ``number`` the card, ``helpers`` host threads.
+
+    ``wanted`` are the bytes of the shelf of rasters; None is what the card has left.
+    ``capacity`` is what the shelf may hold. Raises Unsupported where the card cannot be used.
+    """
+
+    name = "cuda"
+    workers = 1
+
+    def __init__(self, cupy: Any, number: int, helpers: int, wanted: int | None = None) -> None:
+        self.lost: DeviceLost | None = None
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="gputiles-cuda")
+        self._helpers = ThreadPoolExecutor(helpers, thread_name_prefix="gputiles-helper")
+        self._library = Library()
+        try:
+            self._thread.submit(self._open, cupy, number, wanted).result()
+        except BaseException:
+            self._thread.shutdown()
+            self._helpers.shutdown()
+            raise
+
+    def _open(self, cupy: Any, number: int, wanted: int | None) -> None:
+        device = Device(cupy, number)
+        shares = sizes(device.memory()[0], wanted)
+        self.card = Card(device, shares)
+        self.capacity = wanted if wanted is not None else shares.rasters - shares.rasters // 8
+        self._draughtsman = Draughtsman(self.card, self._helpers, self._library)
+
+    def batch_size(self, verb: str, waiting: int) -> int:
+        """Return the jobs of a batch: all that wait, up to ``MOST``."""
+        return MOST
+
+    def decode(self, jobs: Sequence[DecodeJob]) -> list[Outcome[Tiles]]:
+        """Decode each job's chunks once into one raster, or error, per tile of the job."""
+        return self._batch(lambda some: decoding.decode(self.card, self._helpers, some), jobs)
+
+    def downsample(self, jobs: Sequence[DownsampleJob]) -> list[Outcome[Raster]]:
+        """Make each job's tile from its children."""
+        return self._batch(lambda some: making.downsample(self.card, some), jobs)
+
+    def resample(self, jobs: Sequence[ResampleJob]) -> list[Outcome[Raster]]:
+        """Cut and resize each job's region."""
+        return self._batch(lambda some: making.resample(self.card, some), jobs)
+
+    def measure(self, jobs: Sequence[MeasureJob]) -> list[Outcome[Measurement]]:
+        """Measure each job's raster."""
+        return self._batch(lambda some: making.measure(self.card, some), jobs)
+
+    def render(self, jobs: Sequence[RenderJob]) -> list[Outcome[bytes]]:
+        """Composite and encode each job's tile."""
+        return self._batch(self._draughtsman.render, jobs)
+
+    def download(self, jobs: Sequence[Raster]) -> list[Outcome[NDArray[Any]]]:
+        """Copy each raster to a new NumPy array of (rows, columns, samples)."""
+        return self._batch(self._download, jobs)
+
+    def _download(self, jobs: Sequence[Raster]) -> list[Outcome[NDArray[Any]]]:
+        copies: list[NDArray[Any]] = [np.empty(raster.shape, raster.dtype) for raster in jobs]
+        self.card.courier.down(
+            [(on_card(raster).pixels, copy) for raster, copy in zip(jobs, copies, strict=True)]
+        )
+        return list(copies)
+
+    def on_card(self, function: Callable[[], R]) -> R:
+        """Call ``function`` on the card's thread, where alone the card may be touched."""
+        return self._thread.submit(function).result()
+
+    def close(self) -> None:
+        """Free the card's memory and end the threads."""
+        with suppress(GputilesError):  # of a device that is lost
+            self._thread.submit(self.card.close).result()
+        self._thread.shutdown()
+        self._helpers.shutdown()
+
+    # -- what goes wrong
+
+    def _batch(self, verb: Callable[[Sequence[J]], list[Outcome[R]]], jobs: Sequence[J]) -> list[Outcome[R]]:
+        return self._thread.submit(self._split, verb, jobs).result()
+
+    def _split(self, verb: Callable[[Sequence[J]], list[Outcome[R]]], jobs: Sequence[J]) -> list[Outcome[R]]:
+        """Run a batch; where memory does not suffice for all of it, its halves."""
+        if self.lost is not None:
+            return [self.lost] * len(jobs)
+        try:
+            return verb(jobs)
+        except OutOfMemory as error:
+            if len(jobs) == 1:
+                return [error]
+        except MemoryError as error:
+            return [OutOfMemory(f"not enough memory: {error}")] * len(jobs)
+        except DeviceLost as error:
+            self.lost = error
+            return [error] * len(jobs)
+        half = len(jobs) // 2
+        return [*self._split(verb, jobs[:half]), *self._split(verb, jobs[half:])]

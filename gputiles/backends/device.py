@@ -1,0 +1,186 @@
+"""A CUDA card through CuPy: memory, copies, launches. Every call is made by one thread.
+
+All work goes to one stream, so that it happens in the order in which it was asked for;
+``wait`` returns when all of it is done.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gputiles.backends import modules
+from gputiles.backends.modules import MOST_JOBS
+from gputiles.errors import DeviceLost, OutOfMemory, Unsupported
+
+OUT_OF_MEMORY = 2  # cudaErrorMemoryAllocation
+NOT_THERE = {
+    35: "the driver is older than CuPy's CUDA",
+    100: "there is no card",
+    101: "there is no such card",
+}
+TO_DEVICE, TO_HOST, INSIDE = 1, 2, 3  # cudaMemcpyKind
+
+
+class Block(NamedTuple):
+    """Device memory: where it lies, and its bytes."""
+
+    address: int
+    size: int
+
+
+class Device:
+    """One card, opened by and for the calling thread.
+
+    ``counts`` counts copies and launches. Raises Unsupported where the card is not there.
+    """
+
+    def __init__(self, cupy: Any, number: int = 0) -> None:
+        self.counts: Counter[str] = Counter()
+        self.number = number
+        self.cupy = cupy
+        self._cuda = cupy.cuda
+        self._held: dict[int, Any] = {}  # CuPy's own objects, by address: freed by the device's thread
+        with self._judged(opening=True):
+            self._cuda.Device(number).use()
+            self._stream = self._cuda.Stream(non_blocking=True)
+            self._stream.use()
+            self._done = self._cuda.Event(block=True, disable_timing=True)
+            self._functions = self._compiled()
+
+    def _compiled(self) -> dict[str, Any]:
+        """Compile all kernels now, not at the first request."""
+        sources = {kernel.file for kernel in modules.kernels().values()}
+        loaded = {
+            name: self.cupy.RawModule(
+                code=(modules.folder() / name).read_text(encoding="utf-8"), options=modules.options()
+            )
+            for name in sorted(sources)
+        }
+        return {
+            kernel.name: loaded[kernel.file].get_function(kernel.name)
+            for kernel in modules.kernels().values()
+        }
+
+    @contextmanager
+    def _judged(self, *, opening: bool = False) -> Iterator[None]:
+        """Turn CUDA's errors into ours: out of memory, or a device that is lost."""
+        try:
+            yield
+        except (self._cuda.runtime.CUDARuntimeError, self._cuda.driver.CUDADriverError) as error:
+            if error.status == OUT_OF_MEMORY:
+                raise OutOfMemory(f"device {self.number}: {error}") from error
+            if opening:
+                why = NOT_THERE.get(error.status, str(error))
+                raise Unsupported(f"device: cuda:{self.number} cannot be used: {why}") from error
+            raise DeviceLost(f"device {self.number}: {error}") from error
+
+    # -- memory
+
+    @property
+    def stream(self) -> int:
+        """The address of the stream, for libraries that put work on it."""
+        return int(self._stream.ptr)
+
+    def memory(self) -> tuple[int, int]:
+        """Return (free, all) bytes of the card."""
+        with self._judged():
+            free, total = self._cuda.runtime.memGetInfo()
+        return int(free), int(total)
+
+    def allocate(self, size: int) -> Block:
+        """Return new device memory. Raises OutOfMemory where the card has none."""
+        with self._judged():
+            held = self._cuda.memory.Memory(size)
+        self._held[int(held.ptr)] = held
+        return Block(int(held.ptr), size)
+
+    def free(self, block: Block) -> None:
+        """Give memory back to the card."""
+        del self._held[block.address]
+
+    def close(self) -> None:
+        """Give all memory back to the card."""
+        self._held.clear()
+
+    def pinned(self, size: int) -> NDArray[np.uint8]:
+        """Return new host memory that the card reaches by itself."""
+        with self._judged():
+            held = self._cuda.alloc_pinned_memory(size)
+        return np.frombuffer(held, np.uint8, size)
+
+    # -- work on the stream
+
+    def upload(self, data: NDArray[np.uint8], address: int) -> None:
+        """Copy pinned memory to the card; it may be changed after ``wait``."""
+        self._copy("uploads", address, data.ctypes.data, data.nbytes, TO_DEVICE)
+
+    def download(self, address: int, data: NDArray[np.uint8]) -> None:
+        """Copy from the card to pinned memory; it may be read after ``wait``."""
+        self._copy("downloads", data.ctypes.data, address, data.nbytes, TO_HOST)
+
+    def move(self, address: int, to: int, size: int) -> None:
+        """Copy inside the card."""
+        self._copy("moves", to, address, size, INSIDE)
+
+    def _copy(self, what: str, to: int, address: int, size: int, kind: int) -> None:
+        self.counts[what] += 1
+        with self._judged():
+            self._cuda.runtime.memcpyAsync(to, address, size, kind, self.stream)
+
+    def clear(self, address: int, size: int) -> None:
+        """Fill with zeros."""
+        with self._judged():
+            self._cuda.runtime.memsetAsync(address, 0, size, self.stream)
+
+    def launch(self, name: str, table: NDArray[Any], address: int) -> None:
+        """Launch a kernel over the jobs of ``table``, which lies at ``address`` on the card.
+
+        One launch, but for tables of more jobs than a grid has rows. Raises TypeError for a
+        table of other jobs.
+        """
+        for at in range(0, len(table), MOST_JOBS):
+            part = table[at : at + MOST_JOBS]
+            grid, block = modules.kernels()[name].grid(part)
+            self.counts[name] += 1
+            with self._judged():
+                self._functions[name](grid, block, (np.uint64(address + at * table.itemsize),))
+
+    def wait(self) -> None:
+        """Wait until all that was asked for is done, without holding the interpreter."""
+        with self._judged():
+            self._done.record(self._stream)
+            self._done.synchronize()
+
+    def seconds(self) -> Any:
+        """Return an event that marks now on the stream, for ``between``."""
+        with self._judged():
+            event = self._cuda.Event()
+            event.record(self._stream)
+        return event
+
+    def between(self, first: Any, second: Any) -> float:
+        """Return the seconds between two events of ``seconds``, which are past."""
+        with self._judged():
+            return float(self._cuda.get_elapsed_time(first, second)) / 1000
+
+    def facts(self) -> dict[str, Any]:
+        """Return what is known of card, driver and libraries."""
+        with self._judged():
+            runtime = self._cuda.runtime
+            card = runtime.getDeviceProperties(self.number)
+            return {
+                "card": card["name"].decode(),
+                "capability": f"{card['major']}.{card['minor']}",
+                "processors": int(card["multiProcessorCount"]),
+                "level2": int(card["l2CacheSize"]),
+                "memory": int(card["totalGlobalMem"]),
+                "driver": int(runtime.driverGetVersion()),
+                "runtime": int(runtime.runtimeGetVersion()),
+                "cupy": self.cupy.__version__,
+            }

@@ -1,0 +1,290 @@
+"""A CUDA card without the card: what the product uses of CuPy, in NumPy memory, with the real kernels.
+
+The kernels are those of ``kernels/``, compiled as CUDA sees them (``cuda_shim.h``), with their
+launch geometry. Work on the stream is done when somebody waits for it and not before, so that a
+forgotten wait shows. Every call from another thread than the one that opened the card fails, and
+so does every use of memory that is not allocated. Nothing here answers for the product.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import hashlib
+import os
+import subprocess
+import tempfile
+import threading
+import time
+from collections.abc import Callable
+from functools import lru_cache
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gputiles.backends import modules, tables
+
+SHIM = Path(__file__).with_name("cuda_shim.h")
+POISON = 0xDD
+ILLEGAL_ADDRESS, OUT_OF_MEMORY, NO_SUCH_CARD = 700, 2, 101
+
+
+class WrongThread(AssertionError):
+    """The card was touched by a thread that did not open it."""
+
+
+class CUDARuntimeError(RuntimeError):
+    """An error of the runtime, with CUDA's number."""
+
+    def __init__(self, status: int, why: str = "") -> None:
+        super().__init__(f"cudaError {status} {why}")
+        self.status = status
+
+
+class CUDADriverError(RuntimeError):
+    """An error of the driver."""
+
+    status = 0
+
+
+@lru_cache(maxsize=4)
+def compiled(folder: Path | None = None) -> ctypes.CDLL:
+    """Return the kernels of ``folder`` (the product's), compiled for the processor as CUDA sees them."""
+    folder = folder or modules.folder()
+    files = sorted({kernel.file for kernel in modules.kernels().values()})
+    structs = {id(job): name for name, job in modules.JOBS.items()}
+    source = "".join(f'#include "{name}"\n' for name in [SHIM, *(folder / file for file in files)])
+    source += "".join(
+        f"SHIM_EXPORT({kernel.name}, {structs[id(kernel.job)]})\n" for kernel in modules.kernels().values()
+    )
+    text = source + SHIM.read_text() + "".join(path.read_text() for path in sorted(folder.glob("*.[ch]*")))
+    key = hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()
+    target = Path(tempfile.gettempdir()) / f"gputiles-standin-{os.getuid()}-{key}.so"
+    if not target.exists():
+        unfinished = target.with_suffix(f".{os.getpid()}")
+        options = ["-std=c++17", "-O2", "-fPIC", "-shared", "-ffp-contract=off", "-x", "c++", "-"]
+        subprocess.run(["g++", *options, "-o", str(unfinished)], input=source.encode(), check=True)
+        unfinished.replace(target)
+    return ctypes.CDLL(str(target))
+
+
+class Function:
+    """A kernel of a RawModule."""
+
+    def __init__(self, card: StandIn, kernel: modules.Kernel) -> None:
+        self._card = card
+        self._kernel = kernel
+        self._run = getattr(card.library, f"run_{kernel.name}")
+
+    def __call__(self, grid: tuple[int, ...], block: tuple[int, ...], args: tuple[Any, ...]) -> None:
+        self._card.check()
+        (across, down), (threads,), (address,) = grid, block, args
+        assert isinstance(address, np.uint64), "a pointer is 8 bytes, without a sign"
+        assert down <= 65_535
+        assert threads <= 1024
+        self._card.queue(lambda: self._launch(int(address), across, down, threads))
+
+    def _launch(self, address: int, across: int, down: int, threads: int) -> None:
+        table = self._card.memory(address, down * self._kernel.job.itemsize).view(self._kernel.job)
+        self._card.check_sources(table)
+        arguments = (
+            ctypes.c_void_p(address),
+            across,
+            down,
+            threads,
+            int(self._kernel.counts),
+            self._card.order,
+        )
+        assert self._run(*arguments) == 0, "threads ended while others waited"
+
+
+class StandIn:
+    """What the product uses of the module ``cupy``, over a card with ``total`` bytes of memory.
+
+    ``order`` -1 resumes the threads of a block from the last to the first. ``fail`` is raised
+    (once) by the next call that does work.
+    """
+
+    __version__ = "stand-in"
+
+    def __init__(self, total: int = 1 << 28, order: int = 1, cards: int = 1) -> None:
+        self.total = total
+        self.order = order
+        self.library = compiled()
+        self.fail: CUDARuntimeError | None = None
+        self._cards = cards
+        self._owner: int | None = None
+        self._blocks: dict[int, NDArray[np.uint8]] = {}
+        self._pinned: list[NDArray[np.uint8]] = []
+        self._stream: list[Callable[[], None]] = []
+        self.cuda = SimpleNamespace(
+            Device=lambda number: SimpleNamespace(use=lambda: self._open(number)),
+            Stream=lambda non_blocking: SimpleNamespace(use=self.check, ptr=7),
+            Event=lambda block=False, disable_timing=False: Event(self),
+            memory=SimpleNamespace(Memory=lambda size: Allocation(self, size)),
+            alloc_pinned_memory=self._pin,
+            get_elapsed_time=lambda first, second: (second.at - first.at) * 1000,
+            is_available=lambda: cards > 0,
+            driver=SimpleNamespace(CUDADriverError=CUDADriverError),
+            runtime=SimpleNamespace(
+                CUDARuntimeError=CUDARuntimeError,
+                memcpyAsync=self._copy,
+                memsetAsync=self._set,
+                memGetInfo=self._info,
+                getDeviceProperties=self._properties,
+                driverGetVersion=lambda: 13000,
+                runtimeGetVersion=lambda: 13000,
+            ),
+        )
+
+    def RawModule(self, *, code: str, options: tuple[str, ...]) -> Any:
+        self.check()
+        assert "--fmad=false" in options
+        return SimpleNamespace(get_function=lambda name: self._function(code, name))
+
+    def _function(self, code: str, name: str) -> Function:
+        assert f"_KERNEL({name}, " in code
+        return Function(self, modules.kernels()[name])
+
+    # -- threads and errors
+
+    def _open(self, number: int) -> None:
+        if number >= self._cards:
+            raise CUDARuntimeError(NO_SUCH_CARD)
+        self._owner = threading.get_ident()
+
+    def check(self, *_: object) -> None:
+        """Fail on another thread than the one that opened the card, or as ``fail`` says."""
+        if threading.get_ident() != self._owner:
+            raise WrongThread(f"{threading.current_thread().name} is not the card's thread")
+        if self.fail is not None:
+            raise self.fail
+
+    # -- memory
+
+    @property
+    def used(self) -> int:
+        """Bytes that are allocated."""
+        return sum(len(block) for block in self._blocks.values())
+
+    def allocate(self, size: int) -> int:
+        self.check()
+        if self.used + size > self.total:
+            raise CUDARuntimeError(OUT_OF_MEMORY, "cudaErrorMemoryAllocation")
+        room = np.full(size + 256, POISON, np.uint8)
+        at = -room.ctypes.data % 256
+        block = room[at : at + size]
+        self._blocks[block.ctypes.data] = block
+        return block.ctypes.data
+
+    def free(self, address: int) -> None:
+        if threading.get_ident() != self._owner:
+            raise WrongThread("memory was freed by another thread")
+        self._blocks.pop(address)[:] = POISON
+
+    def memory(self, address: int, size: int) -> NDArray[np.uint8]:
+        """Return allocated memory of the card."""
+        for begin, block in self._blocks.items():
+            if begin <= address and address + size <= begin + len(block):
+                return block[address - begin : address - begin + size]
+        raise CUDARuntimeError(ILLEGAL_ADDRESS, f"{size} bytes at {address:#x}")
+
+    def _pin(self, size: int) -> NDArray[np.uint8]:
+        self.check()
+        self._pinned.append(np.full(size, POISON, np.uint8))
+        return self._pinned[-1]
+
+    def _host(self, address: int, size: int) -> NDArray[np.uint8]:
+        for block in self._pinned:
+            begin = block.ctypes.data
+            if begin <= address and address + size <= begin + len(block):
+                return block[address - begin : address - begin + size]
+        raise AssertionError("copies are made from and to pinned memory only")
+
+    def _info(self) -> tuple[int, int]:
+        self.check()
+        return self.total - self.used, self.total
+
+    def _properties(self, number: int) -> dict[str, Any]:
+        self.check()
+        counts = {"multiProcessorCount": 2, "l2CacheSize": 1 << 20, "totalGlobalMem": self.total}
+        return {"name": b"stand-in", "major": 9, "minor": 0, **counts}
+
+    # -- the stream
+
+    def queue(self, work: Callable[[], None]) -> None:
+        """Put work on the stream."""
+        self.check()
+        self._stream.append(work)
+
+    def run(self) -> None:
+        """Do all the work on the stream."""
+        self.check()
+        while self._stream:
+            self._stream.pop(0)()
+
+    def _copy(self, to: int, address: int, size: int, kind: int, stream: int) -> None:
+        assert stream == 7, "work goes to the backend's own stream"
+        ends = {1: (self.memory, self._host), 2: (self._host, self.memory), 3: (self.memory, self.memory)}[
+            kind
+        ]
+
+        def copy() -> None:
+            ends[0](to, size)[:] = ends[1](address, size)
+
+        self.queue(copy)
+
+    def _set(self, address: int, value: int, size: int, stream: int) -> None:
+        assert stream == 7, "work goes to the backend's own stream"
+        self.queue(lambda: self.memory(address, size).fill(value))
+
+    def check_sources(self, table: NDArray[Any]) -> None:
+        """Fail where the rasters that a table names do not lie in allocated memory."""
+        names = table.dtype.names or ()
+        if "bands" in names:
+            for job in table:
+                bands = self.memory(int(job["bands"]), int(job["band_count"]) * tables.BAND.itemsize)
+                self.check_sources(bands.view(tables.BAND))
+        for name in ("source", "child"):
+            for source in table[name].reshape(-1) if name in names else ():
+                self._check_source(source)
+
+    def _check_source(self, source: Any) -> None:
+        pixels = int(source["rows"]) * int(source["columns"])
+        itemsize = next(dtype.itemsize for dtype, code in tables.TYPES.items() if code == source["type"])
+        if source["pixels"]:
+            self.memory(int(source["pixels"]), pixels * int(source["samples"]) * itemsize)
+        if source["valid"]:
+            self.memory(int(source["valid"]), pixels)
+
+
+class Allocation:
+    """Device memory; freed when it is dropped."""
+
+    def __init__(self, card: StandIn, size: int) -> None:
+        self.ptr = card.allocate(size)
+        self._card = card
+
+    def __del__(self) -> None:
+        if hasattr(self, "ptr"):
+            self._card.free(self.ptr)
+
+
+class Event:
+    """A mark on the stream."""
+
+    def __init__(self, card: StandIn) -> None:
+        card.check()
+        self._card = card
+        self.at = 0.0
+
+    def record(self, stream: Any) -> None:
+        self._card.queue(self._mark)
+
+    def _mark(self) -> None:
+        self.at = time.perf_counter()
+
+    def synchronize(self) -> None:
+        self._card.run()
