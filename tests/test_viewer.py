@@ -558,6 +558,21 @@ def test_restyled_tiles_come_in_one_batch_where_the_server_has_them(visit: Visit
     assert len([url for url in visit.requests if "/zxy/" in url]) == before
 
 
+@pytest.mark.parametrize("density", [1, 2])
+def test_a_new_look_asks_for_tiles_of_one_level(server: str, browser: Browser, density: int) -> None:
+    with browser.new_context(viewport=SIZE, device_scale_factor=density) as context:  # type: ignore[arg-type]
+        visit = Visit(context.new_page(), server)
+        batches(visit, "no")
+        view(visit, "quarters.ome.tif", "#z=0.3&x=512&y=512")
+        before = len(visit.requests)
+        visit.page.get_by_label("Show G").uncheck()
+        visit.shows(0.6, 0.4, BLACK)
+        visit.settle()
+        tiles = {url.split("/zxy/")[1].split("?")[0] for url in visit.requests[before:] if "/zxy/" in url}
+        columns = {1: 2, 2: 4}[density]
+        assert tiles == {f"{density}/{x}/{y}" for x in range(columns) for y in range(columns)}
+
+
 REACHED = """
 () => {
   const at = document.activeElement;
@@ -635,6 +650,9 @@ def test_text_has_the_contrast_of_wcag_aa(visit: Visit, path: str) -> None:
         page.get_by_label("Settings of R").click()
         page.get_by_text("Presets").click()
         page.get_by_text("Nothing is saved yet.").wait_for()
+        page.get_by_role("button", name="Share").click()
+        page.wait_for_selector("#share[open]")
+        page.evaluate("document.getElementById('help').show()")
     contrasts = page.evaluate(CONTRASTS)
     assert len(contrasts) >= 8
     assert [(text, round(ratio, 2)) for text, ratio in contrasts if ratio < 4.5] == []

@@ -6,13 +6,14 @@
 import { makeSource } from "./source.js";
 
 const PATIENCE = 250; // milliseconds
+const TIMING = "look"; // of the browser's user timing: from the wish for a look to its last tile
 
 export class Layers extends EventTarget {
   #viewer;
   #item;
   #facts;
-  #loading = null; // {view, source, image, began}
-  #next = null;
+  #loading = null; // {view, asked, source, image, began}
+  #next = null; // {view, asked}
   #timer = 0;
   #shown = null;
 
@@ -36,9 +37,9 @@ export class Layers extends EventTarget {
 
   /** Show a view: {style: text or null, frame}. */
   show(view) {
-    const latest = this.#next ?? this.#loading?.view ?? this.#shown?.view;
+    const latest = (this.#next ?? this.#loading ?? this.#shown)?.view;
     if (latest && latest.style === view.style && latest.frame === view.frame) return;
-    this.#next = view;
+    this.#next = { view, asked: performance.now() };
     if (!this.#loading) return this.#start();
     if (this.#timer) return;
     const age = performance.now() - this.#loading.began;
@@ -54,11 +55,11 @@ export class Layers extends EventTarget {
   #start() {
     clearTimeout(this.#timer);
     this.#timer = 0;
-    const view = this.#next;
+    const { view, asked } = this.#next;
     this.#next = null;
     const isFirst = this.#shown === null;
     const source = makeSource(this.#item, this.#facts, view, { floor: isFirst ? 0 : this.#level(), hurry: !isFirst });
-    const layer = { view, source, image: null, began: performance.now() };
+    const layer = { view, asked, source, image: null, began: performance.now() };
     this.#loading = layer;
     this.#viewer.addTiledImage({ tileSource: source, success: ({ item }) => this.#watch(layer, item) });
   }
@@ -66,9 +67,11 @@ export class Layers extends EventTarget {
   #watch(layer, image) {
     layer.image = image;
     image.addHandler("fully-loaded-change", ({ fullyLoaded }) => {
-      if (fullyLoaded && layer === this.#loading) requestAnimationFrame(() => this.#finish(layer));
+      // once this frame is drawn, which the library does before anything else runs
+      if (fullyLoaded && layer === this.#loading) queueMicrotask(() => this.#finish(layer));
     });
     this.dispatchEvent(new Event("added"));
+    image.update(true); // asks for its tiles now, not a frame later
   }
 
   /** The newest look is whole: it is all that stays. */
@@ -81,7 +84,8 @@ export class Layers extends EventTarget {
     this.#loading = null;
     this.#free(layer);
     layer.source.hurries = false;
-    this.dispatchEvent(new CustomEvent("whole", { detail: { milliseconds: performance.now() - layer.began } }));
+    performance.clearMeasures(TIMING);
+    performance.measure(TIMING, { start: layer.asked });
     if (this.#next) this.#start();
     else this.dispatchEvent(new Event("settled"));
   }
@@ -94,7 +98,8 @@ export class Layers extends EventTarget {
   /** Return the level that the view needs: of a look laid over another, no coarser one is asked for. */
   #level() {
     const top = this.#facts.levels - 1;
-    const scale = this.image.viewportToImageZoom(this.#viewer.viewport.getZoom(false));
+    const zoom = this.image.viewportToImageZoom(this.#viewer.viewport.getZoom(true));
+    const scale = zoom * OpenSeadragon.pixelDensityRatio; // screen pixels to a pixel of the image
     return Math.min(top, Math.max(0, top - Math.ceil(Math.log2(0.5 / scale))));
   }
 

@@ -51,8 +51,8 @@ async function fetchTile(fetching, job) {
   try {
     const reply = await fetch(job.src, { signal: AbortSignal.any([signal, own.signal]), priority: "high" });
     if (!reply.ok) throw new Error((await reply.json()).message ?? reply.statusText);
-    const blob = await reply.blob();
-    if (running.delete(job)) job.finish(blob, null, "rasterBlob");
+    const picture = await paint(await reply.blob());
+    if (running.delete(job)) job.finish(picture, null, "context2d");
   } catch (error) {
     if (running.delete(job)) job.fail(error.message, null);
   }
@@ -85,16 +85,29 @@ async function fetchBatch(fetching, jobs) {
       hasBatches = ![404, 405].includes(reply.status);
       return void jobs.forEach((job) => fetchTile(fetching, job));
     }
-    for await (const { index, status, data } of pieces(reply.body)) {
-      const job = jobs[index];
-      if (!running.delete(job)) continue;
-      if (status === 200) job.finish(new Blob([data]), null, "rasterBlob");
-      else job.fail(JSON.parse(new TextDecoder().decode(data)).message, null);
-    }
+    const painting = [];
+    for await (const piece of pieces(reply.body)) painting.push(finishPiece(fetching, jobs[piece.index], piece));
+    await Promise.all(painting);
     jobs.forEach((job) => running.delete(job) && job.fail("the batch ended before this tile", null));
   } catch (error) {
     jobs.forEach((job) => running.delete(job) && job.fail(error.message, null));
   }
+}
+
+async function finishPiece({ running }, job, { status, data }) {
+  const picture = status === 200 ? await paint(new Blob([data])) : null;
+  if (!running.delete(job)) return;
+  if (picture) job.finish(picture, null, "context2d");
+  else job.fail(JSON.parse(new TextDecoder().decode(data)).message, null);
+}
+
+/** Decode a picture into what the drawer draws. */
+async function paint(blob) {
+  const bitmap = await createImageBitmap(blob, { colorSpaceConversion: "none" });
+  const context = canvasOf(bitmap.width, bitmap.height);
+  context.drawImage(bitmap, 0, 0);
+  bitmap.close();
+  return context;
 }
 
 /** Yield the parts of a batch: headers of three little-endian words (index, status, length), each with its bytes. */
@@ -124,8 +137,10 @@ function finishEmpty({ running }, job) {
   if (running.delete(job)) job.finish(empty(), null, "context2d");
 }
 
-function empty() {
+const empty = () => canvasOf(1, 1);
+
+function canvasOf(width, height) {
   const canvas = document.createElement("canvas");
-  canvas.width = canvas.height = 1;
+  Object.assign(canvas, { width, height });
   return canvas.getContext("2d");
 }

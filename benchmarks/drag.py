@@ -1,0 +1,108 @@
+"""Drag a channel's window in the viewer, in a headless Chromium, over 8 resident channels.
+
+Run: ``python benchmarks/drag.py [--seconds N] [--size N] [--workers N]`` after ``make viewer``, where
+``playwright`` is installed beside gputiles and there is a ``chromium``. The image fills a window of
+1280 × 800 pixels at about its native resolution. Prints how many looks became whole in a second, and
+the milliseconds from the wish for a look to its last tile. Chromium draws on the same processor: the
+figures are those of a person with browser and server on one machine.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from playwright.sync_api import Page, sync_playwright
+
+from gputiles.sample import write_sample
+from gputiles.walk import walk
+
+STEP = 16  # milliseconds between two moves of the mouse
+OBSERVE = """
+() => {
+  const isSeen = window.looks !== undefined;
+  window.looks = [];
+  if (isSeen) return;
+  const keep = (list) => list.getEntriesByName("look").forEach(({ startTime, duration }) =>
+    window.looks.push([startTime, duration]));
+  new PerformanceObserver(keep).observe({ entryTypes: ["measure"] });
+}
+"""
+
+
+def drag(page: Page, seconds: float) -> list[tuple[float, float]]:
+    """Drag to and fro; return (when it was wished for, milliseconds until its last tile) of each look."""
+    box = page.locator(".channel .histogram").first.bounding_box()
+    assert box is not None
+    middle, reach = box["x"] + box["width"] * 0.6, box["width"] * 0.3
+    end = page.get_by_role("slider").nth(1).bounding_box()
+    assert end is not None
+    page.mouse.move(end["x"] + end["width"] / 2, end["y"] + end["height"] / 2)
+    page.mouse.down()
+    page.evaluate(OBSERVE)
+    for move in range(int(seconds * 1000 / STEP)):
+        page.mouse.move(middle + reach * math.sin(move / 20), box["y"] + 20)
+        page.wait_for_timeout(STEP)
+    page.mouse.up()
+    page.wait_for_selector("body[data-settled=yes]")
+    looks: list[tuple[float, float]] = page.evaluate("window.looks")
+    return looks
+
+
+def look(address: str, seconds: float) -> dict[str, float]:
+    """Open the viewer with all channels on, drag, and return the figures."""
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
+        page = browser.new_page(viewport={"width": 1280, "height": 800})
+        page.goto(address)
+        page.wait_for_selector("body[data-settled=yes]")
+        for box in page.get_by_role("checkbox", name="Show").all():
+            box.check()
+        page.wait_for_selector("body[data-settled=yes]")
+        page.wait_for_timeout(1500)  # histograms
+        drag(page, 1)  # everything resident, everything compiled
+        looks = drag(page, seconds)
+        browser.close()
+    times = sorted(duration for _, duration in looks)
+    span = (looks[-1][0] + looks[-1][1] - looks[0][0]) / 1000
+    return {
+        "looks": len(looks),
+        "looks a second": round(len(looks) / span, 1),
+        "wish to last tile, median ms": round(statistics.median(times), 1),
+        "90 % ms": round(times[int(0.9 * (len(times) - 1))], 1),
+        "most ms": round(times[-1], 1),
+    }
+
+
+def main() -> None:
+    """Write a sample, serve it, drag, print."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seconds", type=float, default=10)
+    parser.add_argument("--size", type=int, default=4096)
+    parser.add_argument("--workers", type=int, default=0, help="0: as many as the server takes")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        path = (Path(folder) / "sample.ome.tif").resolve()
+        write_sample(path, options.size)
+        (item,) = walk([path])
+        command = [sys.executable, "-m", "gputiles", "serve", "--port", "0", str(path)]
+        command += ["--workers", str(options.workers)] if options.workers else []
+        server = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+        assert server.stdout is not None
+        try:
+            base, half = server.stdout.readline().split()[-1], options.size // 2
+            print(json.dumps(look(f"{base}/view/{item}#z=1&x={half}&y={half}", options.seconds), indent=2))
+        finally:
+            server.terminate()
+            server.wait()
+
+
+if __name__ == "__main__":
+    main()
