@@ -29,7 +29,7 @@ from gputiles.backends import (
 from gputiles.backends.card import Card, on_card, sizes
 from gputiles.backends.device import Device
 from gputiles.backends.drawing import Draughtsman
-from gputiles.backends.host import Library
+from gputiles.backends.hostlib import Library
 from gputiles.errors import DeviceLost, GputilesError, OutOfMemory
 
 MOST = 64  # jobs of a batch
