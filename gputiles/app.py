@@ -1,4 +1,4 @@
-"""The HTTP server: its routes, its error table, its start and end."""
+"""The HTTP server: its routes, its middleware, its start and end."""
 
 from __future__ import annotations
 
@@ -27,15 +27,16 @@ from gputiles.routes import (
     items,
     metrics,
     omero,
+    openapi,
     presets,
     regions,
+    route,
     service,
     viewer,
     viewports,
     xyz,
 )
-from gputiles.routes.answer import in_time
-from gputiles.routes.respond import PREFLIGHT, as_json, status_of, told
+from gputiles.routes.respond import PREFLIGHT, as_json, as_refusal
 from gputiles.state import STATE, State
 from gputiles.styles import StyleStore
 
@@ -47,29 +48,29 @@ ROOMS = (
     deepzoom,
     frames,
     iiif,
+    intake,
     items,
     metrics,
     omero,
-    intake,
+    openapi,
     presets,
     regions,
     service,
     viewports,
     viewer,
     xyz,
-)  # each adds its routes, below both prefixes
+)
+ROUTES = tuple(each for room in ROOMS for each in room.routes())
 LONGEST_LINE = 1024**2  # bytes of a request line: styles of hundreds of bands are long
-RETRY_SECONDS = 1
 
 
 def create_app(config: Config) -> web.Application:
     """Return the application; it starts its engine when it is started."""
     app = web.Application(middlewares=[guard])
     app.cleanup_ctx.append(lambda app: _serve_state(app, config))
-    for prefix in ("", "/api/v1"):
-        for room in ROOMS:
-            room.add_routes(app.router, prefix)
-    app.router.add_get("/healthz", in_time(service.health))
+    app[openapi.ROUTES] = ROUTES
+    for each in ROUTES:
+        route.add(app.router, each)
     app.router.add_route("OPTIONS", "/{path:.*}", preflight)
     return app
 
@@ -95,13 +96,13 @@ async def guard(request: web.Request, handler: Handler) -> web.StreamResponse:
     try:
         return await handler(request)
     except GputilesError as error:
-        return _refusal(error)
+        return as_refusal(error)
     except TimeoutError:
         seconds = request.app[STATE].config.deadline
-        return _refusal(DeadlineExceeded(f"no answer within the deadline of {seconds} s"))
+        return as_refusal(DeadlineExceeded(f"no answer within the deadline of {seconds} s"))
     except web.HTTPException as error:
         if isinstance(error, web.HTTPMethodNotAllowed) and error.allowed_methods == {"OPTIONS"}:
-            return _refusal(NotFound(f"There is nothing at {request.path[:200]!r}."))  # but preflights
+            return as_refusal(NotFound(f"There is nothing at {request.path[:200]!r}."))  # but preflights
         return as_json({"message": error.reason, "type": "rest"}, error.status, _allow(error))
     except Exception:
         uid = uuid.uuid4().hex
@@ -111,12 +112,6 @@ async def guard(request: web.Request, handler: Handler) -> web.StreamResponse:
 
 def _allow(error: web.HTTPException) -> dict[str, str]:
     return {"Allow": error.headers["Allow"]} if "Allow" in error.headers else {}
-
-
-def _refusal(error: GputilesError) -> web.Response:
-    status = status_of(error)
-    headers = {"Retry-After": str(RETRY_SECONDS)} if status == 503 else {}
-    return as_json(told(error), status, headers)
 
 
 async def preflight(request: web.Request) -> web.Response:

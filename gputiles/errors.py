@@ -18,7 +18,7 @@
         └── DeviceLost      the device answers no more: the process must be started anew
 
 A message says what was wrong, what is allowed and the value. The errors know nothing of
-HTTP; ``app.py`` maps them to status codes in one table.
+HTTP; ``routes/respond.py`` maps them to status codes in one table.
 """
 
 

@@ -10,6 +10,8 @@ FORMATS = {
     "JPEG": Format.JPEG, "JPG": Format.JPEG, "JFIF": Format.JPEG, "PNG": Format.PNG,
     "TIFF": Format.TIFF, "TIF": Format.TIFF, "NPY": Format.NPY,
 }  # fmt: skip
+QUALITIES = range(1, 101)  # of a JPEG
+SUBSAMPLINGS = (0, 1, 2)
 
 
 def parse_format(name: str, quality: int | None = None, subsampling: int | None = None) -> Encoding:
@@ -20,9 +22,9 @@ def parse_format(name: str, quality: int | None = None, subsampling: int | None 
     format = FORMATS.get(name.upper())
     if format is None:
         raise BadRequest(f'Invalid encoding "{name[:64]}"; expected JPEG, PNG, TIFF or NPY')
-    if quality is not None and not 1 <= quality <= 100:
+    if quality is not None and quality not in QUALITIES:
         raise BadRequest(f"jpegQuality: expected 1 to 100; got {quality}")
-    if subsampling is not None and subsampling not in (0, 1, 2):
+    if subsampling is not None and subsampling not in SUBSAMPLINGS:
         raise BadRequest(f"jpegSubsampling: expected 0 (4:4:4), 1 (4:2:2) or 2 (4:2:0); got {subsampling}")
     if format is not Format.JPEG:
         return Encoding(format)

@@ -223,6 +223,7 @@ async def test_addresses_are_those_that_a_proxy_was_asked_at(
         ("X-Forwarded-Proto", "javascript"),
         ("X-Forwarded-Host", "a.example/evil"),
         ("X-Forwarded-Host", "a@b.example"),
+        ("X-Forwarded-Host", "[E08be]"),
         ("X-Forwarded-Prefix", "//evil.example"),
         ("X-Forwarded-Prefix", "/a/../b?c"),
     ],

@@ -8,38 +8,60 @@ counts, which is the client's. Nothing but the addresses in an answer depends on
 from __future__ import annotations
 
 import re
+from functools import partial
+from ipaddress import AddressValueError, IPv6Address
 from urllib.parse import quote
 
 from aiohttp import web
 
 from gputiles.errors import BadRequest
+from gputiles.routes.parameters import Parameter
 
-FORWARDED = {
-    "X-Forwarded-Proto": (re.compile(r"https?"), "http or https"),
-    "X-Forwarded-Host": (
-        re.compile(r"([A-Za-z0-9._-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\])(:[0-9]{1,5})?"),
+
+def _first(name: str, pattern: str, allowed: str, text: str) -> str:
+    """Return what a proxy says; BadRequest where it cannot be a part of an address."""
+    first = text.split(",")[0].strip()
+    if not re.fullmatch(pattern, first) or not _is_literal(first):
+        raise BadRequest(f"{name}: expected {allowed}; got {first[:64]!r}")
+    return first
+
+
+def _is_literal(text: str) -> bool:
+    """Say whether what stands in brackets, if anything does, is an IPv6 address."""
+    if not text.startswith("["):
+        return True
+    try:
+        IPv6Address(text[1 : text.index("]")])
+    except AddressValueError:
+        return False
+    return True
+
+
+def _forwarded(name: str, pattern: str, allowed: str) -> Parameter[str]:
+    schema = {"type": "string", "pattern": f"^{pattern}$"}
+    about = f"{allowed}, as a proxy says that it was asked for; of a list the first entry counts"
+    return Parameter(name, about, partial(_first, name, pattern, allowed), schema, where="header")
+
+
+FORWARDED = (
+    _forwarded("X-Forwarded-Proto", "https?", "http or https"),
+    _forwarded(
+        "X-Forwarded-Host",
+        r"([A-Za-z0-9._-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\])(:[0-9]{1,5})?",
         "a host with an optional port",
     ),
-    "X-Forwarded-Prefix": (re.compile(r"(/[A-Za-z0-9._~-]+)*/?"), "a path such as /tiles"),
-}
+    _forwarded("X-Forwarded-Prefix", "(/[A-Za-z0-9._~-]+)*/?", "a path such as /tiles"),
+)
 PLAIN = "/%;:@=,!$&'()*+~"  # what may stand in a path as it is, escapes included (RFC 3986, 3.3)
-VARY = ", ".join(FORWARDED)  # of every answer that names an address, so that no cache mixes them up
+VARY = ", ".join(
+    each.name for each in FORWARDED
+)  # of every answer that names an address, so that no cache mixes them up
 
 
 def address(request: web.Request, path: str) -> str:
     """Return the absolute address of a path as a client wrote it; what it left raw is encoded."""
-    scheme, host, prefix = (_forwarded(request, name) for name in FORWARDED)
+    scheme, host, prefix = (
+        each.of(request.headers) if each.name in request.headers else "" for each in FORWARDED
+    )
     base = f"{scheme or request.url.scheme}://{host or request.url.raw_authority}"
-    return f"{base}{(prefix or '').rstrip('/')}{quote(path, safe=PLAIN, errors='surrogateescape')}"
-
-
-def _forwarded(request: web.Request, name: str) -> str | None:
-    """Return what a proxy says; BadRequest where it cannot be a part of an address."""
-    text = request.headers.get(name)
-    if text is None:
-        return None
-    pattern, allowed = FORWARDED[name]
-    first = text.split(",")[0].strip()
-    if not pattern.fullmatch(first):
-        raise BadRequest(f"{name}: expected {allowed}; got {first[:64]!r}")
-    return first
+    return f"{base}{prefix.rstrip('/')}{quote(path, safe=PLAIN, errors='surrogateescape')}"

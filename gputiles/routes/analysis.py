@@ -10,7 +10,7 @@ from gputiles import style
 from gputiles.counting import count
 from gputiles.encoded import Encoding, Format
 from gputiles.geometry import Rect
-from gputiles.histograms import CountRequest, HistogramQuery
+from gputiles.histograms import MOST_BINS, CountRequest, HistogramQuery
 from gputiles.image import ImageInfo
 from gputiles.images import read_checked
 from gputiles.regions import resolve
@@ -19,23 +19,44 @@ from gputiles.request import RegionRequest, View
 from gputiles.routes import ask, parameters
 from gputiles.routes.answer import answer, in_time
 from gputiles.routes.ask import Ask, image_of
-from gputiles.routes.regions import region_query
+from gputiles.routes.parameters import FRAME, flag, integer, number
+from gputiles.routes.regions import REGION, region_query
 from gputiles.routes.respond import as_json
+from gputiles.routes.route import Route, as_object, kept
+from gputiles.routes.schemas import NUMBER, TEXT, WHOLE, listed, maybe, record, table
 from gputiles.state import STATE
 
 MOST_STATISTICS = 2048  # pixels on a side of the picture that the statistics of bands are taken of
 
 
-def add_routes(router: web.UrlDispatcher, prefix: str) -> None:
-    """Add the routes of this room below ``prefix``."""
-    for base in ask.tile_roots(prefix):
-        router.add_get(f"{base}/histogram", in_time(histogram))
-        router.add_get(f"{base}/bands", in_time(bands))
-        router.add_get(f"{base}/internal_metadata", in_time(internal_metadata))
+BINS = integer("bins", "how many bins", 1, default=256, maximum=MOST_BINS)
+LOW = number("rangeMin", "where the first bin begins; the least value unless it is given")
+HIGH = number("rangeMax", "where the last bin ends; the greatest value and 1 unless it is given")
+ROUND = flag("roundRange", "bins of few integers are whole numbers wide")
+DENSITY = flag("density", "shares of all instead of counts")
+RESAMPLE = flag("resample", "false counts the values of the level that the size is made of")
+COUNTING = (BINS, LOW, HIGH, ROUND, DENSITY, RESAMPLE)
+MOMENTS = {**dict.fromkeys(("min", "max", "mean", "stdev"), maybe(NUMBER))}
+COUNTS = record({"hist": listed(NUMBER), "bin_edges": listed(NUMBER), **MOMENTS})
+HISTOGRAMS = kept({"application/json": listed(COUNTS)}, "a histogram of each")
+BANDS = kept(
+    {"application/json": table(record({"interpretation": TEXT, **MOMENTS}))}, "the samples, from 1 on"
+)
+TOLD = as_object(record({"populatedLevels": WHOLE}), "what the file says of itself")
+
+
+def routes() -> tuple[Route, ...]:
+    """Return the routes of this room."""
+    base = "/item/{item}/tiles"
+    return (
+        Route("GET", f"{base}/histogram", in_time(histogram), (*ask.IMAGE, *REGION, *COUNTING), HISTOGRAMS),
+        Route("GET", f"{base}/bands", in_time(bands), (*ask.IMAGE, FRAME), BANDS),
+        Route("GET", f"{base}/internal_metadata", in_time(internal_metadata), ask.IMAGE, TOLD),
+    )
 
 
 async def histogram(request: web.Request) -> web.Response:
-    """``GET /item/{id}/tiles/histogram``: of each sample of a frame, or each band of a style.
+    """``GET /item/{id}/tiles/histogram``: histograms of each sample of a frame, or each band of a style.
 
     Parameters of the region as for ``region``; without a size, every pixel of full resolution
     is counted. ``resample=false`` counts the values of the level that the size is made of.
@@ -52,7 +73,7 @@ async def histogram(request: web.Request) -> web.Response:
 
 
 def _keeps_values(query: dict[str, str]) -> bool:
-    return bool(query.get("resample")) and not parameters.flag(query, "resample")
+    return RESAMPLE.given(query) is False
 
 
 def _is_sized(query: dict[str, str]) -> bool:
@@ -66,11 +87,7 @@ def _numbers(frame: int) -> View:
 
 def _counting(query: dict[str, str]) -> HistogramQuery:
     return HistogramQuery(
-        parameters.integer(query, "bins", 256, 1),
-        parameters.number(query, "rangeMin") if query.get("rangeMin") else None,
-        parameters.number(query, "rangeMax") if query.get("rangeMax") else None,
-        parameters.flag(query, "roundRange"),
-        parameters.flag(query, "density"),
+        BINS.of(query), LOW.given(query), HIGH.given(query), ROUND.of(query), DENSITY.of(query)
     )
 
 
@@ -96,7 +113,7 @@ async def bands(request: web.Request) -> web.Response:
     """
     query = parameters.single(request.query)
     item = ask.item_of(request, query)
-    frame = parameters.frame_number(query["frame"]) if query.get("frame") else 0
+    frame = FRAME.given(query) or 0
     info = (await image_of(request.app[STATE], item)).info
     check_frame(info, frame)
     size = fit(info.width, info.height, MOST_STATISTICS, MOST_STATISTICS)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from functools import wraps
 from typing import Any, TypeAlias
 
 from aiohttp import web
@@ -26,6 +27,7 @@ Render: TypeAlias = Callable[[Renderer, Image, Any, Trace], Awaitable[EncodedTil
 def in_time(handler: Handler) -> Handler:
     """Return ``handler`` under the deadline. Tiles keep it themselves, where they must wait."""
 
+    @wraps(handler)
     async def limited(request: web.Request) -> web.StreamResponse:
         async with asyncio.timeout(request.app[STATE].config.deadline):
             return await handler(request)

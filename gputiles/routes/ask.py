@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 from aiohttp import web
 
@@ -16,7 +16,8 @@ from gputiles.references import AssociatedRef
 from gputiles.renderer import MOST_THUMBNAIL
 from gputiles.request import ThumbnailRequest, TileRequest, View
 from gputiles.routes import parameters
-from gputiles.sources.pattern import PatternRef
+from gputiles.routes.parameters import EDGE, FRAME, STYLE, Parameter, flag, integer, text, whole
+from gputiles.sources.pattern import LIMITS, PatternRef
 from gputiles.state import STATE, State
 from gputiles.style import Style
 
@@ -27,6 +28,34 @@ SHORT_STYLE = 16_384  # characters of a style that is parsed on the loop, in abo
 LONGEST_KEY = 4096  # characters of a URL that is remembered as parsed
 
 
+def _pattern(name: str, about: str) -> Parameter[int]:
+    low, high = LIMITS[name]
+    return integer(name, f"of the item {TEST_ITEM}: {about}", 0, minimum=low, maximum=high)
+
+
+ITEM = text("item", f"the id of an item, or {TEST_ITEM}: a synthetic image")
+PATTERN: dict[str, Parameter[Any]] = {
+    "min_level": _pattern("minLevel", "the coarsest level that is stored"),
+    "max_level": _pattern("maxLevel", "the image is 2 to this power tiles wide and high"),
+    "tile_width": _pattern("tileWidth", "pixels of a tile's row"),
+    "tile_height": _pattern("tileHeight", "pixels of a tile's column"),
+    "size_x": _pattern("sizeX", "pixels of a row"),
+    "size_y": _pattern("sizeY", "pixels of a column"),
+    "fractal": flag("fractal", "of the item test: no two places look alike"),
+    "monochrome": flag("monochrome", "of the item test: grey"),
+    "frames": text("frames", "of the item test: a number of frames, or axes such as c=5,z=3"),
+}
+IMAGE = (ITEM, *PATTERN.values())
+PLACE = (
+    whole("z", "the level, 0 the coarsest"),
+    whole("x", "the tile's column"),
+    whole("y", "the tile's row"),
+)
+VIEW = (FRAME, STYLE, parameters.ENCODING, parameters.QUALITY, parameters.SUBSAMPLING)
+SIDES = tuple(
+    integer(side, f"at most so many pixels; without either {THUMBNAIL}", 0, minimum=2, maximum=MOST_THUMBNAIL)
+    for side in ("width", "height")
+)
 Direct: TypeAlias = PatternRef | AssociatedRef
 """What is found without the library: it names the image itself."""
 
@@ -39,25 +68,20 @@ class Ask:
     wanted: Request
 
 
-def tile_roots(prefix: str) -> tuple[str, str]:
-    """Return the paths below which an item's tiles are; ``tile`` is a word for ``tiles``."""
-    return f"{prefix}/item/{{item}}/tiles", f"{prefix}/item/{{item}}/tile"
+async def body(request: web.Request, name: str, most: int) -> bytes:
+    """Return the whole body of a request; LimitExceeded where it is longer than ``most`` bytes."""
+    body = await request.content.read(most + 1)
+    while not request.content.at_eof() and len(body) <= most:
+        body += await request.content.read(most + 1)
+    if len(body) > most:
+        raise LimitExceeded(f"{name}: at most {most} bytes")
+    return body
 
 
 async def image_of(state: State, item: str | Direct) -> Image:
     """Return the image of an item, as its file is now."""
     reference: Reference = (await state.library.item(item)).ref if isinstance(item, str) else item
     return await state.engine.image(reference)
-
-
-async def body(request: web.Request, name: str, most: int) -> bytes:
-    """Return the body of a request, which is a ``name``; raises LimitExceeded beyond ``most`` bytes."""
-    read = await request.content.read(most + 1)
-    while not request.content.at_eof() and len(read) <= most:
-        read += await request.content.read(most + 1)
-    if len(read) > most:
-        raise LimitExceeded(f"{name}: at most {most} bytes")
-    return read
 
 
 async def tile(request: web.Request) -> Ask:
@@ -92,7 +116,7 @@ async def _tile(request: web.Request) -> Ask:
         query["frame"] = request.match_info["frame"]
     item = item_of(request, query)
     default = "JPEG" if isinstance(item, str) else "PNG"
-    return Ask(item, TileRequest(z, x, y, await view(request, query, default), parameters.edge(query)))
+    return Ask(item, TileRequest(z, x, y, await view(request, query, default), EDGE.of(query)))
 
 
 def _not_integer() -> int:
@@ -107,7 +131,7 @@ async def _thumbnail(request: web.Request) -> Ask:
 
 def _sides(query: dict[str, str]) -> tuple[int, int]:
     """Return the (width, height) to fit into; a side that is not given hardly limits."""
-    given = {side: parameters.integer(query, side, 0, 0) for side in ("width", "height") if side in query}
+    given = {side.name: side.of(query) for side in SIDES if side.name in query}
     for side, length in given.items():
         if length < 2:
             raise BadRequest(f"Invalid width or height.  Minimum value is 2.  ({side}: got {length})")
@@ -117,18 +141,17 @@ def _sides(query: dict[str, str]) -> tuple[int, int]:
     return given.get("width", other), given.get("height", other)
 
 
-async def view(request: web.Request, query: dict[str, str], default: str) -> View:
+async def view(request: web.Request, query: Mapping[str, str], default: str) -> View:
     """Return the view that a query describes."""
-    frame = parameters.frame_number(query["frame"]) if query.get("frame") else 0
-    return View(
-        frame, await _style(request, query), bool(query.get("frame")), parameters.encoding(query, default)
-    )
+    frame = FRAME.given(query)
+    look = await _style(request, query)
+    return View(frame or 0, look, frame is not None, parameters.encoding(query, default))
 
 
-async def _style(request: web.Request, query: dict[str, str]) -> Style | None:
-    text = query.get("style")
-    if text is None:
+async def _style(request: web.Request, query: Mapping[str, str]) -> Style | None:
+    if STYLE.name not in query:
         return None
+    text = STYLE.of(query)
     state = request.app[STATE]
     if text.startswith("@"):
         stored = await state.engine.reading_room.run(state.styles.get, text[1:65])
@@ -140,23 +163,13 @@ async def _style(request: web.Request, query: dict[str, str]) -> Style | None:
     return await state.engine.reading_room.run(style.parse_text, text)  # not on the loop: it takes a while
 
 
-def item_of(request: web.Request, query: dict[str, str]) -> str | PatternRef:
+def item_of(request: web.Request, query: Mapping[str, str]) -> str | PatternRef:
     """Return the id in the path, or the pattern that the query describes."""
-    item = request.match_info["item"]
+    item = ITEM.of(request.match_info)
     return pattern(query) if item == TEST_ITEM else item
 
 
-def pattern(query: dict[str, str]) -> PatternRef:
+def pattern(query: Mapping[str, str]) -> PatternRef:
     """Return the test pattern that a query describes; large_image's names of parameters."""
-    names = {
-        "minLevel": "min_level", "maxLevel": "max_level", "tileWidth": "tile_width",
-        "tileHeight": "tile_height", "sizeX": "size_x", "sizeY": "size_y",
-    }  # fmt: skip
-    numbers = {ours: parameters.integer(query, name, 0, 0) for name, ours in names.items() if query.get(name)}
-    switches = {
-        name: query[name].lower() in ("true", "on", "yes", "1")
-        for name in ("fractal", "monochrome")
-        if query.get(name)
-    }
-    frames = {"frames": query["frames"]} if query.get("frames") else {}
-    return PatternRef(**numbers, **switches, **frames)  # type: ignore[arg-type]
+    given = {ours: parameter.given(query) for ours, parameter in PATTERN.items()}
+    return PatternRef(**{ours: value for ours, value in given.items() if value is not None})

@@ -16,16 +16,36 @@ from gputiles.request import ThumbnailRequest
 from gputiles.routes import ask, parameters
 from gputiles.routes.answer import answer, in_time
 from gputiles.routes.ask import Ask, image_of
+from gputiles.routes.parameters import integer, text
 from gputiles.routes.respond import as_json
+from gputiles.routes.route import PICTURES, Route, as_object
+from gputiles.routes.schemas import TEXT, WHOLE, listed, one_of, record
 from gputiles.state import STATE, State
 
+NAME = text("name", "what the picture is called", example="thumbnail")
+SIDES = tuple(
+    integer(
+        side,
+        f"pixels of the answer, at most; more than {MOST_THUMBNAIL} counts as that",
+        1,
+        default=MOST_THUMBNAIL,
+    )
+    for side in ("width", "height")
+)
+NAMES = as_object(listed(TEXT), "the names")
+KIND = as_object(
+    record({"sizeX": WHOLE, "sizeY": WHOLE, "mode": one_of(("L", "LA", "RGB", "RGBA"))}), "its size and kind"
+)
 
-def add_routes(router: web.UrlDispatcher, prefix: str) -> None:
-    """Add the routes of this room below ``prefix``."""
-    for base in ask.tile_roots(prefix):
-        router.add_get(f"{base}/images", in_time(names))
-        router.add_get(f"{base}/images/{{name}}", in_time(picture))
-        router.add_get(f"{base}/images/{{name}}/metadata", in_time(metadata))
+
+def routes() -> tuple[Route, ...]:
+    """Return the routes of this room."""
+    base, one = "/item/{item}/tiles/images", (ask.ITEM, NAME)
+    return (
+        Route("GET", base, in_time(names), ask.IMAGE, NAMES),
+        Route("GET", f"{base}/{{name}}", in_time(picture), (*one, *SIDES, *ask.VIEW), PICTURES),
+        Route("GET", f"{base}/{{name}}/metadata", in_time(metadata), one, KIND),
+    )
 
 
 async def names(request: web.Request) -> web.Response:
@@ -38,8 +58,7 @@ async def names(request: web.Request) -> web.Response:
 async def picture(request: web.Request) -> web.Response:
     """``GET /item/{id}/tiles/images/{name}``: a picture, at most ``width`` × ``height``, never enlarged."""
     query = parameters.single(request.query)
-    given = (parameters.integer(query, side, MOST_THUMBNAIL, 1) for side in ("width", "height"))
-    width, height = (min(side, MOST_THUMBNAIL) for side in given)
+    width, height = (min(side.of(query), MOST_THUMBNAIL) for side in SIDES)
     wanted = ThumbnailRequest(width, height, await ask.view(request, query, "JPEG"))
     return await answer(request, Ask(await _reference(request), wanted), Renderer.thumbnail)
 
@@ -58,8 +77,8 @@ def _mode(info: ImageInfo) -> str:
 
 
 async def _reference(request: web.Request) -> AssociatedRef:
-    state, name = request.app[STATE], request.match_info["name"]
-    item = await state.library.item(request.match_info["item"])
+    state, name = request.app[STATE], NAME.of(request.match_info)
+    item = await state.library.item(ask.ITEM.of(request.match_info))
     if not _may_be_seen(state, name):
         raise NotFound(
             f"the picture {name[:64]!r} is not shown here: the setting 'associated-images' says which are"

@@ -6,26 +6,48 @@ from collections.abc import Mapping
 
 from aiohttp import web
 
-from gputiles.deepzoom import Pyramid, check_tiles, suffix_of
+from gputiles.deepzoom import LARGEST_TILE, Pyramid, check_tiles, suffix_of
+from gputiles.deepzoom import SUFFIXES as TAKEN
+from gputiles.encoded import Format
 from gputiles.errors import BadRequest
 from gputiles.image import ImageInfo
+from gputiles.parameters import FORMATS
 from gputiles.renderer import check_frame
 from gputiles.request import RegionRequest
 from gputiles.routes import ask, parameters
 from gputiles.routes.answer import in_time
 from gputiles.routes.ask import image_of
+from gputiles.routes.parameters import FRAME, QUALITY, STYLE, SUBSAMPLING, integer, text, whole
 from gputiles.routes.respond import CORS
+from gputiles.routes.route import Answer, Route, pictures
+from gputiles.routes.schemas import one_of
 from gputiles.routes.xyz import answer_region
 from gputiles.state import STATE
 
 SUFFIXES = ("jpg", "jpeg", "png")
+SUFFIX = text("suffix", "the tile's encoding, unless encoding says another", one_of(SUFFIXES), example="jpg")
+PLACE = (
+    whole("level", "from 0 on, one pixel"),
+    whole("x", "the tile's column"),
+    whole("y", "the tile's row"),
+)
+TILE_SIZE = integer("tilesize", "pixels of a tile's side, a power of 2", 1, default=256, maximum=LARGEST_TILE)
+OVERLAP = integer("overlap", "pixels that neighbours share, fewer than tilesize", 0, default=0)
+WORDS = tuple(word for word, format in FORMATS.items() if format in TAKEN)
+SHOWN = (FRAME, STYLE, text("encoding", "the tiles' format", one_of(WORDS)), QUALITY, SUBSAMPLING)
+TAKES = (*ask.IMAGE, *SHOWN, TILE_SIZE, OVERLAP)
+DESCRIPTOR = (Answer(200, "the descriptor", {"text/xml": {}}),)
+TILES = pictures(Format.JPEG, Format.PNG)
 
 
-def add_routes(router: web.UrlDispatcher, prefix: str) -> None:
-    """Add the routes of this room below ``prefix``."""
-    for base in ask.tile_roots(prefix):
-        router.add_get(f"{base}/dzi.dzi", in_time(descriptor))
-        router.add_get(f"{base}/dzi_files/{{level}}/{{x}}_{{y}}.{{suffix}}", in_time(tile))
+def routes() -> tuple[Route, ...]:
+    """Return the routes of this room."""
+    base = "/item/{item}/tiles"
+    path = f"{base}/dzi_files/{{level}}/{{x}}_{{y}}.{{suffix}}"
+    return (
+        Route("GET", f"{base}/dzi.dzi", in_time(descriptor), TAKES, DESCRIPTOR),
+        Route("GET", path, in_time(tile), (*TAKES, *PLACE, SUFFIX), TILES),
+    )
 
 
 async def descriptor(request: web.Request) -> web.Response:
@@ -45,7 +67,7 @@ async def tile(request: web.Request) -> web.Response:
     ``encoding`` counts more than the suffix.
     """
     query = parameters.single(request.query)
-    level, x, y = (parameters.whole(name, request.match_info[name]) for name in ("level", "x", "y"))
+    level, x, y = (part.of(request.match_info) for part in PLACE)
     view = await ask.view(request, query, _encoding(request, query))
     item = ask.item_of(request, query)
     image = await image_of(request.app[STATE], item)
@@ -55,14 +77,13 @@ async def tile(request: web.Request) -> web.Response:
 
 def _encoding(request: web.Request, query: Mapping[str, str]) -> str:
     """Return the name of the tile's encoding, which its suffix is too; BadRequest if Deep Zoom lacks it."""
-    suffix = request.match_info["suffix"].lower()
+    suffix = SUFFIX.of(request.match_info).lower()
     if suffix not in SUFFIXES:
         raise BadRequest(f"suffix: expected one of {', '.join(SUFFIXES)}; got {suffix[:64]!r}")
     return suffix_of(query.get("encoding", suffix))
 
 
 def _pyramid(info: ImageInfo, query: Mapping[str, str]) -> Pyramid:
-    tile_size = parameters.integer(query, "tilesize", 256, 1)
-    overlap = parameters.integer(query, "overlap", 0, 0)
+    tile_size, overlap = TILE_SIZE.of(query), OVERLAP.of(query)
     check_tiles(tile_size, overlap)
     return Pyramid(info.width, info.height, tile_size, overlap)

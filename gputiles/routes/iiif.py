@@ -16,23 +16,59 @@ from gputiles.image import ImageInfo
 from gputiles.renderer import MOST_BYTES, MOST_PIXELS
 from gputiles.request import View
 from gputiles.routes import ask
-from gputiles.routes.addresses import VARY, address
+from gputiles.routes.addresses import FORWARDED, VARY, address
 from gputiles.routes.answer import in_time
 from gputiles.routes.ask import Direct, image_of
+from gputiles.routes.parameters import text
 from gputiles.routes.respond import CORS
+from gputiles.routes.route import Answer, Route, pictures
+from gputiles.routes.schemas import TEXT, WHOLE, Schema, listed, one_of, record
 from gputiles.routes.xyz import answer_region
 from gputiles.state import STATE
 
 VERSIONS = (2, 3)
 
 
-def add_routes(router: web.UrlDispatcher, prefix: str) -> None:
-    """Add the routes of this room below ``prefix``."""
-    for version in VERSIONS:
-        base = f"{prefix}/iiif/{version}/{{identifier:[^/]+}}"  # braces too: a style may be in it
-        router.add_get(base, redirect)
-        router.add_get(f"{base}/info.json", in_time(information))
-        router.add_get(f"{base}/{{region}}/{{size}}/{{rotation}}/{{quality}}.{{format}}", in_time(image))
+IDENTIFIER = text("identifier", "an item's id, that may go on with ;style=… and ;frame=…")
+PARTS = (
+    text("region", "full, square, x,y,w,h or pct:x,y,w,h", example="full"),
+    text("size", "max, w,h with one or both, !w,h or pct:n, after ^ where it enlarges", example="max"),
+    text("rotation", "0, 90, 180 or 270 degrees, after ! of the mirrored picture", example="0"),
+    text("quality", "what becomes of the colours", one_of(tuple(iiif.TONES)), example="default"),
+    text("format", "the picture's format", one_of(tuple(iiif.FORMATS)), example="jpg"),
+)
+VARIES = {"Vary": "the headers that its addresses depend on"}
+LINKED = {**VARIES, "Link": "the profile, and the canonical address or the JSON-LD context"}
+ON = (Answer(303, "on to the information document", {}, {**VARIES, "Location": "where it is"}),)
+SIZES = listed(record({"width": WHOLE, "height": WHOLE}))
+INFORMATION: Schema = record(
+    {"@context": TEXT, "protocol": TEXT, "width": WHOLE, "height": WHOLE, "sizes": SIZES, "tiles": SIZES}
+)
+FACTS = (
+    Answer(
+        200,
+        "the information document",
+        {"application/json": INFORMATION, "application/ld+json": INFORMATION},
+        LINKED,
+    ),
+)
+PICTURES = pictures(*iiif.FORMATS.values(), headers=LINKED)
+
+
+def routes() -> tuple[Route, ...]:
+    """Return the routes of this room."""
+    return tuple(route for version in VERSIONS for route in _routes(version))
+
+
+def _routes(version: int) -> tuple[Route, ...]:
+    base = f"/iiif/{version}/{{identifier:[^/]+}}"  # braces too: a style may be in it
+    path = f"{base}/{{region}}/{{size}}/{{rotation}}/{{quality}}.{{format}}"
+    takes = (IDENTIFIER, *FORWARDED)
+    return (
+        Route("GET", base, redirect, takes, ON, refuses=(400,)),
+        Route("GET", f"{base}/info.json", in_time(information), takes, FACTS),
+        Route("GET", path, in_time(image), (*takes, *PARTS), PICTURES),
+    )
 
 
 async def redirect(request: web.Request) -> web.Response:
@@ -64,7 +100,7 @@ async def image(request: web.Request) -> web.Response:
     """``GET /iiif/3/{identifier}/{region}/{size}/{rotation}/{quality}.{format}``: a part of the image."""
     item, view = await _view(request)
     info, version = (await image_of(request.app[STATE], item)).info, _version(request)
-    parts = Parts(*(request.match_info[name] for name in ("region", "size", "rotation", "quality", "format")))
+    parts = Parts(*(part.of(request.match_info) for part in PARTS))
     most = _limits(info, view)
     wanted = iiif.parse(parts, info, view, version, most)
     path = iiif.canonical(wanted, info, parts, version, most)
@@ -76,7 +112,7 @@ async def image(request: web.Request) -> web.Response:
 
 async def _view(request: web.Request) -> tuple[str | Direct, View]:
     """Return the item and the view that an identifier names."""
-    item, query = iiif.parse_identifier(request.match_info["identifier"])
+    item, query = iiif.parse_identifier(IDENTIFIER.of(request.match_info))
     view = await ask.view(request, query, "JPEG")
     return (ask.pattern({}) if item == ask.TEST_ITEM else item), view
 

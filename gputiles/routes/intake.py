@@ -12,20 +12,43 @@ from aiohttp import web
 from gputiles.errors import BadRequest, LimitExceeded, NotFound, Unsupported
 from gputiles.library import Item
 from gputiles.metadata import describe
-from gputiles.routes import parameters, viewer
+from gputiles.routes import ask, parameters, viewer
 from gputiles.routes.answer import in_time
+from gputiles.routes.parameters import text
 from gputiles.routes.respond import as_json
+from gputiles.routes.route import Answer, Body, Route, as_object
+from gputiles.routes.schemas import TEXT, WHOLE, named, record
 from gputiles.state import STATE, State
 from gputiles.walk import SUFFIXES
 
 LONGEST_BODY = 65_536  # bytes of an import request
 
 
-def add_routes(router: web.UrlDispatcher, prefix: str) -> None:
-    """Add the routes of this room below ``prefix``."""
-    router.add_post(f"{prefix}/item/import", in_time(import_item))
-    router.add_post(f"{prefix}/item", upload)
-    router.add_get(f"{prefix}/item/{{item}}", in_time(show))
+PATH = Body("where the file is, below a root", "application/json", record({"path": TEXT}))
+FILE = Body("the file", "application/octet-stream", {})
+NAME = text(
+    "name", f"the file's name, without folders, that ends with one of {', '.join(SUFFIXES)}", required=True
+)
+VARY = {"Vary": "Accept"}
+LINKS = record(dict.fromkeys(("view", "metadata", "tile", "thumbnail", "region"), TEXT))
+FACTS = record(
+    {**dict.fromkeys(("id", "name"), TEXT), "size": WHOLE, "metadata": named("Metadata"), "links": LINKS}
+)
+FOUND = Answer(200, "its facts, or a page of them", {"application/json": FACTS, "text/html": TEXT}, VARY)
+STORED = Answer(
+    201, "it is stored", {"application/json": named("Item")}, {"Location": "the path of the item"}
+)
+
+
+def routes() -> tuple[Route, ...]:
+    """Return the routes of this room."""
+    return (
+        Route(
+            "POST", "/item/import", in_time(import_item), (), as_object(named("Item"), "the item"), body=PATH
+        ),
+        Route("POST", "/item", upload, (NAME,), (STORED,), body=FILE),
+        Route("GET", "/item/{item}", in_time(show), (ask.ITEM,), (FOUND,)),
+    )
 
 
 async def show(request: web.Request) -> web.Response:
@@ -36,9 +59,6 @@ async def show(request: web.Request) -> web.Response:
     item = await state.library.item(request.match_info["item"])
     image = await state.engine.image(item.ref)
     return as_json({**_entry(item), "metadata": describe(image.info), "links": _links(item)}, headers=VARY)
-
-
-VARY = {"Vary": "Accept"}
 
 
 def _entry(item: Item) -> dict[str, Any]:
@@ -71,7 +91,7 @@ async def import_item(request: web.Request) -> web.Response:
 
 
 async def _path(request: web.Request) -> str:
-    body = await request.content.read(LONGEST_BODY)
+    body = await ask.body(request, "import", LONGEST_BODY)
     try:
         value = parameters.parse_json(body)
     except ValueError as error:
@@ -89,7 +109,7 @@ async def upload(request: web.Request) -> web.Response:
     if folder is None:
         raise NotFound("uploads are not allowed here; the setting 'uploads' names a folder for them")
     run = state.engine.reading_room.run
-    target = await run(folder.resolve) / _file_name(parameters.single(request.query).get("name", ""))
+    target = await run(folder.resolve) / _file_name(NAME.of(parameters.single(request.query)))
     part = target.with_name(f".{uuid4().hex}.part")
     try:
         await _store(request, state, part)

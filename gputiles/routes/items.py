@@ -21,24 +21,43 @@ from gputiles.request import RegionRequest, View
 from gputiles.routes import ask, parameters
 from gputiles.routes.answer import answer, in_time
 from gputiles.routes.ask import image_of
-from gputiles.routes.regions import region_query
+from gputiles.routes.parameters import EDGE, FRAMES, integer, text
+from gputiles.routes.regions import REGION, region_query
 from gputiles.routes.respond import as_json
+from gputiles.routes.route import PICTURES, Route, as_object
+from gputiles.routes.schemas import COLOUR, NUMBER, listed, maybe, named, record
 from gputiles.state import STATE, State
 from gputiles.trace import Trace
 
 UNSTYLED = style.parse({})
 PAGE = 1000  # items of a list, unless asked for otherwise
 
+LIMIT = integer("limit", "items of an answer; 0 for all", 0, default=PAGE)
+OFFSET = integer("offset", "items to leave out before them", 0, default=0)
+WORDS = text("text", "only items whose names contain it, in upper or lower case")
+ITEMS = as_object(listed(named("Item")), "the items by name", {"X-Total-Count": "how many there are in all"})
+METADATA = as_object(named("Metadata"), "the metadata")
+PIXEL = record({}, {"value": listed(maybe(NUMBER)), **dict.fromkeys("rgbal", COLOUR)})
+PIXELS = as_object(
+    {"anyOf": [PIXEL, listed({**PIXEL, "required": ["frame"]})]},
+    "the stored samples and the colour, nothing outside the image; of each frame where there is a list",
+)
+POINT = tuple(replace(each, required=each.name in ("left", "top")) for each in REGION)
+TILE = (*ask.IMAGE, *ask.PLACE, *ask.VIEW, EDGE)
 
-def add_routes(router: web.UrlDispatcher, prefix: str) -> None:
-    """Add the routes of this room below ``prefix``."""
-    router.add_get(f"{prefix}/item", in_time(listing))
-    for base in ask.tile_roots(prefix):
-        router.add_get(f"{base}/zxy/{{z}}/{{x}}/{{y}}", tile)
-        router.add_get(f"{base}/fzxy/{{frame}}/{{z}}/{{x}}/{{y}}", tile)
-        router.add_get(base, in_time(metadata))
-        router.add_get(f"{base}/thumbnail", thumbnail)
-        router.add_get(f"{base}/pixel", in_time(pixel))
+
+def routes() -> tuple[Route, ...]:
+    """Return the routes of this room."""
+    return (
+        Route("GET", "/item", in_time(listing), (LIMIT, OFFSET, WORDS), ITEMS, refuses=(400, 503)),
+        Route("GET", "/item/{item}/tiles/zxy/{z}/{x}/{y}", tile, TILE, PICTURES),
+        Route("GET", "/item/{item}/tiles/fzxy/{frame}/{z}/{x}/{y}", tile, TILE, PICTURES),
+        Route("GET", "/item/{item}/tiles", in_time(metadata), ask.IMAGE, METADATA),
+        Route(
+            "GET", "/item/{item}/tiles/thumbnail", thumbnail, (*ask.IMAGE, *ask.SIDES, *ask.VIEW), PICTURES
+        ),
+        Route("GET", "/item/{item}/tiles/pixel", in_time(pixel), (*ask.IMAGE, *POINT, FRAMES), PIXELS),
+    )
 
 
 async def listing(request: web.Request) -> web.Response:
@@ -47,8 +66,7 @@ async def listing(request: web.Request) -> web.Response:
     ``text`` asks for those whose names contain it, in upper or lower case.
     """
     state, query = request.app[STATE], parameters.single(request.query)
-    offset, limit = parameters.integer(query, "offset", 0, 0), parameters.integer(query, "limit", PAGE, 0)
-    words = query.get("text", "").casefold()
+    offset, limit, words = OFFSET.of(query), LIMIT.of(query), WORDS.of(query).casefold()
     items = [item for item in await state.library.items() if words in item.name.casefold()]
     page = items[offset : offset + limit] if limit else items[offset:]
     return as_json([_entry(state, item) for item in page], headers={"X-Total-Count": str(len(items))})
@@ -67,7 +85,7 @@ async def metadata(request: web.Request) -> web.Response:
 
 
 async def tile(request: web.Request) -> web.Response:
-    """``GET /item/{id}/tiles/zxy/{z}/{x}/{y}``, or ``fzxy`` with a frame before it."""
+    """``GET /item/{id}/tiles/zxy/{z}/{x}/{y}``: a tile; ``fzxy`` has its frame before the level."""
     wanted = await ask.tile(request)
     return await answer(request, wanted, Renderer.tile)
 
@@ -85,7 +103,7 @@ async def pixel(request: web.Request) -> web.Response:
     """
     state, query = request.app[STATE], parameters.single(request.query)
     asked = replace(await region_query(request, query), region_width=None, region_height=None)
-    frames = parameters.frame_list(query["frameList"]) if query.get("frameList") else None
+    frames = FRAMES.given(query)
     image = await image_of(state, ask.item_of(request, query))
     place = _place(asked, image.info)
     found = []

@@ -6,12 +6,16 @@ from aiohttp import web
 
 from gputiles.metrics import MEDIA_TYPE, exposition
 from gputiles.routes.answer import in_time
+from gputiles.routes.route import Answer, Route
+from gputiles.routes.schemas import TEXT
 from gputiles.state import STATE
 
+TEXTS = (Answer(200, "Prometheus' text", {"text/plain": TEXT}),)
 
-def add_routes(router: web.UrlDispatcher, prefix: str) -> None:
-    """Add the routes of this room below ``prefix``."""
-    router.add_get(f"{prefix}/metrics", in_time(metrics))
+
+def routes() -> tuple[Route, ...]:
+    """Return the routes of this room."""
+    return (Route("GET", "/metrics", in_time(metrics), (), TEXTS, refuses=(503,)),)
 
 
 async def metrics(request: web.Request) -> web.Response:

@@ -10,6 +10,7 @@ from aiohttp import web
 from numpy.typing import NDArray
 
 from gputiles import histograms, imgdata, settings, webgateway, webquery
+from gputiles.encoded import Format
 from gputiles.errors import BadRequest, NotFound
 from gputiles.geometry import Rect
 from gputiles.histograms import HistogramQuery, Moments
@@ -18,12 +19,15 @@ from gputiles.imgdata import Subject
 from gputiles.keys import Request
 from gputiles.look import AllStatistics, Window
 from gputiles.rasters import Work
-from gputiles.renderer import Renderer, fit
+from gputiles.renderer import MOST_THUMBNAIL, Renderer, fit
 from gputiles.request import RegionRequest, ThumbnailRequest, View
 from gputiles.routes import ask, parameters
 from gputiles.routes.answer import answer, in_time
 from gputiles.routes.ask import Ask, image_of
+from gputiles.routes.parameters import integer, text
 from gputiles.routes.respond import as_json
+from gputiles.routes.route import Route, as_object, pictures
+from gputiles.routes.schemas import ANYTHING, NUMBER, WHOLE, listed, one_of, record
 from gputiles.settings import Setting
 from gputiles.state import STATE, State
 from gputiles.trace import Trace
@@ -33,24 +37,57 @@ THUMBNAIL = 96  # pixels of the longer side where none is given, as in OMERO.web
 MOST_COUNTED = 2048  # pixels on a side of the picture that a histogram is taken of
 
 
-def add_routes(router: web.UrlDispatcher, prefix: str) -> None:
-    """Add the routes of this room below ``prefix``; a slash may end each of them."""
-    base = f"{prefix}/webgateway"
-    for path, handler in (
-        ("render_image_region/{item}/{z}/{t}", region),
-        ("render_image/{item}", image),
-        ("render_image/{item}/{z}/{t}", image),
-        ("render_thumbnail/{item}", thumbnail),
-        ("render_thumbnail/{item}/{width}", thumbnail),
-        ("render_thumbnail/{item}/{width}/{height}", thumbnail),
-        ("render_birds_eye_view/{item}", thumbnail),
-        ("render_birds_eye_view/{item}/{width}", thumbnail),
-        ("imgData/{item}", description),
-        ("imgData/{item}/{key}", description),
-        ("histogram_json/{item}/channel/{channel}", histogram),
-    ):
-        router.add_get(f"{base}/{path}", in_time(handler))
-        router.add_get(f"{base}/{path}/", in_time(handler))
+WIDTH = integer("width", "pixels, at most", 1, default=THUMBNAIL, maximum=MOST_THUMBNAIL)
+HEIGHT = integer("height", "pixels, at most", 1, maximum=MOST_THUMBNAIL, example=THUMBNAIL)
+CHANNEL = integer("channel", "a channel, counted from 0", 0, example=0)
+BINS = integer("bins", "how many bins", 1, histograms.MOST_BINS, default=256)
+KEY = text("key", "a part of the description", example="size.z")
+RENDERING = (
+    text("c", "the channels, from 1 on: 1|100:600$FF0000,-2", example="1"),
+    text("maps", "codomain maps, one for each channel, as a JSON list of objects"),
+    text("m", "colours or grey", one_of(tuple(webquery.MODELS))),
+    text("p", "a projection: normal, intmax or intmax|start:end", example="normal"),
+    text("format", "the format", one_of(tuple(webquery.FORMATS)), "jpeg"),
+    text(
+        "q", "the quality of a JPEG: a share of 0 … 1, or 1 … 100", {**NUMBER, "minimum": 0, "maximum": 100}
+    ),
+    text("flip", "the directions to flip the picture in", one_of(tuple(webquery.FLIPS))),
+)
+AT = tuple(integer(axis, f"the position on axis {axis.upper()}", 0, example=0) for axis in "zt")
+THE = tuple(integer(f"the{axis}", f"the position on axis {axis}", 0, example=0) for axis in "ZT")
+PARTS = (
+    text("tile", "res,x,y or res,x,y,w,h; resolution 0 is the full one", example="0,0,0"),
+    text("region", "x,y,w,h in pixels of full resolution; where there is no tile"),
+)
+PICTURES = pictures(Format.JPEG, Format.PNG, Format.TIFF)
+DESCRIBED = as_object(ANYTHING, "the description, or the part of it that the key names")
+COUNTS = as_object(record({"data": listed(WHOLE)}), "the counts")
+
+
+def routes() -> tuple[Route, ...]:
+    """Return the routes of this room."""
+    view = (*ask.IMAGE, *AT, *RENDERING)
+    return tuple(
+        Route("GET", f"/webgateway/{path}/", in_time(handler), takes, gives)
+        for path, handler, takes, gives in (
+            ("render_image_region/{item}/{z}/{t}", region, (*view, *PARTS), PICTURES),
+            ("render_image/{item}", image, view, PICTURES),
+            ("render_image/{item}/{z}/{t}", image, view, PICTURES),
+            ("render_thumbnail/{item}", thumbnail, view, PICTURES),
+            ("render_thumbnail/{item}/{width}", thumbnail, (*view, WIDTH), PICTURES),
+            ("render_thumbnail/{item}/{width}/{height}", thumbnail, (*view, WIDTH, HEIGHT), PICTURES),
+            ("render_birds_eye_view/{item}", thumbnail, view, PICTURES),
+            ("render_birds_eye_view/{item}/{width}", thumbnail, (*view, WIDTH), PICTURES),
+            ("imgData/{item}", description, ask.IMAGE, DESCRIBED),
+            ("imgData/{item}/{key}", description, (*ask.IMAGE, KEY), DESCRIBED),
+            (
+                "histogram_json/{item}/channel/{channel}",
+                histogram,
+                (*ask.IMAGE, CHANNEL, BINS, *THE, *AT),
+                COUNTS,
+            ),
+        )
+    )
 
 
 async def region(request: web.Request) -> web.Response:
@@ -78,8 +115,8 @@ async def image(request: web.Request) -> web.Response:
 async def thumbnail(request: web.Request) -> web.Response:
     """``GET /webgateway/render_thumbnail/{id}/[{size}/]``: the whole image, 96 pixels unless asked."""
     query = parameters.single(request.query)
-    width = parameters.integer(request.match_info, "width", THUMBNAIL, 1)
-    height = parameters.integer(request.match_info, "height", width, 1)
+    width = WIDTH.of(request.match_info)
+    height = HEIGHT.given(request.match_info) or width
     _, view = await _view(request, query)
     wanted = ThumbnailRequest(width, height, view)
     return await answer(request, Ask(ask.item_of(request, query), wanted), Renderer.thumbnail)
@@ -91,9 +128,9 @@ async def description(request: web.Request) -> web.Response:
     item = ask.item_of(request, query)
     found = await image_of(state, item)
     name = (await state.library.item(item)).name if isinstance(item, str) else ask.TEST_ITEM
-    subject = Subject(request.match_info["item"], name)
+    subject = Subject(ask.ITEM.of(request.match_info), name)
     body = imgdata.describe(found.info, subject, await _statistics(state, found))
-    key = request.match_info.get("key")
+    key = KEY.given(request.match_info)
     return as_json(imgdata.part(body, key) if key else body)
 
 
@@ -105,8 +142,8 @@ async def histogram(request: web.Request) -> web.Response:
     are counted.
     """
     state, query = request.app[STATE], parameters.single(request.query)
-    channel = parameters.integer(request.match_info, "channel", 0, 0)
-    bins = parameters.integer(query, "bins", 256, 1, histograms.MOST_BINS)
+    channel = CHANNEL.of(request.match_info)
+    bins = BINS.of(query)
     found = await image_of(state, ask.item_of(request, query))
     defaults = settings.settings(found.info, await _statistics(state, found))
     if channel >= len(defaults):
@@ -142,7 +179,7 @@ async def _view(request: web.Request, query: Mapping[str, str]) -> tuple[Image, 
     state = request.app[STATE]
     rendering, encoding = webquery.parse_rendering(query), webquery.parse_encoding(query)
     position = _position(request, query)
-    found = await image_of(state, ask.item_of(request, dict(query)))
+    found = await image_of(state, ask.item_of(request, query))
     defaults: tuple[Setting, ...] = ()
     if webgateway.needs_defaults(rendering, encoding):
         defaults = settings.settings(found.info, await _statistics(state, found))

@@ -12,7 +12,10 @@ from gputiles.errors import BadRequest, NotFound
 from gputiles.presets import Preset
 from gputiles.routes import ask, parameters
 from gputiles.routes.answer import in_time
+from gputiles.routes.parameters import text
 from gputiles.routes.respond import as_json
+from gputiles.routes.route import Body, Route, as_object
+from gputiles.routes.schemas import ANYTHING, NUMBER, TEXT, WHOLE, listed, named, record, table
 from gputiles.state import STATE, State
 
 LONGEST_PRESET = 256 * 1024  # bytes
@@ -21,13 +24,25 @@ DEEPEST = 16  # objects and lists in each other
 KEYS = ("frame", "mode", "style")  # large_image's of a preset, beside its name
 
 
-def add_routes(router: web.UrlDispatcher, prefix: str) -> None:
-    """Add the routes of this room below ``prefix``."""
-    router.add_get(f"{prefix}/item/{{item}}/presets", in_time(listing))
-    one = f"{prefix}/item/{{item}}/presets/{{name}}"
-    router.add_get(one, in_time(show))
-    router.add_put(one, in_time(put))
-    router.add_delete(one, in_time(delete))
+NAME = text("preset", f"the name of a preset, at most {LONGEST_NAME} characters", example="mine")
+VIEW = record({}, {"frame": WHOLE, "mode": table(ANYTHING), "style": named("Style")})
+PRESET = record({"name": TEXT}, {**VIEW["properties"], "saved": NUMBER})
+BODY = Body(f"a view, of at most {LONGEST_PRESET} bytes", "application/json", VIEW)
+ALL = as_object(listed(PRESET), "the presets, the oldest first")
+ONE = as_object(PRESET, "the preset")
+GONE = as_object(record({"deleted": TEXT}), "it is gone")
+
+
+def routes() -> tuple[Route, ...]:
+    """Return the routes of this room."""
+    one = "/item/{item}/presets/{preset}"
+    kept = (400, 404, 413, 503)
+    return (
+        Route("GET", "/item/{item}/presets", in_time(listing), (ask.ITEM,), ALL, refuses=(404, 503)),
+        Route("GET", one, in_time(show), (ask.ITEM, NAME), ONE, refuses=(400, 404, 503)),
+        Route("PUT", one, in_time(put), (ask.ITEM, NAME), ONE, refuses=kept, body=BODY),
+        Route("DELETE", one, in_time(delete), (ask.ITEM, NAME), GONE, refuses=(400, 404, 503)),
+    )
 
 
 async def listing(request: web.Request) -> web.Response:
@@ -38,7 +53,7 @@ async def listing(request: web.Request) -> web.Response:
 
 
 async def show(request: web.Request) -> web.Response:
-    """``GET /item/{id}/presets/{name}``: one of them."""
+    """``GET /item/{id}/presets/{preset}``: one of them."""
     state, item, name = request.app[STATE], await _item(request), _name(request)
     preset = await state.engine.reading_room.run(state.presets.get, item, name)
     if preset is None:
@@ -47,7 +62,7 @@ async def show(request: web.Request) -> web.Response:
 
 
 async def put(request: web.Request) -> web.Response:
-    """``PUT /item/{id}/presets/{name}`` with ``{"frame", "mode", "style"}``: keep a view under a name."""
+    """``PUT /item/{id}/presets/{preset}`` with ``{"frame", "mode", "style"}``: keep a view under a name."""
     state, item, name = request.app[STATE], await _item(request), _name(request)
     body = await _body(request, state)
     await state.engine.reading_room.run(state.presets.put, item, name, body)
@@ -55,7 +70,7 @@ async def put(request: web.Request) -> web.Response:
 
 
 async def delete(request: web.Request) -> web.Response:
-    """``DELETE /item/{id}/presets/{name}``: drop one of them."""
+    """``DELETE /item/{id}/presets/{preset}``: drop one of them."""
     state, item, name = request.app[STATE], await _item(request), _name(request)
     if not await state.engine.reading_room.run(state.presets.delete, item, name):
         raise _absent(name)
@@ -78,7 +93,7 @@ async def _item(request: web.Request) -> str:
 
 
 def _name(request: web.Request) -> str:
-    name = request.match_info["name"]
+    name = request.match_info["preset"]
     if not name.strip() or len(name) > LONGEST_NAME or not name.isprintable():
         raise BadRequest(f"name: expected 1 to {LONGEST_NAME} printable characters; got {name[:64]!r}")
     return name

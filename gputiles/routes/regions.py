@@ -3,29 +3,47 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 from aiohttp import web
 
 from gputiles.errors import BadRequest
-from gputiles.regions import RegionQuery, parse_units, resolve
+from gputiles.regions import SYNONYMS, UNITS, RegionQuery, parse_units, resolve
 from gputiles.renderer import Renderer
 from gputiles.routes import ask, parameters
 from gputiles.routes.answer import answer, in_time
 from gputiles.routes.ask import Ask, image_of
+from gputiles.routes.parameters import Parameter, flag, integer, number
+from gputiles.routes.route import PICTURES, Route
+from gputiles.routes.schemas import one_of
 from gputiles.state import STATE
 
-POSITIVE = ("magnification", "mm_x", "mm_y")
-BOUNDS = {
-    "left": "left", "top": "top", "right": "right", "bottom": "bottom",
-    "regionWidth": "region_width", "regionHeight": "region_height",
-}  # fmt: skip
+NUMBERS: dict[str, Parameter[Any]] = {
+    "left": number("left", "the region's first column; negative ones count from the end", example=0),
+    "top": number("top", "the region's first row; negative ones count from the end", example=0),
+    "right": number("right", "the column after the region"),
+    "bottom": number("bottom", "the row after the region"),
+    "region_width": number("regionWidth", "how wide the region is; counts more than an end"),
+    "region_height": number("regionHeight", "how high the region is; counts more than an end"),
+    "magnification": number("magnification", "the magnification of the output", above=0),
+    "mm_x": number("mm_x", "millimetres across a pixel of the output", above=0),
+    "mm_y": number("mm_y", "millimetres down a pixel of the output", above=0),
+    "width": integer("width", "pixels of the output's rows, at most", 1, example=100),
+    "height": integer("height", "pixels of the output's columns, at most", 1, example=100),
+}
+LENGTH = one_of((*UNITS, *SYNONYMS))
+BASE = "base_pixels"
+IN = Parameter("units", "of the region's bounds", partial(parse_units, "units"), LENGTH, BASE)
+SIZE_IN = Parameter("unitsWH", "of its width and height, if others", partial(parse_units, "unitsWH"), LENGTH)
+EXACT = flag("exact", "refuse a scale that no level has")
+REGION: tuple[Parameter[Any], ...] = (*NUMBERS.values(), IN, SIZE_IN, EXACT, *ask.VIEW)
 
 
-def add_routes(router: web.UrlDispatcher, prefix: str) -> None:
-    """Add the routes of this room below ``prefix``."""
-    for base in ask.tile_roots(prefix):
-        router.add_get(f"{base}/region", in_time(region))
+def routes() -> tuple[Route, ...]:
+    """Return the routes of this room."""
+    path = "/item/{item}/tiles/region"
+    return (Route("GET", path, in_time(region), (*ask.IMAGE, *REGION), PICTURES),)
 
 
 async def region(request: web.Request) -> web.Response:
@@ -41,22 +59,11 @@ async def region_query(request: web.Request, query: Mapping[str, str]) -> Region
     """Return the region that a query describes, with large_image's names of parameters."""
     if query.get("fill"):
         raise BadRequest("fill: not supported; the region keeps its aspect")
-    numbers: dict[str, Any] = {
-        ours: parameters.number(query, name) for name, ours in BOUNDS.items() if query.get(name)
-    }
-    scales: dict[str, Any] = {name: parameters.number(query, name) for name in POSITIVE if query.get(name)}
-    for name, value in scales.items():
-        if value <= 0:
-            raise BadRequest(f"{name}: expected a number above 0; got {value:g}")
-    sides: dict[str, Any] = {
-        side: parameters.integer(query, side, 1, 1) for side in ("width", "height") if query.get(side)
-    }
+    numbers = {ours: parameter.given(query) for ours, parameter in NUMBERS.items()}
     return RegionQuery(
         **numbers,
-        **scales,
-        **sides,
-        units=parse_units("units", query.get("units") or "base_pixels"),
-        size_units=parse_units("unitsWH", query["unitsWH"]) if query.get("unitsWH") else None,
-        exact=parameters.flag(query, "exact"),
-        view=await ask.view(request, dict(query), "JPEG"),
+        units=IN.given(query) or BASE,
+        size_units=SIZE_IN.given(query),
+        exact=EXACT.of(query),
+        view=await ask.view(request, query, "JPEG"),
     )

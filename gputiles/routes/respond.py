@@ -1,4 +1,4 @@
-"""Responses: headers that are the same everywhere, entity tags, JSON."""
+"""Responses: headers that are the same everywhere, entity tags, JSON, errors."""
 
 from __future__ import annotations
 
@@ -32,6 +32,8 @@ PREFLIGHT = {
     "Access-Control-Max-Age": "86400",
 }
 
+RETRY_SECONDS = 1
+
 STATUSES: tuple[tuple[type[GputilesError], int], ...] = (
     (BadRequest, 400),
     (NotFound, 404),
@@ -50,6 +52,13 @@ def status_of(error: GputilesError) -> int:
 def told(error: GputilesError) -> dict[str, str]:
     """Return the body that tells of an error of the house."""
     return {"message": str(error), "type": "rest"}
+
+
+def as_refusal(error: GputilesError) -> web.Response:
+    """Return what an error is to a client."""
+    status = status_of(error)
+    headers = {"Retry-After": str(RETRY_SECONDS)} if status == 503 else {}
+    return as_json(told(error), status, headers)
 
 
 def as_json(value: Any, status: int = 200, headers: dict[str, str] | None = None) -> web.Response:

@@ -10,20 +10,42 @@ from gputiles import __version__, style
 from gputiles.errors import NotFound
 from gputiles.routes import ask
 from gputiles.routes.answer import in_time
+from gputiles.routes.parameters import text
 from gputiles.routes.respond import as_json
+from gputiles.routes.route import Body, Route, as_object
+from gputiles.routes.schemas import ANYTHING, INTEGER, TEXT, named, one_of, record, table
 from gputiles.state import STATE
 from gputiles.walk import SUFFIXES
 
 LONGEST_STYLE = 4 * 1024**2  # bytes of a posted style
 
 
-def add_routes(router: web.UrlDispatcher, prefix: str) -> None:
-    """Add the routes of this room below ``prefix``."""
-    router.add_get(f"{prefix}/large_image/cache", in_time(cache))
-    router.add_put(f"{prefix}/large_image/cache/clear", in_time(clear))
-    router.add_get(f"{prefix}/large_image/sources", in_time(sources))
-    router.add_post(f"{prefix}/styles", in_time(post_style))
-    router.add_get(f"{prefix}/styles/{{id}}", in_time(get_style))
+ID = text("id", "what a posted style got for an id")
+BODY = Body(f"a style, of at most {LONGEST_STYLE} bytes", "application/json", named("Style"))
+CACHES = as_object(named("Caches"), "the caches and their counters")
+CLEARED = as_object(
+    record({"cacheCleared": TEXT, "before": named("Caches"), "after": named("Caches")}),
+    "when it was done, the caches before and after",
+)
+SOURCES = as_object(
+    table(record({"extensions": table(INTEGER), "mimeTypes": table(INTEGER), "version": TEXT})),
+    "the readers by name",
+)
+HEALTH = as_object(record({"status": one_of(["ok"]), "device": TEXT}), "the server answers")
+POSTED = as_object(record({"id": TEXT}), "the id")
+KEPT = as_object(table(ANYTHING), "the style, as it was posted")
+
+
+def routes() -> tuple[Route, ...]:
+    """Return the routes of this room."""
+    return (
+        Route("GET", "/large_image/cache", in_time(cache), (), CACHES, refuses=(503,)),
+        Route("PUT", "/large_image/cache/clear", in_time(clear), (), CLEARED, refuses=(503,)),
+        Route("GET", "/large_image/sources", in_time(sources), (), SOURCES, refuses=(503,)),
+        Route("POST", "/styles", in_time(post_style), (), POSTED, refuses=(400, 413, 503), body=BODY),
+        Route("GET", "/styles/{id}", in_time(get_style), (ID,), KEPT, refuses=(404, 503)),
+        Route("GET", "/healthz", in_time(health), (), HEALTH, refuses=(503,), twin=False),
+    )
 
 
 async def cache(request: web.Request) -> web.Response:
@@ -73,7 +95,8 @@ async def post_style(request: web.Request) -> web.Response:
 async def get_style(request: web.Request) -> web.Response:
     """``GET /styles/{id}``: the text of a posted style."""
     state = request.app[STATE]
-    text = await state.engine.reading_room.run(state.styles.get, request.match_info["id"])
-    if text is None:
-        raise NotFound(f"No style {request.match_info['id'][:64]!r}.")
-    return web.Response(text=text, content_type="application/json")
+    key = ID.of(request.match_info)
+    kept = await state.engine.reading_room.run(state.styles.get, key)
+    if kept is None:
+        raise NotFound(f"No style {key[:64]!r}.")
+    return web.Response(text=kept, content_type="application/json")

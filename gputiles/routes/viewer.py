@@ -8,8 +8,12 @@ from urllib.parse import urlsplit
 from aiohttp import web
 
 from gputiles import assets
+from gputiles.routes import ask
 from gputiles.routes.answer import in_time
+from gputiles.routes.parameters import text
 from gputiles.routes.respond import CORS, is_held
+from gputiles.routes.route import Answer, Route, kept
+from gputiles.routes.schemas import TEXT
 from gputiles.state import STATE
 
 # Pages talk to their own server, and to the address of the library where the operator names one.
@@ -20,12 +24,19 @@ POLICY = (
 )
 
 
-def add_routes(router: web.UrlDispatcher, prefix: str) -> None:
-    """Add the routes of this room below ``prefix``."""
-    router.add_get(f"{prefix}/", in_time(index))
-    router.add_get(f"{prefix}/view/{{item}}", in_time(view))
-    router.add_get(f"{prefix}/status", in_time(status))
-    router.add_get(f"{prefix}/viewer/{{name}}", in_time(file))
+PAGE = (Answer(200, "a page", {"text/html": TEXT}, {"Vary": "Accept"}),)
+NAME = text("file", "the name of a file of the viewer", example="view.js")
+FILE = kept({media_type: {} for media_type in assets.TYPES.values()}, "the file")
+
+
+def routes() -> tuple[Route, ...]:
+    """Return the routes of this room."""
+    return (
+        Route("GET", "/", in_time(index), (), PAGE, refuses=(503,)),
+        Route("GET", "/view/{item}", in_time(view), (ask.ITEM,), PAGE, refuses=(503,)),
+        Route("GET", "/status", in_time(status), (), PAGE, refuses=(503,)),
+        Route("GET", "/viewer/{file}", in_time(file), (NAME,), FILE, refuses=(404, 503)),
+    )
 
 
 async def index(request: web.Request) -> web.Response:
@@ -44,8 +55,8 @@ async def status(request: web.Request) -> web.Response:
 
 
 async def file(request: web.Request) -> web.Response:
-    """``GET /viewer/{name}``: a style sheet or a module of the pages."""
-    found = await request.app[STATE].engine.reading_room.run(assets.asset, request.match_info["name"])
+    """``GET /viewer/{file}``: a style sheet or a module of the pages."""
+    found = await request.app[STATE].engine.reading_room.run(assets.asset, request.match_info["file"])
     headers = {**CORS, "ETag": found.etag, "Cache-Control": "no-cache", "X-Content-Type-Options": "nosniff"}
     if is_held(request, found.etag):
         return web.Response(status=304, headers=headers)
@@ -57,14 +68,14 @@ async def file(request: web.Request) -> web.Response:
 async def page(request: web.Request, name: str, item: str = "") -> web.Response:
     """Return a page, for an item; its addresses are relative, so that proxies may add to them."""
     state = request.app[STATE]
-    text, has_library = await state.engine.reading_room.run(_page, name)
+    html, has_library = await state.engine.reading_room.run(_page, name)
     address = state.config.openseadragon or (f"viewer/{assets.LIBRARY}" if has_library else "")
     values = {"root": _root(request), "item": item, "openseadragon": address, "batch": _has_batches(request)}
     for key, value in values.items():
-        text = text.replace(f"{{{{{key}}}}}", escape(value))
+        html = html.replace(f"{{{{{key}}}}}", escape(value))
     policy = POLICY.format(library=_origin(state.config.openseadragon))
     headers = {"Vary": "Accept", "Cache-Control": "no-cache", "Content-Security-Policy": policy}
-    return web.Response(text=text, content_type="text/html", headers=headers)
+    return web.Response(text=html, content_type="text/html", headers=headers)
 
 
 def _page(name: str) -> tuple[str, bool]:

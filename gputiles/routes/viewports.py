@@ -17,25 +17,39 @@ from gputiles.encoded import EncodedTile
 from gputiles.errors import BadRequest, GputilesError
 from gputiles.request import ViewportRequest
 from gputiles.routes import ask, parameters
-from gputiles.routes.ask import image_of
+from gputiles.routes.ask import Direct, image_of
+from gputiles.routes.parameters import EDGE, ENCODING, FRAME, QUALITY, STYLE, SUBSAMPLING
 from gputiles.routes.respond import CORS, status_of, told
+from gputiles.routes.route import Answer, Body, Route
+from gputiles.routes.schemas import TEXT, WHOLE, listed, named, record
 from gputiles.state import STATE
 from gputiles.trace import Trace
 from gputiles.viewport import Outcome, Ready
 
 LONGEST = 4 * 1024**2  # bytes of a request: styles of hundreds of bands are long
 MOST_PLACES = 1024
-PARAMETERS = ("encoding", "jpegQuality", "jpegSubsampling", "edge", "frame", "style")
 IN_BATCH = Struct("<III")  # number of the place, status, bytes that follow
 IN_LIVE = Struct("<III")  # number of the request, of the place, status; the rest of the message follows
 HEARTBEAT = 30.0  # seconds between two signs of life of a socket
 
 
-def add_routes(router: web.UrlDispatcher, prefix: str) -> None:
-    """Add the routes of this room below ``prefix``."""
-    for base in ask.tile_roots(prefix):
-        router.add_post(f"{base}:batch", batch)
-    router.add_get(f"{prefix}/item/{{item}}/live", live)
+PLACE = {**listed(WHOLE), "minItems": 3, "maxItems": 3}
+PLACES = {**listed(PLACE), "minItems": 1, "maxItems": MOST_PLACES}
+STYLES = {"anyOf": [named("Style"), TEXT]}
+FURTHER = {each.name: each.schema for each in (ENCODING, QUALITY, SUBSAMPLING, EDGE, FRAME)}
+PARAMETERS = (*FURTHER, STYLE.name)
+ASKED = record({"tiles": PLACES}, {"style": STYLES, **FURTHER})
+BODY = Body("the tiles, each as [z, x, y], and how they look", "application/json", ASKED)
+STREAM = (Answer(200, "the tiles, each behind its three numbers", {"application/octet-stream": {}}),)
+SOCKET = (Answer(101, "the socket is open"),)
+
+
+def routes() -> tuple[Route, ...]:
+    """Return the routes of this room."""
+    return (
+        Route("POST", "/item/{item}/tiles:batch", batch, ask.IMAGE, STREAM, body=BODY),
+        Route("GET", "/item/{item}/live", live, ask.IMAGE, SOCKET),
+    )
 
 
 async def batch(request: web.Request) -> web.StreamResponse:
@@ -44,9 +58,10 @@ async def batch(request: web.Request) -> web.StreamResponse:
     Each comes as three little-endian uint32 (its number in ``tiles``, its status, its length)
     and that many bytes: the picture, or the error as JSON.
     """
+    item = _item(request)
     asked = _parsed(await ask.body(request, "body", LONGEST))
     response = web.StreamResponse(headers={**CORS, "Content-Type": "application/octet-stream"})
-    async with aclosing(_outcomes(request, asked, Trace())) as found:
+    async with aclosing(_outcomes(request, item, asked, Trace())) as found:
         async for ready in found:
             if not response.prepared:
                 await response.prepare(request)
@@ -74,6 +89,9 @@ async def live(request: web.Request) -> web.WebSocketResponse:
     Each tile comes as a message of three little-endian uint32 (``request``, its number in
     ``tiles``, its status) and the picture, or the error as JSON. A message of text ends the answer.
     """
+    state, item = request.app[STATE], _item(request)
+    async with asyncio.timeout(state.config.deadline):
+        await image_of(state, item)  # who asks for what is not there is told before the socket opens
     socket = web.WebSocketResponse(heartbeat=HEARTBEAT, compress=False, max_msg_size=LONGEST)
     await socket.prepare(request)
     task: asyncio.Task[None] | None = None
@@ -82,7 +100,7 @@ async def live(request: web.Request) -> web.WebSocketResponse:
             await _call_off(task)
             if message.type is not WSMsgType.TEXT:
                 break
-            task = asyncio.get_running_loop().create_task(_reply(request, socket, message.data))
+            task = asyncio.get_running_loop().create_task(_reply(request, item, socket, message.data))
     finally:
         await _call_off(task)
     return socket
@@ -98,13 +116,13 @@ async def _call_off(task: asyncio.Task[None] | None) -> None:
         raise error
 
 
-async def _reply(request: web.Request, socket: web.WebSocketResponse, text: str) -> None:
+async def _reply(request: web.Request, item: str | Direct, socket: web.WebSocketResponse, text: str) -> None:
     """Send the tiles that a message asks for, and how long that took."""
     trace, began, number = Trace(), perf_counter(), 0
     try:
         asked = _parsed(text.encode())
         number = _number(asked)
-        async with aclosing(_outcomes(request, asked, trace)) as found:
+        async with aclosing(_outcomes(request, item, asked, trace)) as found:
             async for ready in found:
                 for place, outcome in ready:
                     status, data = _sent(outcome)
@@ -135,13 +153,18 @@ def _parsed(body: bytes) -> dict[str, Any]:
     return asked
 
 
-async def _outcomes(request: web.Request, asked: dict[str, Any], trace: Trace) -> AsyncGenerator[Ready, None]:
+def _item(request: web.Request) -> str | Direct:
+    return ask.item_of(request, parameters.single(request.query))
+
+
+async def _outcomes(
+    request: web.Request, item: str | Direct, asked: dict[str, Any], trace: Trace
+) -> AsyncGenerator[Ready, None]:
     """Yield what becomes of the places, as they become ready."""
-    state = request.app[STATE]
-    places, query = _places(asked.get("tiles")), _query(asked)
+    state, places, query = request.app[STATE], _places(asked.get("tiles")), _query(asked)
     view = await ask.view(request, query, "JPEG")
-    wanted = ViewportRequest(places, view, parameters.edge(query))
-    image = await image_of(state, ask.item_of(request, parameters.single(request.query)))
+    wanted = ViewportRequest(places, view, EDGE.of(query))
+    image = await image_of(state, item)
     found = viewport.tiles(state.engine.renderer, image, wanted, trace, state.config.deadline)
     async with aclosing(found):
         async for ready in found:

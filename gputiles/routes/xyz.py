@@ -11,17 +11,42 @@ from gputiles.image import ImageInfo
 from gputiles.renderer import Renderer, check_frame
 from gputiles.request import RegionRequest, TileRequest
 from gputiles.routes import ask, parameters
-from gputiles.routes.addresses import VARY, address
+from gputiles.routes.addresses import FORWARDED, VARY, address
 from gputiles.routes.answer import answer, in_time
 from gputiles.routes.ask import Ask, Direct, image_of
+from gputiles.routes.parameters import EDGE, text
 from gputiles.routes.respond import as_json
+from gputiles.routes.route import PICTURES, Route, as_object
+from gputiles.routes.schemas import NUMBER, TEXT, WHOLE, listed, one_of, record
 from gputiles.state import STATE
 
+SUFFIX = text("suffix", "the tile's encoding", one_of(tuple(xyz.SUFFIXES)), example="png")
+FORMAT = text("format", "the suffix of the tiles", one_of(tuple(xyz.SUFFIXES)), "jpg")
+SHOWN = (*ask.IMAGE, *ask.VIEW, EDGE)
+DEGREES = {**listed(NUMBER), "minItems": 4, "maxItems": 4}
+TILEJSON = as_object(
+    record(
+        {
+            "tilejson": one_of(("3.0.0",)),
+            "tiles": listed(TEXT),
+            "scheme": one_of(("xyz",)),
+            "bounds": DEGREES,
+            "center": listed(NUMBER),
+            **dict.fromkeys(("minzoom", "maxzoom", "width", "height", "tileWidth", "tileHeight"), WHOLE),
+        }
+    ),
+    "TileJSON 3.0",
+    {"Vary": "the headers that its addresses depend on"},
+)
 
-def add_routes(router: web.UrlDispatcher, prefix: str) -> None:
-    """Add the routes of this room below ``prefix``."""
-    router.add_get(f"{prefix}/xyz/{{item}}/tilejson.json", in_time(tilejson))
-    router.add_get(f"{prefix}/xyz/{{item}}/{{z}}/{{x}}/{{y}}.{{suffix}}", tile)
+
+def routes() -> tuple[Route, ...]:
+    """Return the routes of this room."""
+    described = (*SHOWN, FORMAT, *FORWARDED)
+    return (
+        Route("GET", "/xyz/{item}/tilejson.json", in_time(tilejson), described, TILEJSON),
+        Route("GET", "/xyz/{item}/{z}/{x}/{y}.{suffix}", tile, (*SHOWN, *ask.PLACE, SUFFIX), PICTURES),
+    )
 
 
 async def tile(request: web.Request) -> web.Response:
@@ -32,9 +57,9 @@ async def tile(request: web.Request) -> web.Response:
 
 async def _tile(request: web.Request) -> Ask:
     query = parameters.single(request.query)
-    z, x, y = (parameters.whole(name, request.match_info[name]) for name in "zxy")
-    view = await ask.view(request, query, xyz.encoding_of("suffix", request.match_info["suffix"]))
-    return Ask(ask.item_of(request, query), TileRequest(z, x, y, view, parameters.edge(query)))
+    z, x, y = (part.of(request.match_info) for part in ask.PLACE)
+    view = await ask.view(request, query, xyz.encoding_of("suffix", SUFFIX.of(request.match_info)))
+    return Ask(ask.item_of(request, query), TileRequest(z, x, y, view, EDGE.of(query)))
 
 
 async def answer_region(
@@ -53,9 +78,10 @@ async def tilejson(request: web.Request) -> web.Response:
     ``format`` is the tiles' suffix.
     """
     query = parameters.single(request.query)
-    suffix = query.pop("format", "jpg").lower()
+    suffix = FORMAT.of(query).lower()
+    query.pop(FORMAT.name, None)
     view = await ask.view(request, query, xyz.encoding_of("format", suffix))
-    parameters.edge(query)  # what the tiles would refuse is refused here
+    EDGE.of(query)  # what the tiles would refuse is refused here
     image = await image_of(request.app[STATE], ask.item_of(request, query))
     check_frame(image.info, view.frame)
     more = "&".join(f"{quote(name, safe='')}={quote(value, safe='')}" for name, value in query.items())

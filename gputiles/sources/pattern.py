@@ -18,7 +18,10 @@ from gputiles.geometry import Grid, Rect
 from gputiles.image import Channel, Colour, Frame, ImageInfo
 
 _PLACE = struct.Struct("<IIIII")  # frame, log2 of the scale, left, top, checker side
-_MOST_LEVEL = 30
+LIMITS = {
+    "minLevel": (0, 30), "maxLevel": (0, 20), "tileWidth": (1, 4096), "tileHeight": (1, 4096),
+    "sizeX": (1, 1 << 30), "sizeY": (1, 1 << 30),
+}  # fmt: skip
 _MOST_FRAMES = 10_000
 _CHECKER = 16
 
@@ -169,14 +172,10 @@ def _frames(axes: tuple[tuple[str, int], ...]) -> tuple[Frame, ...]:
 
 
 def _check(pattern: PatternRef) -> None:
-    limits = {
-        "minLevel": (pattern.min_level, 0, _MOST_LEVEL),
-        "maxLevel": (pattern.max_level, 0, _MOST_LEVEL - 10),
-        "tileWidth": (pattern.tile_width, 1, 4096),
-        "tileHeight": (pattern.tile_height, 1, 4096),
-        "sizeX": (1 if pattern.size_x is None else pattern.size_x, 1, 1 << _MOST_LEVEL),
-        "sizeY": (1 if pattern.size_y is None else pattern.size_y, 1, 1 << _MOST_LEVEL),
-    }
-    for name, (value, low, high) in limits.items():
+    values = (
+        pattern.min_level, pattern.max_level, pattern.tile_width, pattern.tile_height,
+        1 if pattern.size_x is None else pattern.size_x, 1 if pattern.size_y is None else pattern.size_y,
+    )  # fmt: skip
+    for (name, (low, high)), value in zip(LIMITS.items(), values, strict=True):
         if not low <= value <= high:
             raise BadRequest(f"{name}: expected {low} to {high}; got {value}")
