@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
 import shutil
 from collections.abc import AsyncIterator
 from io import BytesIO
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
 import tifffile
-from aiohttp.test_utils import TestClient, TestServer
+from aiohttp import StreamReader
+from aiohttp.test_utils import TestClient, TestServer, make_mocked_request
 
 from gputiles.app import create_app
 from gputiles.config import Config
+from gputiles.routes import ask
 from tests.grids import assert_refused
 from tests.test_http import find
 
@@ -143,3 +147,20 @@ async def test_uploads_are_bounded_and_off_unless_configured(root: Path) -> None
     async with TestClient(TestServer(create_app(Config(roots=(root,), workers=1)))) as client:
         assert (await client.post("/item?name=big.tif", data=b"II*\0")).status == 404
     assert list((root / "uploads").iterdir()) == []
+
+
+@pytest.mark.parametrize("pieces", [[b'{"pa', b'th": "x"}'], [b" " * 9, b"", b"{}"]])
+async def test_a_body_is_read_whole_however_it_arrives(pieces: list[bytes]) -> None:
+    stream = StreamReader(Mock(_reading_paused=False), 1 << 16, loop=asyncio.get_running_loop())
+    reading = asyncio.ensure_future(ask.body(make_mocked_request("POST", "/", payload=stream), "it", 64))
+    for piece in pieces:
+        stream.feed_data(piece)
+        await asyncio.sleep(0)  # lets the reader take what is there
+    stream.feed_eof()
+    assert await reading == b"".join(pieces)
+
+
+async def test_a_body_that_is_too_long_is_refused_as_such(client: Client) -> None:
+    longer = b" " * (1 << 16) + b'{"path": "below/new.tif"}'
+    answer = await client.post("/item/import", data=longer)
+    assert (answer.status, (await answer.json())["message"]) == (413, "import: at most 65536 bytes")

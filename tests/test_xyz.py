@@ -224,6 +224,7 @@ async def test_addresses_are_those_that_a_proxy_was_asked_at(
         ("X-Forwarded-Host", "a.example/evil"),
         ("X-Forwarded-Host", "a@b.example"),
         ("X-Forwarded-Host", "[E08be]"),
+        ("X-Forwarded-Host", "a.example:65536"),
         ("X-Forwarded-Prefix", "//evil.example"),
         ("X-Forwarded-Prefix", "/a/../b?c"),
     ],

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import re
 from functools import partial
-from ipaddress import AddressValueError, IPv6Address
-from urllib.parse import quote
+from ipaddress import IPv6Address
+from urllib.parse import quote, urlsplit
 
 from aiohttp import web
 
@@ -21,20 +21,19 @@ from gputiles.routes.parameters import Parameter
 def _first(name: str, pattern: str, allowed: str, text: str) -> str:
     """Return what a proxy says; BadRequest where it cannot be a part of an address."""
     first = text.split(",")[0].strip()
-    if not re.fullmatch(pattern, first) or not _is_literal(first):
+    if not re.fullmatch(pattern, first) or not _is_there(first):
         raise BadRequest(f"{name}: expected {allowed}; got {first[:64]!r}")
     return first
 
 
-def _is_literal(text: str) -> bool:
-    """Say whether what stands in brackets, if anything does, is an IPv6 address."""
-    if not text.startswith("["):
-        return True
+def _is_there(text: str) -> bool:
+    """Say whether what stands in brackets is an IPv6 address, and a port is one; most texts have neither."""
     try:
-        IPv6Address(text[1 : text.index("]")])
-    except AddressValueError:
+        if text.startswith("["):
+            IPv6Address(text[1 : text.index("]")])
+        return urlsplit(f"//{text}").port != 0
+    except ValueError:
         return False
-    return True
 
 
 def _forwarded(name: str, pattern: str, allowed: str) -> Parameter[str]:

@@ -15,7 +15,7 @@ from gputiles.quads import QuadQuery
 from gputiles.routes import ask, parameters
 from gputiles.routes.answer import answer, in_time
 from gputiles.routes.ask import Ask, image_of
-from gputiles.routes.parameters import Parameter, frame_list, integer, number, parse_integer
+from gputiles.routes.parameters import FRAME, Parameter, frame_list, integer, number, parse_integer
 from gputiles.routes.regions import REGION, region_query
 from gputiles.routes.respond import as_json
 from gputiles.routes.route import PICTURES, Route, as_object
@@ -84,7 +84,7 @@ ACROSS = integer("framesAcross", "frames of a row; about as many as rows unless 
 FILL = Parameter(
     "fill", "a colour around regions of another aspect, or corner: and one", frames.parse_fill, TEXT
 )
-SHEET = (*ask.IMAGE, *REGION, LISTED, ACROSS, FILL)
+SHEET = (*ask.IMAGE, *(each for each in REGION if each is not FRAME), LISTED, ACROSS, FILL)
 QUADS = as_object(
     record(
         {"metadata": named("Metadata"), "options": table(ANYTHING), "src": listed(table(ANYTHING))},

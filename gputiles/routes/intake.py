@@ -27,7 +27,10 @@ LONGEST_BODY = 65_536  # bytes of an import request
 PATH = Body("where the file is, below a root", "application/json", record({"path": TEXT}))
 FILE = Body("the file", "application/octet-stream", {})
 NAME = text(
-    "name", f"the file's name, without folders, that ends with one of {', '.join(SUFFIXES)}", required=True
+    "name",
+    f"the file's name, without folders, that ends with one of {', '.join(SUFFIXES)}",
+    example="slide.tif",
+    required=True,
 )
 VARY = {"Vary": "Accept"}
 LINKS = record(dict.fromkeys(("view", "metadata", "tile", "thumbnail", "region"), TEXT))
