@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -227,6 +228,21 @@ def test_every_example_is_understood(server: str, known: dict[str, str], method:
     for query in [{}, *queries]:
         answer = requests.get(url, needed(method, path) | query, timeout=30, allow_redirects=False)
         assert answer.status_code in (200, 303), (query, answer.text)
+        API[path][method].Case(path_parameters=known).validate_response(answer, checks=CONFORMANCE)
+
+
+def test_what_changes_the_server_answers_as_the_document_says(server: str) -> None:
+    small = io.BytesIO()
+    tifffile.imwrite(small, np.zeros((9, 9), np.uint8))
+    for path, status, request in (
+        ("/item", 201, {"params": {"name": "small.tif"}, "data": small.getvalue()}),
+        ("/item/import", 200, {"json": {"path": "slide.svs"}}),
+        ("/item/import", 404, {"json": {"path": "no.tif"}}),
+        ("/styles", 200, {"json": {"bands": [{"band": 1, "palette": ["#000", "#f0f"]}]}}),
+    ):
+        answer = requests.post(server + path, timeout=30, **request)
+        assert answer.status_code == status, (path, answer.text)
+        API[path]["POST"].Case().validate_response(answer, checks=CONFORMANCE)
 
 
 @pytest.mark.parametrize(("method", "path"), READ)
