@@ -14,7 +14,7 @@ from aiohttp.typedefs import Handler
 
 from gputiles.config import Config
 from gputiles.engine import Engine
-from gputiles.errors import DeadlineExceeded, GputilesError, NotFound
+from gputiles.errors import DeadlineExceeded, DeviceLost, GputilesError, NotFound
 from gputiles.library import Library
 from gputiles.presets import PresetStore
 from gputiles.routes import (
@@ -62,6 +62,7 @@ ROOMS = (
 )
 ROUTES = tuple(each for room in ROOMS for each in room.routes())
 LONGEST_LINE = 1024**2  # bytes of a request line: styles of hundreds of bands are long
+LAST_WORDS = 2.0  # seconds in which a server without a device still answers, and /healthz says why
 
 
 def create_app(config: Config) -> web.Application:
@@ -122,21 +123,26 @@ async def preflight(request: web.Request) -> web.Response:
 def run(config: Config, on_ready: Callable[[str], None]) -> None:
     """Serve until the process is told to end; ``on_ready`` gets the base URL.
 
-    Raises OSError where the address cannot be listened on.
+    Raises OSError where the address cannot be listened on, DeviceLost some seconds after the
+    compute device has failed for good: only a new process can compute again.
     """
     asyncio.run(_run(config, on_ready))
 
 
 async def _run(config: Config, on_ready: Callable[[str], None]) -> None:
     sys.setswitchinterval(0.001)  # the event loop waits for the GIL no longer than this, per thread
-    runner = web.AppRunner(create_app(config), **SERVER)
+    app = create_app(config)
+    runner = web.AppRunner(app, **SERVER)
     await runner.setup()
     try:
         site = web.TCPSite(runner, config.host, config.port)
         await site.start()
         host, port = runner.addresses[0][:2]
         on_ready(f"http://{f'[{host}]' if ':' in host else host}:{port}")
-        await asyncio.Event().wait()
+        batcher = app[STATE].engine.batcher
+        await batcher.over.wait()
+        await asyncio.sleep(LAST_WORDS)
+        raise batcher.lost or DeviceLost("the device is lost")
     finally:
         await runner.cleanup()
 

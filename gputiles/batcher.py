@@ -12,13 +12,13 @@ import itertools
 import threading
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from queue import SimpleQueue
 from typing import Any
 
 from gputiles.backends import Backend
-from gputiles.errors import Overloaded
+from gputiles.errors import DeviceLost, OutOfMemory, Overloaded
 from gputiles.trace import Trace
 
 # Latest stage first: what is nearest to an answer frees the most memory soonest.
@@ -42,10 +42,17 @@ class Item:
 
 
 class Batcher:
-    """Feeds a backend's workers from one bounded priority queue."""
+    """Feeds a backend's workers from one bounded priority queue.
+
+    Where the device is out of memory, ``relieve`` is called, once for a batch, and its jobs get
+    one more try. ``over`` is set when the device is lost.
+    """
 
     def __init__(self, backend: Backend, *, items: int, weight: int) -> None:
         self.backend = backend
+        self.relieve: Callable[[], None] | None = None
+        self.lost: DeviceLost | None = None
+        self.over = asyncio.Event()
         self.batches = self.skipped = 0
         self.jobs: Counter[str] = Counter()
         self._most_items = items
@@ -71,6 +78,14 @@ class Batcher:
         ``weight`` is the bytes that the waiting job holds. Raises Overloaded where the
         queue is full. Cancelling the caller takes an unstarted job out of the queue.
         """
+        try:
+            return await self._wait(verb, job, trace, weight, background)
+        except OutOfMemory:
+            if self.relieve is None:
+                raise
+        return await self._wait(verb, job, trace, weight, background)
+
+    async def _wait(self, verb: str, job: Any, trace: Trace, weight: int, background: bool) -> Any:
         item = self.enqueue(verb, job, trace, weight=weight, background=background)
         self.dispatch()
         try:
@@ -83,6 +98,8 @@ class Batcher:
         self, verb: str, job: Any, trace: Trace, *, weight: int = 0, background: bool = False
     ) -> Item:
         """Put a job in the queue as ``submit`` does, for a caller that will ``dispatch`` many at once."""
+        if self.lost is not None:
+            raise self.lost
         if len(self._heap) >= self._most_items or (self._heap and self._weight + weight > self._most_weight):
             raise Overloaded(
                 f"{len(self._heap)} jobs of {self._weight} bytes wait for the workers; "
@@ -151,6 +168,7 @@ class Batcher:
 
     def _finish(self, batch: list[Item], outcomes: Sequence[Any], started: float, seconds: float) -> None:
         self._running -= 1
+        self._notice(outcomes)
         for item, outcome in zip(batch, outcomes, strict=True):
             item.trace.add("queue", started - item.queued)
             item.trace.add(item.verb, seconds)
@@ -161,6 +179,15 @@ class Batcher:
             else:
                 item.future.set_result(outcome)
         self.dispatch()
+
+    def _notice(self, outcomes: Sequence[Any]) -> None:
+        """Make room where memory was short, and say so where the device is lost."""
+        kinds = {type(outcome) for outcome in outcomes}
+        if OutOfMemory in kinds and self.relieve is not None:
+            self.relieve()
+        if DeviceLost in kinds and self.lost is None:
+            self.lost = next(outcome for outcome in outcomes if isinstance(outcome, DeviceLost))
+            self.over.set()
 
     def report(self) -> dict[str, Any]:
         """Return the queue's counters, ready for JSON."""

@@ -180,9 +180,10 @@ class Shelf(Generic[V]):
         for owner in list(self._owners):
             self.forget(owner)
 
-    def shed(self) -> None:
-        """Evict all that is not pinned."""
-        while self._evict_one():
+    def shed(self, weight: float = math.inf) -> None:
+        """Evict ``weight`` bytes, or all, of what is not pinned."""
+        rest = self.stored - weight
+        while self.stored > rest and self._evict_one():
             pass
 
     def pin(self, entry: Entry[V]) -> None:

@@ -62,6 +62,11 @@ def memory_limit() -> int:
     return available
 
 
+def host_rasters() -> int:
+    """Return the bytes of rasters that the host device keeps unless it is told."""
+    return memory_limit() // 4
+
+
 def _available_memory() -> int:
     try:
         meminfo = Path("/proc/meminfo").read_text()
@@ -94,7 +99,7 @@ class Config:
         port: port to listen on; 0 takes a free one.
         device: ``auto``, ``cpu`` or ``cuda`` (``cuda:1`` for the second card).
         tile_cache: bytes of encoded tiles kept in memory.
-        raw_cache: bytes of decoded, unstyled tiles kept in device memory.
+        raw_cache: bytes of decoded, unstyled tiles kept in device memory; None fits the device.
         workers: compute threads of the host device.
         readers: threads of the reading room.
         sources: most file descriptors of images held open at once.
@@ -121,7 +126,7 @@ class Config:
     port: int = 8080
     device: str = "auto"
     tile_cache: int = field(default_factory=lambda: min(memory_limit() // 16, 2 * 1024**3))
-    raw_cache: int = field(default_factory=lambda: memory_limit() // 4)
+    raw_cache: int | None = None
     workers: int = field(default_factory=usable_cores)
     readers: int = 4
     sources: int = field(default_factory=descriptor_budget)

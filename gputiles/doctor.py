@@ -8,16 +8,22 @@ import resource
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from enum import Enum
+from typing import TypeVar
 
 import gputiles
 from gputiles.backends import Backend
+from gputiles.backends.cuda import CudaBackend
 from gputiles.backends.load import load_backend
-from gputiles.config import Config, memory_limit, usable_cores
+from gputiles.cardtest import CARD_TESTS
+from gputiles.config import Config, host_rasters, memory_limit, usable_cores
 from gputiles.errors import GputilesError, Unsupported
 from gputiles.selftest import TESTS
 
 LIBRARIES = ("numpy", "imagecodecs", "isal", "aiohttp", "cachetools", "click", "defusedxml", "tifffile")
-OPTIONAL = ("cupy-cuda13x", "cupy-cuda12x", "nvidia-cuda-nvrtc")
+OPTIONAL = ("cupy-cuda13x", "cupy-cuda12x", "nvidia-cuda-nvrtc", "nvidia-cuda-nvrtc-cu12")
+
+
+B = TypeVar("B")
 
 
 class State(Enum):
@@ -56,14 +62,13 @@ def _library(name: str, otherwise: State) -> Finding:
 
 
 def _memory() -> Finding:
-    config = Config()
-    shelves = config.tile_cache + config.raw_cache
+    config, raw = Config(), host_rasters()
+    shelves = config.tile_cache + raw
     state = State.GOOD if shelves < memory_limit() else State.BAD
     return Finding(
         "memory",
         state,
-        f"{_size(memory_limit())} may be used; caches: raw {_size(config.raw_cache)}, "
-        f"encoded {_size(config.tile_cache)}",
+        f"{_size(memory_limit())} may be used; caches: raw {_size(raw)}, encoded {_size(config.tile_cache)}",
     )
 
 
@@ -87,6 +92,8 @@ def _device(device: str) -> Iterator[Finding]:
     yield Finding(f"device {device}", State.GOOD, f"{backend.name}, kernels loaded")
     try:
         yield from (_try(name, test, backend) for name, test in TESTS.items())
+        if isinstance(backend, CudaBackend):
+            yield from (_try(name, test, backend) for name, test in CARD_TESTS.items())
     finally:
         backend.close()
     yield _other_device(backend)
@@ -103,7 +110,7 @@ def _other_device(backend: Backend) -> Finding:
     return Finding("CUDA", State.GOOD, "can be used")
 
 
-def _try(name: str, test: Callable[[Backend], str], backend: Backend) -> Finding:
+def _try(name: str, test: Callable[[B], str], backend: B) -> Finding:
     try:
         return Finding(name, State.GOOD, test(backend))
     except Exception as error:  # whatever breaks here is the finding

@@ -32,10 +32,13 @@ class Engine:
     async def start(self) -> None:
         """Bring up the compute device and the shelves."""
         config = self.config
-        self.backend = load_backend(config.device, config.workers)
+        self.backend = await self.reading_room.run(
+            load_backend, config.device, config.workers, config.raw_cache
+        )
         self.batcher = Batcher(self.backend, items=config.queue_items, weight=config.queue_bytes)
         self.images = Images(config, self.reading_room, self._forget)
         self.renderer = Renderer(config, self.reading_room, self.images, self.batcher)
+        self.batcher.relieve = self.renderer.rasters.relieve
 
     async def close(self) -> None:
         """End all work and close all files."""

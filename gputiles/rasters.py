@@ -44,13 +44,17 @@ class Rasters:
     """The shelf of unstyled tiles, and the ways to fill it."""
 
     def __init__(self, config: Config, room: ReadingRoom, images: Images, batcher: Batcher) -> None:
-        self.shelf: Shelf[Raster] = Shelf("rasters", config.raw_cache, active_seconds=config.active_seconds)
+        self.shelf: Shelf[Raster] = Shelf(
+            "rasters", batcher.backend.capacity, active_seconds=config.active_seconds
+        )
         self.reads = 0
         self._room = room
         self._images = images
         self._batcher = batcher
         self._limit = config.synthesis_limit
-        self._forks = 2 * batcher.backend.workers  # subtrees that synthesis may still open
+        backend = batcher.backend
+        # subtrees that synthesis may still open
+        self._forks = 2 * backend.workers * backend.batch_size("downsample", 16)
 
     async def take(
         self, work: Work, frames: Iterable[int], z: int, cells: Rect, hold: Hold[Raster]
@@ -123,6 +127,10 @@ class Rasters:
         flight = (work.image.identity, plane, unit)
         async with self.shelf.once(flight, partial(make, work, plane, unit)) as made:
             return {cell: hold.pin(_entry(made[cell])).value for cell in wanted}
+
+    def relieve(self) -> None:
+        """Give up a quarter of what is stored: the device had no room for more."""
+        self.shelf.shed(self.shelf.stored // 4)
 
     # -- stored levels
 

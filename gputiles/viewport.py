@@ -16,7 +16,7 @@ from gputiles.backends import Raster
 from gputiles.batcher import Item
 from gputiles.cache import Hold
 from gputiles.encoded import EncodedTile
-from gputiles.errors import DeadlineExceeded, GputilesError, Overloaded
+from gputiles.errors import DeadlineExceeded, DeviceLost, GputilesError, OutOfMemory, Overloaded
 from gputiles.flights import Flight
 from gputiles.images import Image
 from gputiles.rasters import Work
@@ -173,18 +173,22 @@ class _Waiting:
         job = render_job(image.info, encoding, recipe, tuple(rasters), size, request.edge.colour)
         try:
             item = renderer.batcher.enqueue("render", job, self._work.trace)
-        except Overloaded as error:
+        except (Overloaded, DeviceLost) as error:
             hold.release()
             self._bring(number, error)
             return True
-        landed = partial(self._landed, number)
+        landed = partial(self._landed, number, request)
         self._flights[number] = _take_off(renderer, image, request.view, key, item, hold, landed)
         return True
 
-    def _landed(self, number: int, result: asyncio.Future[EncodedTile]) -> None:
+    def _landed(self, number: int, request: TileRequest, result: asyncio.Future[EncodedTile]) -> None:
         flight = self._flights.pop(number, None)
-        if flight is not None:  # else it is waited for no more
-            self._renderer.tiles.flying.leave(flight)
+        if flight is None:
+            return  # it is waited for no more
+        self._renderer.tiles.flying.leave(flight)
+        if not result.cancelled() and isinstance(result.exception(), OutOfMemory):
+            self._fetch(number, request)  # once more, in the room that others have left
+        else:
             self._settle(number, result)
 
 

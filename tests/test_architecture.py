@@ -24,7 +24,7 @@ FLOORS: dict[str, tuple[str, ...]] = {
         "parameters", "metadata", "config", "trace", "arrays", "jfif", "png", "jobs",
     ),
     "sync floor": (
-        "backends", "sources", "walk", "references", "styles", "selftest", "tissue", "sample",
+        "backends", "sources", "walk", "references", "styles", "selftest", "cardtest", "tissue", "sample",
         "presets", "assets", "metrics",
     ),
     "async floor": (

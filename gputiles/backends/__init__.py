@@ -187,6 +187,8 @@ class Backend(Protocol):
 
     name: str
     workers: int
+    capacity: int
+    """Bytes of rasters that the shelf may hold."""
 
     def batch_size(self, verb: str, waiting: int) -> int:
         """Return how many of ``waiting`` jobs one worker should take at once, at least 1."""

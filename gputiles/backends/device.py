@@ -157,7 +157,7 @@ class Device:
             self._done.record(self._stream)
             self._done.synchronize()
 
-    def seconds(self) -> Any:
+    def mark(self) -> Any:
         """Return an event that marks now on the stream, for ``between``."""
         with self._judged():
             event = self._cuda.Event()
@@ -165,7 +165,7 @@ class Device:
         return event
 
     def between(self, first: Any, second: Any) -> float:
-        """Return the seconds between two events of ``seconds``, which are past."""
+        """Return the seconds between two events of ``mark``, which are past."""
         with self._judged():
             return float(self._cuda.get_elapsed_time(first, second)) / 1000
 

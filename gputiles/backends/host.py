@@ -34,6 +34,7 @@ from gputiles.backends.hostlib import Call, Library
 from gputiles.backends.paste import decode_tiles, mosaic, raster_of
 from gputiles.backends.plans import Target, address, placed
 from gputiles.backends.tables import Placed
+from gputiles.config import host_rasters
 from gputiles.encoded import Encoding, Format, Turn
 from gputiles.errors import GputilesError, OutOfMemory
 
@@ -68,8 +69,9 @@ class HostBackend:
 
     name = "cpu"
 
-    def __init__(self, workers: int, library: Library | None = None) -> None:
+    def __init__(self, workers: int, library: Library | None = None, capacity: int | None = None) -> None:
         self.workers = workers
+        self.capacity = host_rasters() if capacity is None else capacity
         self._run = library or Library()
         self._scratch = threading.local()
         self._target = Target(RUN, address, Converter(self._run, self._buffer, RUN))

@@ -2,18 +2,58 @@
 
 from __future__ import annotations
 
+import ctypes
+import logging
+from typing import Any
+
 from gputiles.backends import Backend
+from gputiles.backends.cuda import CudaBackend
 from gputiles.backends.host import HostBackend
 from gputiles.errors import BadRequest, Unsupported
 
+DRIVER = "libcuda.so.1"
 
-def load_backend(device: str, workers: int) -> Backend:
+logger = logging.getLogger(__name__)
+
+
+def load_backend(device: str, workers: int, raw_cache: int | None = None) -> Backend:
     """Return the backend of ``device``: ``auto``, ``cpu`` or ``cuda[:N]``.
 
-    Raises Unsupported where the device is not there, BadRequest for another word.
+    ``auto`` is the first card where there is one that can be used. ``workers`` are threads of the
+    host, ``raw_cache`` the bytes for rasters, None: what is free. Blocks until the kernels are
+    loaded. Raises Unsupported where the device is not there, BadRequest for another word.
     """
-    if device in ("auto", "cpu"):
-        return HostBackend(workers)
-    if device.split(":")[0] == "cuda":
-        raise Unsupported("device: this version has no CUDA backend; use 'cpu' or 'auto'")
-    raise BadRequest(f"device: expected 'auto', 'cpu' or 'cuda'; got {device!r}")
+    kind, _, number = device.partition(":")
+    if device == "cpu" or (device == "auto" and not has_driver()):
+        return HostBackend(workers, capacity=raw_cache)
+    if kind == "cuda" and (number.isdecimal() or device == "cuda"):
+        return CudaBackend(find_cupy(), int(number or 0), workers, raw_cache)
+    if device != "auto":
+        raise BadRequest(f"device: expected 'auto', 'cpu', 'cuda' or 'cuda:N'; got {device!r}")
+    try:
+        return CudaBackend(find_cupy(), 0, workers, raw_cache)
+    except Unsupported as error:
+        logger.warning("the host computes: %s", error)
+        return HostBackend(workers, capacity=raw_cache)
+
+
+def has_driver() -> bool:
+    """Say whether the machine has a CUDA driver; costs nothing where it has none."""
+    try:
+        ctypes.CDLL(DRIVER)
+    except OSError:
+        return False
+    return True
+
+
+def find_cupy() -> Any:
+    """Return the module ``cupy``. Raises Unsupported where it, or every card, is missing."""
+    try:
+        import cupy
+    except ImportError as error:
+        raise Unsupported(
+            "device: CUDA needs CuPy, which is not installed; install gputiles[cuda13] or gputiles[cuda12]"
+        ) from error
+    if not cupy.cuda.is_available():
+        raise Unsupported("device: CuPy finds no CUDA card, or no driver for it; use 'cpu' or 'auto'")
+    return cupy

@@ -13,7 +13,7 @@ from typing import Any
 import click
 
 import gputiles
-from gputiles.errors import BadRequest, GputilesError, Unavailable
+from gputiles.errors import BadRequest, DeviceLost, GputilesError, Unavailable
 
 COMMANDS = {
     "serve": "Serve the images under folders and files over HTTP.",
@@ -22,6 +22,12 @@ COMMANDS = {
     "tile": "Render one tile of an image file.",
     "doctor": "Check that gputiles works on this machine.",
 }
+
+
+class Lost(click.ClickException):
+    """The device failed for good: a supervisor should start the process anew."""
+
+    exit_code = 75  # EX_TEMPFAIL of sysexits.h
 
 
 class Commands(click.Group):
@@ -49,6 +55,8 @@ class Commands(click.Group):
             return super().invoke(ctx)
         except BadRequest as error:
             raise click.UsageError(str(error)) from error
+        except DeviceLost as error:
+            raise Lost(str(error)) from error
         except GputilesError as error:
             raise click.ClickException(_describe(error)) from error
         except OSError as error:

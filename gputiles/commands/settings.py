@@ -161,6 +161,6 @@ def _help(name: str) -> str | None:
         return None
     text = match[1].replace("``", "").rstrip(".")
     default = next(field.default for field in dataclasses.fields(Config) if field.name == name)
-    if default is dataclasses.MISSING:
+    if default is dataclasses.MISSING or name == "raw_cache":
         return f"{text}  [default: from the machine]"
     return text if default is None else f"{text}  [default: {default}]"

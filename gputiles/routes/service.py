@@ -79,8 +79,12 @@ async def sources(request: web.Request) -> web.Response:
 
 
 async def health(request: web.Request) -> web.Response:
-    """``GET /healthz``: the server answers."""
-    return as_json({"status": "ok", "device": request.app[STATE].engine.backend.name})
+    """``GET /healthz``: the server answers; 503 once its device is lost, before the process ends."""
+    engine = request.app[STATE].engine
+    device = engine.backend.name
+    if engine.batcher.lost is not None:
+        return as_json({"status": "lost", "device": device, "message": str(engine.batcher.lost)}, 503)
+    return as_json({"status": "ok", "device": device})
 
 
 async def post_style(request: web.Request) -> web.Response:

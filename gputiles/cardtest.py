@@ -1,0 +1,165 @@
+"""The test of a card: its kernels against the host's bits, its memory, its speed of copying."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from functools import partial
+from itertools import product
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gputiles.backends import DownsampleJob, MeasureJob, Raster, RenderJob, ResampleJob, tables
+from gputiles.backends.cuda import CudaBackend
+from gputiles.backends.host import HostBackend
+from gputiles.backends.paste import raster_of
+from gputiles.encoded import Encoding, Format
+from gputiles.geometry import Rect
+from gputiles.image import Reduction
+from gputiles.recipe import BandRecipe, Blend, Conversion, ConversionKind, Recipe
+from gputiles.selftest import WrongAnswer
+
+COPIED = 1 << 28  # bytes, if the card has them
+ENCODINGS = (
+    Encoding(Format.NPY, shown=True),
+    Encoding(Format.PNG),
+    *(Encoding(Format.JPEG, 85, subsampling) for subsampling in range(3)),
+)
+
+
+def _values(dtype: np.dtype[Any], seed: int) -> NDArray[Any]:
+    rng = np.random.default_rng(seed)
+    return (rng.random((37, 131, 3)) * 250 + rng.integers(0, 3, (37, 131, 3))).astype(dtype)
+
+
+def _renders(dtype: np.dtype[Any]) -> Iterator[RenderJob]:
+    """Yield composites of every operator, and unstyled conversions, of one type in every encoding."""
+    source = raster_of(_values(dtype, 1))
+    stops = np.array([(0, 0, 0, 255), (90, 255, 10, 255), (255, 30, 200, 255)], np.float32)
+    for encoding, blend in product(ENCODINGS, (*Blend, None)):
+        bands = tuple(
+            BandRecipe(0, c, 3.5 + c, 240, stops[c % 2 :], blend=blend, clamp=c < 2)
+            for c in range(3)
+            if blend is not None
+        )
+        yield RenderJob(Recipe((0,), bands or None), (source,), 140, 40, encoding)
+
+
+def _converted() -> Iterator[RenderJob]:
+    curves = np.linspace(0, 1, 256, dtype=np.float32)[np.newaxis] ** np.array([[1], [2], [3]], np.float32)
+    matrix = np.array([[0.8, 0.3, -0.1], [0.1, 0.7, 0.2], [0, 0.1, 0.9]], np.float32)
+    table = np.sqrt(np.linspace(0, 1, 4097, dtype=np.float32)) * np.float32(255)
+    made = Conversion(ConversionKind.MATRIX, 255, curves, matrix, np.zeros(3, np.float32), table)
+    source = raster_of(_values(np.dtype(np.uint8), 2))
+    yield RenderJob(Recipe((0,), icc=made), (source,), 131, 37, Encoding(Format.PNG))
+
+
+def _up(backend: CudaBackend, raster: Raster) -> Raster:
+    def upload() -> Raster:
+        made = backend.card.upload(raster)
+        backend.card.courier.settle()
+        return made
+
+    return backend.on_card(upload)
+
+
+def _pictures(backend: CudaBackend) -> str:
+    """Render every type, operator and encoding in batches, and compare the files."""
+    host, count = HostBackend(1), 0
+    try:
+        for jobs in [*(list(_renders(dtype)) for dtype in tables.TYPES), list(_converted())]:
+            moved = [replace(job, rasters=(_up(backend, job.rasters[0]),)) for job in jobs]
+            _expect_same(backend.render(moved), host.render(jobs))
+            count += len(jobs)
+    finally:
+        host.close()
+    return f"{count} files, the host's bytes"
+
+
+def _rasters(backend: CudaBackend) -> str:
+    """Make tiles, regions and measures of every type, and compare."""
+    host = HostBackend(1)
+    try:
+        for dtype in tables.TYPES:
+            source = raster_of(_values(dtype, 3))
+            _compare(backend, host, source, _up(backend, source))
+    finally:
+        host.close()
+    return f"{len(tables.TYPES)} types, the host's bits"
+
+
+def _compare(backend: CudaBackend, host: HostBackend, source: Raster, card: Raster) -> None:
+    region = Rect(3, 2, 101, 30)
+    downsample = partial(DownsampleJob, split=(131, 37), width=66, height=19, reduction=Reduction.MEAN)
+    resample = partial(ResampleJob, region=region, width=41, height=17, reduction=Reduction.MEAN)
+    for ours, theirs in (
+        (
+            backend.downsample([downsample((card, None, None, None))]),
+            host.downsample([downsample((source, None, None, None))]),
+        ),
+        (backend.resample([resample(((0, 0, card),))]), host.resample([resample(((0, 0, source),))])),
+    ):
+        made = [outcome for outcome in ours if isinstance(outcome, Raster)]
+        _expect_same(backend.download(made), [getattr(outcome, "pixels", outcome) for outcome in theirs])
+    for edges in (None, (0.0, 255.0, 64)):
+        found, known = (
+            verb([MeasureJob(raster, 1, edges)])[0]
+            for verb, raster in ((backend.measure, card), (host.measure, source))
+        )
+        _expect_same([repr(found)], [repr(known)])
+
+
+def _expect_same(ours: Sequence[Any], theirs: Sequence[Any]) -> None:
+    if len(ours) != len(theirs):
+        raise WrongAnswer(f"{len(ours)} answers instead of {len(theirs)}")
+    for at, (mine, other) in enumerate(zip(ours, theirs, strict=True)):
+        if not np.array_equal(mine, other):
+            raise WrongAnswer(f"answer {at} differs from the host's")
+
+
+def _card(backend: CudaBackend) -> str:
+    """Tell what the card is, and how much of it is free."""
+
+    def look() -> str:
+        device = backend.card.device
+        free, total = device.memory()
+        facts = ", ".join(f"{name} {value}" for name, value in device.facts().items() if name != "memory")
+        return f"{facts}; {free >> 20:,} of {total >> 20:,} MiB free; tiles {backend.capacity >> 20:,} MiB"
+
+    return backend.on_card(look)
+
+
+def bandwidth(backend: CudaBackend, most: int = COPIED, times: int = 8) -> float:
+    """Return the bytes a second that the card reads and writes when it copies inside itself."""
+
+    def measure() -> float:
+        device = backend.card.device
+        size = min(most, device.memory()[0] // 8)
+        source, target = device.allocate(size), device.allocate(size)
+        try:
+            device.move(source.address, target.address, size)
+            begun = device.mark()
+            for _ in range(times):
+                device.move(source.address, target.address, size)
+            ended = device.mark()
+            device.wait()
+            return 2 * size * times / device.between(begun, ended)
+        finally:
+            device.free(source)
+            device.free(target)
+
+    return backend.on_card(measure)
+
+
+def _copying(backend: CudaBackend) -> str:
+    return f"{bandwidth(backend) / 1e9:,.1f} GB/s read and written inside the card"
+
+
+CARD_TESTS: dict[str, Callable[[CudaBackend], str]] = {
+    "card": _card,
+    "card's pictures": _pictures,
+    "card's rasters": _rasters,
+    "card's copies": _copying,
+}

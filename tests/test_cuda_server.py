@@ -1,0 +1,191 @@
+"""A server on a card (the stand-in): the same bytes as on the host, and what it does when the card fails."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import numpy as np
+import pytest
+import tifffile
+from aiohttp.test_utils import TestClient, TestServer
+from click.testing import CliRunner
+
+from gputiles import app as app_module
+from gputiles.app import create_app
+from gputiles.backends import load
+from gputiles.commands import cli
+from gputiles.config import Config
+from gputiles.errors import BadRequest, DeviceLost, Unsupported
+from gputiles.state import STATE
+from tests.standin import CUDARuntimeError, StandIn
+
+STYLE = (
+    '{"bands":[{"framedelta":0,"palette":"%23f00","min":100,"max":3000,"composite":"additive"},'
+    '{"palette":"viridis","min":"auto","max":"max:0.01"}]}'
+)
+ASKED = (
+    "tiles/zxy/0/0/0",
+    "tiles/zxy/2/1/1?encoding=PNG",
+    f"tiles/zxy/2/0/1?style={STYLE}",
+    f"tiles/zxy/1/0/0?style={STYLE}&encoding=PNG&edge=%2300ff00",
+    "tiles/zxy/2/3/2?jpegQuality=40&jpegSubsampling=2&edge=crop",
+    "tiles/zxy/2/3/2?encoding=TIFF",
+    f"tiles/thumbnail?width=100&height=90&style={STYLE}",
+    "tiles/region?left=13&top=9&right=400&bottom=300&width=200&encoding=PNG",
+    "tiles/histogram?bins=20",
+    "tiles/pixel?left=20&top=30",
+)
+
+
+@pytest.fixture
+def card(monkeypatch: pytest.MonkeyPatch) -> StandIn:
+    card = StandIn(1 << 27)
+    monkeypatch.setattr(load, "find_cupy", lambda: card)
+    return card
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    rng = np.random.default_rng(3)
+    data = rng.integers(0, 4096, (3, 300, 500)).astype(np.uint16)
+    options: dict[str, Any] = {"tile": (128, 128), "compression": "zlib"}
+    tifffile.imwrite(tmp_path / "multi.ome.tif", data, metadata={"axes": "CYX"}, **options)
+    picture = rng.integers(0, 256, (300, 500, 3)).astype(np.uint8)
+    tifffile.imwrite(tmp_path / "colour.tif", picture, photometric="rgb", **options)
+    return tmp_path
+
+
+@asynccontextmanager
+async def serving(root: Path, device: str) -> AsyncIterator[TestClient[Any, Any]]:
+    config = Config(roots=(root,), device=device, tile_cache=1 << 22, raw_cache=1 << 24, workers=2)
+    async with TestClient(TestServer(create_app(config))) as client:
+        yield client
+
+
+async def answers(client: TestClient[Any, Any]) -> list[tuple[str, int, bytes]]:
+    found = []
+    for item in await (await client.get("/item")).json():
+        for path in ASKED:
+            response = await client.get(f"/item/{item['id']}/{path}")
+            found.append((f"{item['name']} {path}", response.status, await response.read()))
+    return found
+
+
+async def test_a_server_on_a_card_sends_the_hosts_bytes(card: StandIn, root: Path) -> None:
+    async with serving(root, "cuda") as client:
+        assert (await (await client.get("/healthz")).json()) == {"status": "ok", "device": "cuda"}
+        ours = await answers(client)
+    async with serving(root, "cpu") as client:
+        theirs = await answers(client)
+    assert [path for path, status, _ in theirs if status != 200] == []
+    assert ours == theirs
+    assert card.used == 0
+
+
+async def test_tiles_that_are_asked_for_together_are_few_launches(card: StandIn, root: Path) -> None:
+    async with serving(root, "cuda") as client:
+        (item,) = [each for each in await (await client.get("/item")).json() if "multi" in each["name"]]
+        paths = [f"/item/{item['id']}/tiles/zxy/2/{x}/{y}" for x in range(4) for y in range(3)]
+
+        async def ask(path: str, quality: int) -> bytes:
+            return await (await client.get(f"{path}?jpegQuality={quality}")).read()
+
+        await asyncio.gather(*(ask(path, 90) for path in paths))
+        engine = client.server.app[STATE].engine  # type: ignore[union-attr]
+        counts = engine.backend.card.device.counts
+        before = counts["composite"]
+        await asyncio.gather(*(ask(path, quality) for path in paths for quality in (70, 50)))
+        assert 1 <= counts["composite"] - before <= 12
+        assert counts["composite"] == counts["jpeg"]
+
+
+async def test_a_server_that_lost_its_card_says_so_and_computes_no_more(card: StandIn, root: Path) -> None:
+    async with serving(root, "cuda") as client:
+        (item, *_) = await (await client.get("/item")).json()
+        path = f"/item/{item['id']}/tiles/zxy/2/0/0?encoding=PNG"
+        assert (await client.get(path)).status == 200
+        card.fail = CUDARuntimeError(700, "cudaErrorIllegalAddress")
+        for quality in (50, 60):
+            response = await client.get(f"{path}&edge=crop&frame=0&jpegQuality={quality}&style={{}}")
+            assert response.status == 503
+            assert "device 0" in (await response.json())["message"]
+        health = await client.get("/healthz")
+        told = await health.json()
+        assert (health.status, told["status"]) == (503, "lost")
+        assert "IllegalAddress" in told["message"]
+        assert (await client.get(path)).status == 200  # it is on the shelf of encoded tiles
+        card.fail = None
+
+
+async def test_a_process_that_lost_its_card_ends(
+    card: StandIn, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(app_module, "LAST_WORDS", 0.0)
+    address: asyncio.Future[str] = asyncio.get_running_loop().create_future()
+    config = Config(roots=(root,), port=0, device="cuda", raw_cache=1 << 24, workers=1)
+    server = asyncio.create_task(app_module._run(config, address.set_result))
+    async with aiohttp.ClientSession(await address) as session:
+        items = await (await session.get("/item")).json()
+        card.fail = CUDARuntimeError(719, "cudaErrorLaunchFailure")
+        response = await session.get(f"/item/{items[0]['id']}/tiles/zxy/2/0/0?encoding=PNG")
+        assert response.status == 503
+        with pytest.raises(DeviceLost, match="LaunchFailure"):
+            await server
+
+
+def test_the_exit_code_asks_for_a_new_process(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def lose(config: Config, on_ready: Callable[[str], None]) -> None:
+        raise DeviceLost("device 0: it fell off the bus")
+
+    monkeypatch.setattr("gputiles.commands.serve.serve", lose)
+    result = CliRunner().invoke(cli, ["serve", str(root)])
+    assert (result.exit_code, result.output) == (75, "Error: device 0: it fell off the bus\n")
+
+
+# -- which device it is
+
+
+def test_a_card_that_is_not_there_is_a_clear_error(card: StandIn, monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(Unsupported, match="cuda:3 cannot be used: there is no such card"):
+        load.load_backend("cuda:3", 1)
+    with pytest.raises(BadRequest, match="expected 'auto'"):
+        load.load_backend("cuda:x", 1)
+
+
+def test_auto_is_the_card_where_there_is_one(card: StandIn, monkeypatch: pytest.MonkeyPatch) -> None:
+    for driver, name in ((True, "cuda"), (False, "cpu")):
+        monkeypatch.setattr(load, "has_driver", lambda driver=driver: driver)
+        backend = load.load_backend("auto", 1, 1 << 24)
+        assert (backend.name, backend.capacity) == (name, 1 << 24)
+        backend.close()
+
+
+def test_auto_is_the_host_where_the_card_cannot_be_used(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(load, "has_driver", lambda: True)
+    monkeypatch.setattr(load, "find_cupy", lambda: StandIn(cards=0))
+    backend = load.load_backend("auto", 1)
+    assert backend.name == "cpu"
+    assert "there is no such card" in caplog.text
+    backend.close()
+
+
+def test_the_doctor_puts_a_card_to_the_test(card: StandIn) -> None:
+    result = CliRunner().invoke(cli, ["doctor", "--device", "cuda"])
+    assert result.exit_code == 0, result.output
+    for told in ("card stand-in", "files, the host's bytes", "types, the host's bits", "GB/s"):
+        assert told in result.output
+
+
+def test_the_doctor_says_that_there_is_no_card(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(load, "has_driver", lambda: False)
+    monkeypatch.setattr(load, "find_cupy", lambda: StandIn(cards=0))
+    result = CliRunner().invoke(cli, ["doctor"])
+    assert result.exit_code == 0, result.output
+    assert "there is no such card" in result.output
