@@ -1,6 +1,7 @@
 # make demo   a sample image and a page that shows it
 # make test   the tests
 # make viewer gets the viewer's library, with npm; make demo does so where there is npm
+# make test-gpu, sanitize-gpu, bench-gpu   on a machine with a CUDA card (EXTRAS=test,cuda13)
 # Everything is installed into .venv; PYTHON names the interpreter to make it with.
 
 PYTHON ?= python3
@@ -15,7 +16,8 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 LIBRARY := gputiles/viewer/openseadragon.min.js
 BUILT_FROM := pyproject.toml $(wildcard kernels/*)
 
-.PHONY: demo viewer test fuzz lint types wheel-check smoke readme-picture screenshots install clean
+.PHONY: demo viewer test test-gpu sanitize-gpu bench-gpu fuzz lint types wheel-check docker-check smoke
+.PHONY: readme-picture screenshots install clean
 
 demo: $(VENV)/.installed
 	@! command -v npm >/dev/null || $(MAKE) --no-print-directory viewer || echo 'OpenSeadragon is not here.'
@@ -33,6 +35,20 @@ test: $(VENV)/.installed-test
 
 fuzz: $(VENV)/.installed-test
 	$(BIN)/python -m tests.fuzz $(ARGS)
+
+test-gpu: $(VENV)/.installed-test
+	$(BIN)/python -m pytest -m gpu tests/gpu $(ARGS)
+
+# A short run under each tool: memory errors, then races in shared memory.
+sanitize-gpu: $(VENV)/.installed-test
+	compute-sanitizer --tool memcheck --error-exitcode 9 $(BIN)/python -m pytest -m gpu tests/gpu -k short $(ARGS)
+	compute-sanitizer --tool racecheck --error-exitcode 9 $(BIN)/python -m pytest -m gpu tests/gpu -k short $(ARGS)
+
+bench-gpu: $(VENV)/.installed-test
+	$(BIN)/python benchmarks/gpu.py $(ARGS)
+
+docker-check: $(VENV)/.installed-test
+	$(BIN)/python .ci/dockerfile_check.py
 
 lint: $(VENV)/.installed-test
 	$(BIN)/ruff check .

@@ -24,6 +24,7 @@ from gputiles.trace import Trace
 # Latest stage first: what is nearest to an answer frees the most memory soonest.
 PRIORITY = {"render": 0, "download": 1, "resample": 2, "measure": 3, "downsample": 4, "decode": 5}
 BACKGROUND = 10  # added for synthesis, import and prefetch
+RELIEF = (0.25, 1.0)  # of what is stored: given up before the second try, and before the last
 AHEAD = 2  # batches a worker: the one that runs, and the next, so that none idles for a turn of the loop
 
 
@@ -39,18 +40,20 @@ class Item:
     future: asyncio.Future[Any] = field(compare=False)
     trace: Trace = field(compare=False)
     queued: float = field(compare=False)
+    tried: int = field(compare=False)
 
 
 class Batcher:
     """Feeds a backend's workers from one bounded priority queue.
 
-    Where the device is out of memory, ``relieve`` is called, once for a batch, and its jobs get
-    one more try. ``over`` is set when the device is lost.
+    Where the device is out of memory, ``relieve`` is called, once for a batch, with the share of
+    what is stored that should go, and the jobs get another try. ``over`` is set when the device
+    is lost.
     """
 
     def __init__(self, backend: Backend, *, items: int, weight: int) -> None:
         self.backend = backend
-        self.relieve: Callable[[], None] | None = None
+        self.relieve: Callable[[float], None] | None = None
         self.lost: DeviceLost | None = None
         self.over = asyncio.Event()
         self.batches = self.skipped = 0
@@ -78,15 +81,18 @@ class Batcher:
         ``weight`` is the bytes that the waiting job holds. Raises Overloaded where the
         queue is full. Cancelling the caller takes an unstarted job out of the queue.
         """
-        try:
-            return await self._wait(verb, job, trace, weight, background)
-        except OutOfMemory:
-            if self.relieve is None:
-                raise
-        return await self._wait(verb, job, trace, weight, background)
+        for tried in range(len(RELIEF)):
+            try:
+                return await self._wait(verb, job, trace, weight, background, tried)
+            except OutOfMemory:
+                if self.relieve is None:
+                    raise
+        return await self._wait(verb, job, trace, weight, background, len(RELIEF))
 
-    async def _wait(self, verb: str, job: Any, trace: Trace, weight: int, background: bool) -> Any:
-        item = self.enqueue(verb, job, trace, weight=weight, background=background)
+    async def _wait(
+        self, verb: str, job: Any, trace: Trace, weight: int, background: bool, tried: int
+    ) -> Any:
+        item = self.enqueue(verb, job, trace, weight=weight, background=background, tried=tried)
         self.dispatch()
         try:
             return await item.future
@@ -95,9 +101,19 @@ class Batcher:
             raise
 
     def enqueue(
-        self, verb: str, job: Any, trace: Trace, *, weight: int = 0, background: bool = False
+        self,
+        verb: str,
+        job: Any,
+        trace: Trace,
+        *,
+        weight: int = 0,
+        background: bool = False,
+        tried: int = 0,
     ) -> Item:
-        """Put a job in the queue as ``submit`` does, for a caller that will ``dispatch`` many at once."""
+        """Put a job in the queue as ``submit`` does, for a caller that will ``dispatch`` many at once.
+
+        ``tried`` says how often memory was short for it.
+        """
         if self.lost is not None:
             raise self.lost
         if len(self._heap) >= self._most_items or (self._heap and self._weight + weight > self._most_weight):
@@ -114,6 +130,7 @@ class Batcher:
             self._loop.create_future(),
             trace,
             time.perf_counter(),
+            tried,
         )
         heapq.heappush(self._heap, item)
         self._weight += weight
@@ -168,7 +185,7 @@ class Batcher:
 
     def _finish(self, batch: list[Item], outcomes: Sequence[Any], started: float, seconds: float) -> None:
         self._running -= 1
-        self._notice(outcomes)
+        self._notice(batch, outcomes)
         for item, outcome in zip(batch, outcomes, strict=True):
             item.trace.add("queue", started - item.queued)
             item.trace.add(item.verb, seconds)
@@ -180,11 +197,17 @@ class Batcher:
                 item.future.set_result(outcome)
         self.dispatch()
 
-    def _notice(self, outcomes: Sequence[Any]) -> None:
+    def _notice(self, batch: Sequence[Item], outcomes: Sequence[Any]) -> None:
         """Make room where memory was short, and say so where the device is lost."""
         kinds = {type(outcome) for outcome in outcomes}
         if OutOfMemory in kinds and self.relieve is not None:
-            self.relieve()
+            short = [
+                item.tried
+                for item, outcome in zip(batch, outcomes, strict=True)
+                if isinstance(outcome, OutOfMemory) and item.tried < len(RELIEF)
+            ]
+            if short:
+                self.relieve(RELIEF[max(short)])
         if DeviceLost in kinds and self.lost is None:
             self.lost = next(outcome for outcome in outcomes if isinstance(outcome, DeviceLost))
             self.over.set()

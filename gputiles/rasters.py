@@ -128,9 +128,9 @@ class Rasters:
         async with self.shelf.once(flight, partial(make, work, plane, unit)) as made:
             return {cell: hold.pin(_entry(made[cell])).value for cell in wanted}
 
-    def relieve(self) -> None:
-        """Give up a quarter of what is stored: the device had no room for more."""
-        self.shelf.shed(self.shelf.stored // 4)
+    def relieve(self, share: float) -> None:
+        """Give up a share of what is stored: the device had no room for more."""
+        self.shelf.shed(self.shelf.stored * share)
 
     # -- stored levels
 

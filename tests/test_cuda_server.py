@@ -22,6 +22,7 @@ from gputiles.commands import cli
 from gputiles.config import Config
 from gputiles.errors import BadRequest, DeviceLost, Unsupported
 from gputiles.state import STATE
+from tests.gpu.test_card import compared
 from tests.standin import CUDARuntimeError, StandIn
 
 STYLE = (
@@ -189,3 +190,7 @@ def test_the_doctor_says_that_there_is_no_card(monkeypatch: pytest.MonkeyPatch) 
     result = CliRunner().invoke(cli, ["doctor"])
     assert result.exit_code == 0, result.output
     assert "there is no such card" in result.output
+
+
+async def test_what_a_real_card_is_put_to_runs_on_the_stand_in(card: StandIn, root: Path) -> None:
+    await compared(root / "multi.ome.tif", 1 << 24, seconds=60, most=200, frames=3)

@@ -30,6 +30,7 @@ from gputiles.backends.card import Card, on_card, sizes
 from gputiles.backends.device import Device
 from gputiles.backends.drawing import Draughtsman
 from gputiles.backends.hostlib import Library
+from gputiles.backends.making import bare
 from gputiles.errors import DeviceLost, GputilesError, OutOfMemory
 
 MOST = 64  # jobs of a batch
@@ -126,11 +127,11 @@ class CudaBackend:
             return verb(jobs)
         except OutOfMemory as error:
             if len(jobs) == 1:
-                return [error]
+                return [bare(error)]
         except MemoryError as error:
             return [OutOfMemory(f"not enough memory: {error}")] * len(jobs)
         except DeviceLost as error:
-            self.lost = error
-            return [error] * len(jobs)
+            self.lost = bare(error)
+            return [self.lost] * len(jobs)
         half = len(jobs) // 2
         return [*self._split(verb, jobs[:half]), *self._split(verb, jobs[half:])]

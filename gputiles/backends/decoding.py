@@ -7,7 +7,7 @@ from concurrent.futures import Executor
 
 from gputiles.backends import DecodeJob, Outcome, Raster, Tiles
 from gputiles.backends.card import Card
-from gputiles.backends.making import attempt
+from gputiles.backends.making import attempt, bare
 from gputiles.backends.paste import decode_tiles
 from gputiles.errors import GputilesError, OutOfMemory
 
@@ -29,4 +29,4 @@ def _uploaded(card: Card, tiles: Tiles) -> Outcome[Tiles]:
     try:
         return tuple(card.upload(tile) if isinstance(tile, Raster) else tile for tile in tiles)
     except OutOfMemory as error:
-        return error
+        return bare(error)

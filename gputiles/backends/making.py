@@ -26,6 +26,7 @@ from gputiles.geometry import Rect
 
 J = TypeVar("J")
 R = TypeVar("R")
+E = TypeVar("E", bound=GputilesError)
 
 
 def attempt(function: Callable[[J], R], job: J) -> Outcome[R]:
@@ -38,7 +39,13 @@ def attempt(function: Callable[[J], R], job: J) -> Outcome[R]:
     except OutOfMemory:
         raise
     except GputilesError as error:
-        return error
+        return bare(error)
+
+
+def bare(error: E) -> E:
+    """Return an error without its traceback, whose frames would hold the rasters of a batch."""
+    error.__cause__ = error.__context__ = None
+    return error.with_traceback(None)
 
 
 # -- made tiles

@@ -1,5 +1,8 @@
 """Device memory for rasters: slabs that are allocated once and cut into slots of one size each.
 
+A slab that is empty again serves slots of any size; where none is to be had, a slot is larger
+than was asked for.
+
 A slot belongs to whoever holds it; when nobody does, its place is free for the next that asks.
 Slots may be dropped on any thread, the rest is for the device's thread. A batch holds the slots
 that it uses until its work on the card is done, so that no place is given away before.
@@ -12,7 +15,7 @@ from collections import deque
 from gputiles.backends.device import Block, Device
 from gputiles.errors import OutOfMemory
 
-SLAB = 64 * 1024**2
+SLAB = 16 * 1024**2
 LEAST = 512  # bytes of the smallest slot; addresses are multiples of 256
 STEPS = 8  # sizes from one power of two to the next: at most an eighth is wasted
 
@@ -99,15 +102,26 @@ class Memory:
     def take(self, size: int) -> Slot:
         """Return a slot of at least ``size`` bytes. Raises OutOfMemory where there is no room."""
         self.collect()
-        wanted = slot_size(size)
-        slabs = self._slabs.setdefault(wanted, [])
-        if not slabs:
-            slabs.append(self._fresh(wanted))
+        slabs = self._with_places(slot_size(size))
         slab = slabs[-1]
         address = slab.free.pop()
         if not slab.free:
             slabs.pop()
         return Slot(slab, address, self._left)
+
+    def _with_places(self, size: int) -> list[Slab]:
+        """Return slabs with free places of ``size``, or of a larger one where no slab is to be had."""
+        slabs = self._slabs.setdefault(size, [])
+        if slabs:
+            return slabs
+        try:
+            slabs.append(self._fresh(size))
+        except OutOfMemory:
+            larger = [other for other, some in self._slabs.items() if other > size and some]
+            if not larger:
+                raise
+            return self._slabs[min(larger)]
+        return slabs
 
     def collect(self) -> None:
         """Take back the places of slots that nobody holds any more."""

@@ -1,0 +1,85 @@
+"""Run the install lines of Dockerfile.cuda in an empty venv, start the server that they install.
+
+Needs no Docker and no card. The health check of the image is run against the server.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import tempfile
+import venv
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+TEXT = (ROOT / "Dockerfile.cuda").read_text(encoding="utf-8").replace("\\\n", " ")
+
+
+def run(command: str | list[str | Path], env: dict[str, str]) -> str:
+    """Run a command in the source tree; its output is shown only when it fails."""
+    shell = isinstance(command, str)
+    done = subprocess.run(command, shell=shell, cwd=ROOT, env=env, capture_output=True, text=True)
+    if done.returncode:
+        sys.exit(f"{command}\n{done.stdout}{done.stderr}")
+    return done.stdout
+
+
+def install_lines(dist: Path) -> list[str]:
+    """Return the image's pip commands, with its folder of wheels elsewhere."""
+    lines = re.findall(r"^RUN (pip .*)$", TEXT, re.MULTILINE)
+    if len(lines) != 2:
+        sys.exit(f"Dockerfile.cuda: expected a line that builds and one that installs; got {lines}")
+    return [line.replace("/dist", str(dist)) for line in lines]
+
+
+def health_check() -> str:
+    """Return the image's health check."""
+    found = re.search(r"^HEALTHCHECK .*? CMD (.*)$", TEXT, re.MULTILINE)
+    if found is None:
+        sys.exit("Dockerfile.cuda: no health check")
+    return found[1]
+
+
+def check_server(bin_folder: Path, folder: Path, env: dict[str, str]) -> None:
+    """Start the installed server on a folder; ask for its health as the image does."""
+    command = [bin_folder / "gputiles", "serve", folder, "--port", "0", "--device", "auto"]
+    server = subprocess.Popen(command, env=env, stdout=subprocess.PIPE, text=True)
+    try:
+        assert server.stdout is not None
+        line = server.stdout.readline()
+        port = re.search(r":(\d+)$", line.strip())
+        if port is None:
+            sys.exit(f"the server said {line!r}")
+        run(health_check(), env | {"GPUTILES_PORT": port[1]})
+    finally:
+        server.send_signal(signal.SIGTERM)
+        server.wait(20)
+
+
+def main() -> None:
+    """Build, install, start."""
+    default = re.search(r"^ARG EXTRA=(\w+)$", TEXT, re.MULTILINE)
+    assert default is not None
+    with tempfile.TemporaryDirectory() as temporary:
+        home = Path(temporary)
+        venv.create(home / "venv", with_pip=True)
+        bin_folder = home / "venv" / "bin"
+        env = {name: value for name, value in os.environ.items() if not name.startswith("GPUTILES_")}
+        env |= {
+            "PATH": f"{bin_folder}:{env['PATH']}",
+            "EXTRA": default[1],
+            "PIP_DISABLE_PIP_VERSION_CHECK": "1",
+        }
+        for line in install_lines(home / "dist"):
+            run(line, env)
+        (home / "images").mkdir()
+        check_server(bin_folder, home / "images", env)
+        print(run([bin_folder / "gputiles", "doctor"], env))
+    print(f"the lines of Dockerfile.cuda install ({default[1]}), the server answers")
+
+
+if __name__ == "__main__":
+    main()

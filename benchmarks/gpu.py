@@ -1,0 +1,410 @@
+"""What a card does: copies, kernels by batch size, restyled viewports, styled tiles over HTTP.
+
+``python benchmarks/gpu.py [--device cuda:N] [--out PREFIX]`` takes under 8 minutes and writes
+PREFIX.json and PREFIX.md with card and versions. Files are compared with the host's before
+anything is timed. ``--stand-in`` runs all of it in miniature without a card: its times mean nothing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import platform
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import partial
+from importlib.metadata import PackageNotFoundError, version
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+from gputiles.backends import Raster, RenderJob, load, modules  # noqa: E402
+from gputiles.backends.cuda import CudaBackend  # noqa: E402
+from gputiles.backends.host import HostBackend  # noqa: E402
+from gputiles.backends.paste import raster_of  # noqa: E402
+from gputiles.cardtest import bandwidth  # noqa: E402
+from gputiles.encoded import Encoding, Format  # noqa: E402
+from gputiles.recipe import BandRecipe, Blend, Recipe  # noqa: E402
+
+JPEG = Encoding(Format.JPEG, 80, 2)
+PNG = Encoding(Format.PNG)
+COLOURS = np.random.default_rng(2).integers(64, 256, (64, 3)).astype(np.float32)
+STYLES = count()  # no two batches have the same style
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How much is measured: the side of tiles, batch sizes, seconds of a measurement, HTTP clients."""
+
+    side: int = 256
+    batches: tuple[int, ...] = (1, 8, 64, 256)
+    seconds: float = 1.0
+    copies: tuple[int, ...] = (1 << 17, 1 << 20, 1 << 24, 1 << 27)
+    viewport: int = 40
+    channels: tuple[int, ...] = (8, 40)
+    clients: int = 64
+    level2: int | None = None  # bytes of the card's cache, where the working set shall be smaller
+
+
+MINIATURE = Plan(32, (1, 4), 0.01, (1 << 12, 1 << 16), 4, (3, 5), 4, 1 << 14)
+
+
+class Bench:
+    """One card, with rasters on it, and the measurements."""
+
+    def __init__(self, backend: CudaBackend, plan: Plan) -> None:
+        self.backend = backend
+        self.plan = plan
+        self.times: dict[str, list[tuple[Any, Any]]] = {}
+
+    # -- timing
+
+    def wall(self, call: Callable[[], object]) -> dict[str, float]:
+        """Return milliseconds of a call: its percentiles over ``seconds``."""
+        call()
+        taken: list[float] = []
+        end = time.perf_counter() + self.plan.seconds
+        while time.perf_counter() < end or len(taken) < 3:
+            began = time.perf_counter()
+            call()
+            taken.append((time.perf_counter() - began) * 1000)
+        p50, p95, p99 = np.percentile(taken, [50, 95, 99])
+        return {
+            "p50_ms": round(p50, 4),
+            "p95_ms": round(p95, 4),
+            "p99_ms": round(p99, 4),
+            "calls": len(taken),
+        }
+
+    @contextmanager
+    def marked(self) -> Iterator[dict[str, list[tuple[Any, Any]]]]:
+        """Mark the begin and end of each launch on the stream."""
+        device, times = self.backend.card.device, {}
+        launch = device.launch
+
+        def marking(name: str, table: Any, address: int) -> None:
+            first = device.mark()
+            launch(name, table, address)
+            times.setdefault(name, []).append((first, device.mark()))
+
+        device.launch = marking
+        try:
+            yield times
+        finally:
+            device.launch = launch
+
+    def kernels(self, call: Callable[[], object], calls: int = 5) -> dict[str, float]:
+        """Return the milliseconds of each kernel in a call: medians of what the card says."""
+        call()
+        with self.marked() as times:
+            for _ in range(calls):
+                call()
+        between = self.backend.card.device.between
+        return self.backend.on_card(
+            lambda: {
+                f"{name}_ms": round(float(np.median([between(*pair) for pair in pairs])) * 1000, 4)
+                for name, pairs in times.items()
+            }
+        )
+
+    # -- what is rendered
+
+    def rasters(self, number: int, channels: int) -> list[tuple[Raster, ...]]:
+        """Return the resident channels of tiles: uint16, smooth with noise, all of them different."""
+        rng = np.random.default_rng(channels)
+        side, backend = self.plan.side, self.backend
+        y, x = np.mgrid[:side, :side]
+        base = 1500 + 1000 * np.sin(x / 17) * np.cos(y / 23)
+
+        def up() -> list[tuple[Raster, ...]]:
+            made = []
+            for _ in range(number):
+                planes = (rng.poisson(base + 300 * rng.random()) for _ in range(channels))
+                hosts = [raster_of(plane.astype(np.uint16)[..., np.newaxis]) for plane in planes]
+                made.append(tuple(backend.card.upload(host) for host in hosts))
+            backend.card.courier.settle()
+            return made
+
+        return backend.on_card(up)
+
+    def jobs(self, rasters: Sequence[tuple[Raster, ...]], encoding: Encoding) -> list[RenderJob]:
+        """Return jobs of one new style, as when a slider moves."""
+        number, side = next(STYLES), self.plan.side
+        bands = tuple(
+            BandRecipe(
+                channel, 0, 100.0 + number % 500, 3500.0,
+                np.array([(0, 0, 0, 255), (*COLOURS[channel % 64], 255)], np.float32), blend=Blend.ADDITIVE,
+            )
+            for channel in range(len(rasters[0]))
+        )  # fmt: skip
+        recipe = Recipe(tuple(range(len(rasters[0]))), bands)
+        return [RenderJob(recipe, each, side, side, encoding) for each in rasters]
+
+    def render(self, rasters: Sequence[tuple[Raster, ...]], encoding: Encoding) -> list[Any]:
+        """Render a batch in a new style."""
+        jobs, files = self.jobs(rasters, encoding), []
+        for at in range(0, len(jobs), 64):
+            files += self.backend.render(jobs[at : at + 64])
+        failed = [file for file in files if not isinstance(file, bytes)]
+        if failed:
+            raise SystemExit(f"a tile failed: {failed[0]}")
+        return files
+
+    # -- measurements
+
+    def compare(self) -> int:
+        """Compare a batch with the host's files; return how many bytes they have."""
+        host, total = HostBackend(1), 0
+        for encoding in (JPEG, PNG):
+            jobs = self.jobs(self.rasters(3, 4), encoding)
+            on_host = [
+                replace(job, rasters=tuple(raster_of(a) for a in self.backend.download(job.rasters)))
+                for job in jobs
+            ]
+            files = self.backend.render(jobs)
+            if files != host.render(on_host):
+                raise SystemExit("the card's files are not the host's")
+            total += sum(map(len, files))
+        host.close()
+        return total
+
+    def copies(self) -> dict[str, Any]:
+        """Return GB/s of copies through pinned memory by size, and inside the card."""
+        device = self.backend.card.device
+
+        def measure() -> dict[str, Any]:
+            found: dict[str, Any] = {}
+            for size in self.plan.copies:
+                pinned, block = device.pinned(size), device.allocate(size)
+                up = self._each(partial(device.upload, pinned, block.address))
+                down = self._each(partial(device.download, block.address, pinned))
+                found[f"up {size >> 10} KiB"] = round(size / up / 1e9, 2)
+                found[f"down {size >> 10} KiB"] = round(size / down / 1e9, 2)
+                device.free(block)
+            return found
+
+        inside = bandwidth(self.backend, max(self.plan.copies) * 2)
+        return {**self.backend.on_card(measure), "inside": round(inside / 1e9, 1)}
+
+    def _each(self, work: Callable[[], object], times: int = 10) -> float:
+        """Return the seconds that work takes on the stream."""
+        device = self.backend.card.device
+        work()
+        first = device.mark()
+        for _ in range(times):
+            work()
+        last = device.mark()
+        device.wait()
+        return max(device.between(first, last) / times, 1e-9)
+
+    def launch(self) -> float:
+        """Return the microseconds of a small launch, one after another."""
+        card = self.backend.card
+
+        def measure() -> float:
+            card.begin()
+            out = card.temporary(256)
+            table = np.array([(0, out, 1, 1, 1, 1, 7)], modules.JOBS["Paste"])
+            address = card.parcel.add(table)
+            card.parcel.send()
+            return self._each(lambda: card.device.launch("paste", table, address), 200) * 1e6
+
+        return round(self.backend.on_card(measure), 2)
+
+    def stages(self) -> list[dict[str, Any]]:
+        """Return the times of a batch and of its kernels, by batch size and encoding; the host's beside."""
+        found = []
+        for number in self.plan.batches:
+            rasters = self.rasters(number, 4)
+            for encoding in (JPEG, PNG):
+                row = {"tiles": number, "encoding": encoding.format.name}
+                row |= self.wall(lambda r=rasters, e=encoding: self.render(r, e))
+                row |= self.kernels(lambda r=rasters, e=encoding: self.render(r, e))
+                found.append(row)
+        return found
+
+    def composite(self) -> list[dict[str, Any]]:
+        """Return the composite's share of the copy bandwidth, over more than four level 2 caches."""
+        whole = bandwidth(self.backend, max(self.plan.copies) * 2)
+        level2 = self.plan.level2 or self.backend.on_card(self.backend.card.device.facts)["level2"]
+        found = []
+        for bands in (1, 2, 4, 8, 16):
+            tile = self.plan.side**2 * (2 * bands + 3)
+            rasters = self.rasters(min(4 * level2 // tile + 1, 4096 // bands), bands)
+            seconds = self._composite_seconds(self.jobs(rasters, JPEG))
+            rate = tile * len(rasters) / seconds
+            row = {"bands": bands, "tiles": len(rasters), "GB_per_s": round(rate / 1e9, 1)}
+            found.append(row | {"share_of_copy": round(rate / whole, 3)})
+        return found
+
+    def _composite_seconds(self, jobs: list[RenderJob]) -> float:
+        card, side = self.backend.card, self.plan.side
+
+        def measure() -> float:
+            card.begin()
+            plans = [self.backend._draughtsman._plan(job).picture for job in jobs]
+            out = card.temporary(side * side * 3 * len(jobs))
+            for at, plan in enumerate(plans):
+                plan.table["out"] = out + at * side * side * 3
+            table = np.concatenate([plan.table for plan in plans])
+            address = card.parcel.add(table)
+            card.parcel.send()
+            return self._each(lambda: card.device.launch("composite", table, address))
+
+        return self.backend.on_card(measure)
+
+    def blocks(self) -> dict[str, float]:
+        """Return the JPEG kernel's milliseconds for 64 tiles by threads of a block."""
+        rasters, usual = self.rasters(min(64, max(self.plan.batches)), 1), modules.THREADS["jpeg"]
+        found = {}
+        for threads in (1, 2, 4, 8, 16, 32):
+            modules.THREADS["jpeg"] = threads
+            found[str(threads)] = self.kernels(lambda: self.render(rasters, JPEG))["jpeg_ms"]
+        modules.THREADS["jpeg"] = usual
+        return found
+
+    def viewports(self) -> list[dict[str, Any]]:
+        """Return R1 and R1-40: a viewport of resident tiles in a new style, to bytes in host memory."""
+        found = []
+        for channels in self.plan.channels:
+            rasters = self.rasters(self.plan.viewport, channels)
+            row = {"tiles": self.plan.viewport, "channels": channels}
+            found.append(row | self.wall(lambda r=rasters: self.render(r, JPEG)))
+        return found
+
+    def throughput(self) -> float:
+        """Return tiles per second, composite and encode only, of batches of 64 with 8 channels."""
+        rasters = self.rasters(min(64, max(self.plan.batches)), 8)
+        return round(len(rasters) / self.wall(lambda: self.render(rasters, JPEG))["p50_ms"] * 1000)
+
+
+async def over_http(device: str, plan: Plan, folder: Path) -> dict[str, Any]:
+    """Return R2: tiles in random styles over HTTP, each client's next request after its last answer.
+
+    Clients run in the server's process and share its interpreter.
+    """
+    import tifffile
+    from aiohttp.test_utils import TestClient, TestServer
+
+    from gputiles.app import create_app
+    from gputiles.config import Config
+
+    side = plan.side * 8
+    data = np.random.default_rng(1).poisson(1500, (8, side, side)).astype(np.uint16)
+    path = folder / "benchmark.ome.tif"
+    tifffile.imwrite(path, data, tile=(plan.side, plan.side), metadata={"axes": "CYX"})
+    app = create_app(Config(roots=(path,), device=device, tile_cache=1 << 20, raw_cache=1 << 28))
+    taken: list[float] = []
+    try:
+        async with TestClient(TestServer(app)) as client:
+            (item,) = await (await client.get("/item")).json()
+            told = await (await client.get(f"/item/{item['id']}/tiles")).json()
+            z, across = told["levels"] - 1, side // told["tileWidth"]
+
+            async def client_of(number: int, until: float) -> None:
+                rng = np.random.default_rng(number)
+                while time.perf_counter() < until:
+                    x, y = rng.integers(0, across, 2).tolist()
+                    bands = [
+                        {"frame": c, "min": int(rng.integers(500)), "max": 4000, "palette": "%23fa8"}
+                        for c in range(8)
+                    ]
+                    query = f"jpegQuality=80&jpegSubsampling=2&style={json.dumps({'bands': bands})}"
+                    began = time.perf_counter()
+                    response = await client.get(f"/item/{item['id']}/tiles/zxy/{z}/{x}/{y}?{query}")
+                    await response.read()
+                    assert response.status == 200, response.status
+                    taken.append((time.perf_counter() - began) * 1000)
+
+            for seconds in (plan.seconds, 5 * plan.seconds):  # the first fills the cache
+                taken.clear()
+                until = time.perf_counter() + seconds
+                await asyncio.gather(*(client_of(number, until) for number in range(plan.clients)))
+    finally:
+        path.unlink()
+    p50, p99 = np.percentile(taken, [50, 99])
+    rate = len(taken) / (5 * plan.seconds)
+    return {
+        "tiles_per_s": round(rate),
+        "p50_ms": round(p50, 2),
+        "p99_ms": round(p99, 2),
+        "clients": plan.clients,
+    }
+
+
+def versions() -> dict[str, str]:
+    """Return what was measured with."""
+    found = {"python": platform.python_version(), "machine": platform.machine()}
+    for name in ("gputiles", "numpy", "cupy-cuda13x", "cupy-cuda12x", "nvidia-cuda-nvrtc", "aiohttp"):
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def markdown(results: dict[str, Any]) -> str:
+    """Return the results as tables."""
+    text = [f"# {results['card']['card']}", ""]
+    for title, found in results.items():
+        rows = found if isinstance(found, list) else [found if isinstance(found, dict) else {title: found}]
+        names = list(dict.fromkeys(name for row in rows for name in row))
+        text += [f"## {title.replace('_', ' ')}", "", f"| {' | '.join(names)} |", "|---" * len(names) + "|"]
+        text += [f"| {' | '.join(str(row.get(name, '')) for name in names)} |" for row in rows] + [""]
+    return "\n".join(text)
+
+
+def measure(backend: CudaBackend, plan: Plan) -> dict[str, Any]:
+    """Run all measurements of a card."""
+    bench = Bench(backend, plan)
+    return {
+        "card": backend.on_card(backend.card.device.facts),
+        "versions": versions(),
+        "compared_bytes": bench.compare(),
+        "copies_GB_per_s": bench.copies(),
+        "launch_us": bench.launch(),
+        "batches": bench.stages(),
+        "composite_against_copy": bench.composite(),
+        "jpeg_by_threads_of_a_block_ms": bench.blocks(),
+        "R1_viewports": bench.viewports(),
+        "R2_without_http_tiles_per_s": bench.throughput(),
+    }
+
+
+def main() -> None:
+    """Measure, and write the files."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--device", default="cuda")
+    parser.add_argument("--out", type=Path, default=Path("gpu-benchmark"))
+    parser.add_argument("--stand-in", action="store_true")
+    arguments = parser.parse_args()
+    plan = Plan()
+    if arguments.stand_in:
+        from tests.standin import StandIn
+
+        load.find_cupy = lambda: StandIn(1 << 27)
+        plan = MINIATURE
+    backend = load.load_backend(arguments.device, 4)
+    if not isinstance(backend, CudaBackend):
+        raise SystemExit("this measures a card: --device cuda")
+    try:
+        results = measure(backend, plan)
+    finally:
+        backend.close()
+    results["R2_over_http"] = asyncio.run(over_http(arguments.device, plan, arguments.out.resolve().parent))
+    arguments.out.with_suffix(".json").write_text(json.dumps(results, indent=2) + "\n")
+    arguments.out.with_suffix(".md").write_text(markdown(results) + "\n")
+    print(markdown(results))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,155 @@
+"""On a real card: the host's bits, the cache under pressure, and minutes of full load.
+
+``make test-gpu`` runs these. ``GPUTILES_SOAK`` are the seconds of the soak (240). Those with
+"short" in their names are what ``make sanitize-gpu`` runs under compute-sanitizer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tifffile
+
+from gputiles.backends import tables
+from gputiles.backends.cuda import CudaBackend
+from gputiles.backends.load import find_cupy
+from gputiles.cardtest import CARD_TESTS, bandwidth
+from gputiles.config import Config
+from gputiles.encoded import Encoding, Format
+from gputiles.engine import Engine
+from gputiles.errors import Unsupported
+from gputiles.images import Image
+from gputiles.request import TileRequest, View
+from gputiles.selftest import TESTS
+from gputiles.style import parse
+from gputiles.trace import Trace
+from gputiles.walk import FileRef
+from tests import parity
+
+pytestmark = pytest.mark.gpu
+
+MIB = 1 << 20
+TYPES = [np.dtype(name) for name in tables.TYPES]
+SOAK = float(os.environ.get("GPUTILES_SOAK", "240"))
+
+
+@pytest.fixture(scope="module")
+def backend() -> Iterator[CudaBackend]:
+    try:
+        backend = CudaBackend(find_cupy(), 0, 4, 256 * MIB)
+    except Unsupported as error:
+        pytest.skip(f"needs a CUDA card: {error}")
+    yield backend
+    backend.close()
+
+
+@pytest.mark.parametrize("dtype", TYPES, ids=str)
+@pytest.mark.parametrize("seed", range(4))
+def test_pictures_of_a_batch_are_the_hosts(backend: CudaBackend, dtype: np.dtype[Any], seed: int) -> None:
+    parity.check_renders(backend, parity.random_jobs(seed, dtype))
+
+
+def test_pictures_in_converted_colours_are_the_hosts(backend: CudaBackend) -> None:
+    parity.check_conversions(backend)
+
+
+@pytest.mark.parametrize("dtype", TYPES, ids=str)
+def test_made_tiles_and_measures_are_the_hosts(backend: CudaBackend, dtype: np.dtype[Any]) -> None:
+    parity.check_downsamples(backend, parity.random_downsamples(dtype))
+    parity.check_resamples(backend, parity.random_resamples(dtype))
+    parity.check_measures(backend, parity.random_measures(dtype))
+
+
+@pytest.mark.parametrize("name", [*TESTS, *CARD_TESTS])
+def test_the_doctors_tests_pass(backend: CudaBackend, name: str) -> None:
+    assert {**TESTS, **CARD_TESTS}[name](backend)
+
+
+def test_short_batches_of_every_kernel(backend: CudaBackend) -> None:
+    dtype = np.dtype(np.uint16)
+    parity.check_renders(backend, parity.random_jobs(1, dtype, widths=(3, 70)))
+    parity.check_conversions(backend)
+    parity.check_downsamples(backend, parity.random_downsamples(dtype)[:4])
+    parity.check_resamples(backend, parity.random_resamples(dtype)[:6])
+    parity.check_measures(backend, parity.random_measures(dtype)[:4])
+
+
+def test_copies_inside_the_card_are_faster_than_any_host(backend: CudaBackend) -> None:
+    assert bandwidth(backend) > 50e9
+
+
+@pytest.fixture(scope="module")
+def image(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Eight channels of 2048 × 2048 uint16, without a pyramid: 64 MiB."""
+    data = np.random.default_rng(3).integers(0, 4096, (8, 2048, 2048)).astype(np.uint16)
+    path = tmp_path_factory.mktemp("gpu") / "image.ome.tif"
+    tifffile.imwrite(path, data, tile=(256, 256), metadata={"axes": "CYX"})
+    return path
+
+
+async def tiles(engine: Engine, image: Image, wanted: list[list[int]], frames: int) -> list[bytes]:
+    """Return styled tiles of (level, x, y, window, encoding), 64 asked for at a time."""
+    gate = asyncio.Semaphore(64)
+
+    async def one(z: int, x: int, y: int, window: int, encoding: int) -> bytes:
+        bands = [
+            {"frame": frame, "min": 10 * window, "max": 4000, "palette": "#fa8"} for frame in range(frames)
+        ]
+        form = (Encoding(), Encoding(Format.PNG), Encoding(Format.JPEG, 70, 2))[encoding]
+        view = View(style=parse({"bands": bands}), encoding=form)
+        async with gate:
+            return (await engine.renderer.tile(image, TileRequest(z, x, y, view), Trace())).data
+
+    return await asyncio.gather(*(one(*each) for each in wanted))
+
+
+def random_tiles(rng: np.random.Generator, image: Image, count: int) -> list[list[int]]:
+    wanted = []
+    for z in rng.integers(0, image.info.levels, count).tolist():
+        x, y = (int(rng.integers(0, across)) for across in image.info.grid.tiles(z))
+        wanted.append([z, x, y, int(rng.integers(3)), int(rng.integers(3))])
+    return wanted
+
+
+async def compared(path: Path, raw_cache: int, seconds: float, most: int, frames: int = 8) -> None:
+    """Ask a card for random tiles until the time, or their number, is over; compare with the host's."""
+    config: dict[str, Any] = {"tile_cache": 0, "raw_cache": raw_cache, "workers": 4}
+    rng, asked = np.random.default_rng(5), 0
+    known: dict[tuple[int, ...], bytes] = {}
+    async with (
+        Engine(Config(device="cuda", **config)) as card,
+        Engine(Config(device="cpu", **config)) as host,
+    ):
+        reference = FileRef(path, path.parent)
+        ours, theirs = await card.image(reference), await host.image(reference)
+        end, free = time.monotonic() + seconds, 0
+        while time.monotonic() < end and asked < most:
+            wanted = random_tiles(rng, ours, 200)
+            found = await tiles(card, ours, wanted, frames)
+            new = [each for each in wanted if tuple(each) not in known]
+            known |= dict(zip(map(tuple, new), await tiles(host, theirs, new, frames), strict=True))
+            assert found == [known[tuple(each)] for each in wanted]
+            asked += len(wanted)
+            device = card.backend.card.device  # type: ignore[attr-defined]
+            left = card.backend.on_card(device.memory)[0]  # type: ignore[attr-defined]
+            assert asked < 4000 or left > free - 512 * MIB, "the card's memory shrinks"
+            free = left if asked < 4000 else free
+        assert card.renderer.rasters.shelf.pinned == 0
+
+
+@pytest.mark.usefixtures("backend")
+@pytest.mark.parametrize("raw_cache", [16 * MIB, 1 << 30])
+async def test_tiles_are_the_hosts_whatever_the_cache_holds(image: Path, raw_cache: int) -> None:
+    await compared(image, raw_cache, seconds=60, most=2000)
+
+
+@pytest.mark.usefixtures("backend")
+async def test_minutes_of_full_load_leave_tiles_right_and_memory_as_it_was(image: Path) -> None:
+    await compared(image, 32 * MIB, seconds=SOAK, most=10_000_000)
