@@ -183,6 +183,34 @@ def test_byte_counts_that_are_all_zero_are_taken_for_missing(compression: int) -
     np.testing.assert_array_equal(full(open_source(io.BytesIO(bytes(raw))))[..., 0], array)
 
 
+PACK = {
+    1: bytes, 5: imagecodecs.lzw_encode, 8: imagecodecs.zlib_encode, 32773: imagecodecs.packbits_encode,
+    34925: imagecodecs.lzma_encode, 34926: imagecodecs.zstd_encode, 50000: imagecodecs.zstd_encode,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("compression", PACK)
+@pytest.mark.parametrize("tail", [b"", b"\0\0and more"])
+@pytest.mark.parametrize("rows", [4, 8])
+def test_the_last_strip_may_hold_more_rows_or_bytes_than_are_needed(
+    compression: int, tail: bytes, rows: int
+) -> None:
+    array = noise(20, 31)
+    strips = np.pad(array, ((0, rows - 4), (0, 0)))
+    data = [bytes(PACK[compression](strips[top : top + 8].tobytes())) + tail for top in (0, 8, 16)]
+    source = open_source(tiff(page(31, 20, data, {259: (3, compression), 278: (4, 8)})))
+    np.testing.assert_array_equal(full(source)[..., 0], array)
+
+
+@pytest.mark.parametrize("compression", [code for code in PACK if code != 1])
+def test_of_a_stream_that_inflates_without_end_the_first_bytes_count(compression: int) -> None:
+    size = 1 << 23
+    data = b"\x81\0" * (size // 128) if compression == 32773 else bytes(PACK[compression](bytes(size)))
+    source = open_source(tiff(page(8, 4, [data], {259: (3, compression)})))
+    assert not full(source).any()
+    assert peak(lambda: full(source)) < 1 << 20
+
+
 # -- colours
 
 

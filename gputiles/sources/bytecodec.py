@@ -32,6 +32,7 @@ _INTO_BUFFER: dict[int, Callable[..., Any]] = {
     **dict.fromkeys(DEFLATE, imagecodecs.deflate_decode),
 }
 LZW = 5
+_LIBTIFF = {32773: 32773, 34925: 34925, ZSTD: ZSTD, 34926: ZSTD}  # by libtiff's numbers
 COMPRESSIONS = (1, LZW, *FAX, *_INTO_BUFFER)
 NAMES = {
     1: "none", 2: "CCITT RLE", 3: "CCITT T.4", 4: "CCITT T.6", 5: "LZW", 8: "Deflate", 32946: "Deflate",
@@ -53,22 +54,29 @@ def inflate(compression: int, data: bytes, most: int) -> NDArray[np.uint8]:
     if compression == 1:
         return np.frombuffer(data, np.uint8)
     if compression == LZW:
-        # libtiff's decoder: imagecodecs' own (2026.3.6) follows codes that were never made out of memory
-        return np.asarray(imagecodecs.tiff_decode(_one_row(data, most))).reshape(-1)
+        # imagecodecs' own decoder (2026.3.6) follows codes that were never made out of memory
+        return _with_libtiff(compression, data, most)
     out = np.empty(most, np.uint8)
     try:
         return np.asarray(_INTO_BUFFER[compression](data, out=out))
-    except imagecodecs.DeflateError:
-        # libdeflate decodes whole streams only; the chunk may be followed by other bytes
-        return np.frombuffer(isal_zlib.decompressobj().decompress(data, most), np.uint8)
+    except DECODER_ERRORS:
+        # these decode whole streams only; a chunk may hold more rows, or be followed by other bytes
+        if compression in DEFLATE:
+            return np.frombuffer(isal_zlib.decompressobj().decompress(data, most), np.uint8)
+        return _with_libtiff(_LIBTIFF[compression], data, most)
 
 
-def _one_row(data: bytes, size: int) -> bytes:
-    """Return a TIFF file of one LZW strip that holds one row of ``size`` bytes."""
+def _with_libtiff(compression: int, data: bytes, size: int) -> NDArray[np.uint8]:
+    """Return the first ``size`` decompressed bytes; an error where there are fewer."""
+    return np.asarray(imagecodecs.tiff_decode(_one_row(compression, data, size))).reshape(-1)
+
+
+def _one_row(compression: int, data: bytes, size: int) -> bytes:
+    """Return a TIFF file of one strip that holds one row of ``size`` bytes."""
     strip = data + b"\0" * (len(data) % 2)
     short, long = 3, 4
     tags = (
-        (256, long, size), (257, long, 1), (258, short, 8), (259, short, LZW), (262, short, 1),
+        (256, long, size), (257, long, 1), (258, short, 8), (259, short, compression), (262, short, 1),
         (273, long, 8), (277, short, 1), (278, long, 1), (279, long, len(data)),
     )  # fmt: skip
     head = struct.pack("<2sHI", b"II", 42, 8 + len(strip))
