@@ -90,7 +90,10 @@ def written(folder: Path) -> list[Path]:
     plain: Any = {"photometric": "minisblack", "metadata": None}
     colour: Any = {"photometric": "rgb", "metadata": None, "tile": (32, 48)}
     files: dict[str, tuple[Any, dict[str, Any]]] = {
-        f"{name}-{order}.tif": (rgb, {**colour, "compression": name, "byteorder": order})
+        f"{name}-{'little' if order == '<' else 'big'}.tif": (
+            rgb,
+            {**colour, "compression": name, "byteorder": order},
+        )
         for name in ("jpeg", "webp", "png", "jpeg2000", "lerc", "lzma", "packbits")
         for order in "<>"
     }

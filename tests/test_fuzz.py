@@ -25,7 +25,7 @@ ROUNDS = 12
 def test_no_damaged_file_does_harm(tmp_path: Path) -> None:
     files = [*written(tmp_path / "written"), *corpus()]
     mutants = list(run(files, map(str, range(ROUNDS)), SECONDS))
-    assert len(mutants) > len(files) // 2
+    assert len(mutants) >= 20
     assert any(mutant.refused for mutant in mutants)
     harm = [f"{mutant.name}: {problem}" for mutant in mutants for problem in mutant.problems]
     assert not harm, "\n".join(harm)
