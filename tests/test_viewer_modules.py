@@ -1,0 +1,209 @@
+"""The viewer's modules by themselves, in Chromium: styles read and written, percentiles, round lengths."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+from playwright.sync_api import Page
+
+from tests.browser import chromium, needed, serving
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
+    needed()
+    with serving(tmp_path_factory.mktemp("empty")) as base, chromium() as browser:
+        page = browser.new_page()
+        page.goto(base)
+        yield page
+
+
+def call(page: Page, module: str, body: str, *arguments: Any) -> Any:
+    """Return what ``body`` makes of a module ``m`` and of the arguments ``a``."""
+    return page.evaluate(
+        f"async (a) => {{ const m = await import('/viewer/{module}'); return {body}; }}", arguments
+    )
+
+
+def block(
+    *labels: str, colours: tuple[str, ...] = ("0000FF", "00FF00", "FF0000", "FFFF00"), **window: float
+) -> Any:
+    limits = {"start": 0, "end": 65535, "min": 0, "max": 65535} | window
+    channels = [
+        {"label": label, "color": colour, "active": at < 4, "inverted": False, "window": limits}
+        for at, (label, colour) in enumerate(zip(labels, colours, strict=False))
+    ]
+    return {"channels": channels, "rdefs": {"model": "color"}}
+
+
+def facts(**more: Any) -> Any:
+    return {"dtype": "uint16", "bandCount": 1, "sizeX": 100, "sizeY": 100, "levels": 1, **more}
+
+
+FRAMES = facts(
+    omero=block("A", "B", "C"),
+    IndexRange={"IndexC": 3, "IndexZ": 2},
+    IndexStride={"IndexC": 1, "IndexZ": 3},
+    frames=[{"Frame": at, "IndexC": at % 3, "IndexZ": at // 3} for at in range(6)],
+)
+SAMPLES = facts(omero=block("A", "B"), bandCount=2)
+COLOUR = facts(
+    omero=block("Red", "Green", "Blue", colours=("FF0000", "00FF00", "0000FF"), end=255, max=255),
+    bandCount=3,
+    dtype="uint8",
+)
+PALETTE = facts(dtype="uint8")
+ROUND = "(() => { const look = m.lookOf(a[0]); m.readStyle(look, a[1]); return m.styleOf(look); })()"
+
+
+def bands(*entries: Any) -> Any:
+    return {"bands": list(entries)}
+
+
+def band(channel: int, **more: Any) -> Any:
+    plain = {"channel": channel, "min": 0, "max": 100, "palette": "#0000ff", "composite": "additive"}
+    return plain | more
+
+
+AUTO = {"min": "min:0.001", "max": "max:0.001"}
+RED, GREEN, BLUE = (
+    {"band": name, "min": 0, "max": 100, "palette": colour, "composite": "additive"}
+    for name, colour in (("red", "#ff0000"), ("green", "#00ff00"), ("blue", "#0000ff"))
+)
+
+
+@pytest.mark.parametrize(
+    ("image", "style"),
+    [
+        (FRAMES, bands(band(0))),
+        (FRAMES, bands(band(0), band(2, palette="#00ff00", gamma=0.5, opacity=0.25))),
+        (FRAMES, bands(band(1, composite="screen"), band(2, composite="screen"))),
+        (FRAMES, bands(band(1, palette=["#ff0000", "#000000"]))),
+        (FRAMES, bands(band(1, palette="viridis"))),
+        (FRAMES, bands(band(1, palette=["#0000ff", "#ff00ff", "#ffffff"]))),
+        (FRAMES, bands(band(1, **AUTO))),
+        (FRAMES, bands()),
+        (FRAMES, bands(band(0), band(0, palette="#ff0000"))),  # the panel cannot say it: kept as it is
+        (FRAMES, bands(band(0), band(1, composite="multiply"))),
+        (FRAMES, bands(band(0, min="full"))),
+        (FRAMES, {"min": 0, "max": 7, "palette": "jet"}),
+        (FRAMES, {}),
+        (SAMPLES, bands(band(1))),
+        (COLOUR, bands(RED, GREEN, BLUE)),
+        (COLOUR, bands(*({**entry, "gamma": 2} for entry in (RED, GREEN, BLUE)))),
+        (
+            COLOUR,
+            bands(*({**entry, "palette": [entry["palette"], "#000000"]} for entry in (RED, GREEN, BLUE))),
+        ),
+        (COLOUR, {**bands(RED, GREEN, BLUE), "icc": False}),
+        (COLOUR, {"icc": False}),
+        (COLOUR, bands(RED)),
+        (COLOUR, bands(RED, {**GREEN, "max": 50}, BLUE)),
+        (PALETTE, {"palette": "viridis"}),
+    ],
+)
+def test_a_style_that_is_read_is_written_again(page: Page, image: Any, style: Any) -> None:
+    made = call(page, "look.js", ROUND, image, style)
+    if image is COLOUR and "bands" in style:  # brightness and contrast are kept in thousandths
+        for ours, theirs in zip(made["bands"], style["bands"], strict=True):
+            for end in ("min", "max"):
+                assert ours.pop(end) == pytest.approx(theirs[end], abs=0.5)
+        style = {
+            **style,
+            "bands": [{k: v for k, v in each.items() if k not in ("min", "max")} for each in style["bands"]],
+        }
+    assert made == style
+
+
+@pytest.mark.parametrize(
+    ("image", "given", "made"),
+    [
+        (FRAMES, bands({"framedelta": 1, "palette": "#F00", "min": "5", "max": 9}), [(1, 5, 9, "#ff0000")]),
+        (FRAMES, bands({"frame": 2, "min": 5, "max": 9}), [(2, 5, 9, "#ffffff")]),
+        (FRAMES, bands({"channel": "B", "palette": ["#000", "#0F0"]}), [(1, *AUTO.values(), "#00ff00")]),
+        (
+            FRAMES,
+            bands({"channel": 0, "autoRange": 0.2, "palette": "#00f"}),
+            [(0, *AUTO.values(), "#0000ff")],
+        ),
+        (SAMPLES, bands({"band": 2, "min": 1, "max": 2, "palette": "#123456"}), [(1, 1, 2, "#123456")]),
+    ],
+)
+def test_large_images_styles_become_channels(page: Page, image: Any, given: Any, made: Any) -> None:
+    found = call(page, "look.js", ROUND, image, given)["bands"]
+    assert [(each["channel"], each["min"], each["max"], each["palette"]) for each in found] == made
+
+
+def test_the_default_look_is_no_style_until_something_is_touched_or_moved(page: Page) -> None:
+    body = "(() => { const l = m.lookOf(a[0]); Object.assign(l, a[1]); return m.styleOf(l); })()"
+    assert call(page, "look.js", body, FRAMES, {}) is None
+    touched = call(page, "look.js", body, FRAMES, {"touched": True})
+    assert [(each["channel"], each["palette"], each["min"]) for each in touched["bands"]] == [
+        (0, "#0000ff", "min:0.001"),
+        (1, "#00ff00", "min:0.001"),
+        (2, "#ff0000", "min:0.001"),
+    ]
+    moved = call(page, "look.js", body, FRAMES, {"position": {"IndexC": 0, "IndexZ": 1}})
+    assert moved == touched
+    assert call(page, "look.js", body, COLOUR, {"touched": True}) is None
+    assert call(page, "look.js", body, PALETTE, {"touched": True}) is None
+
+
+def test_windows_of_the_file_are_taken_over(page: Page) -> None:
+    image = facts(omero=block("A", start=100, end=200))
+    body = "m.styleOf({ ...m.lookOf(a[0]), touched: true })"
+    (found,) = call(page, "look.js", body, image)["bands"]
+    assert (found["min"], found["max"]) == (100, 200)
+
+
+def test_a_frame_is_a_position_and_back(page: Page) -> None:
+    body = "(() => { const l = m.lookOf(a[0]); m.moveTo(l, a[1]); return [m.frameOf(l), l.position, l.axes]; })()"
+    assert call(page, "look.js", body, FRAMES, 4) == [3, {"IndexC": 0, "IndexZ": 1}, ["IndexZ"]]
+    assert call(page, "look.js", body, FRAMES, 99) == [0, {"IndexC": 0, "IndexZ": 0}, ["IndexZ"]]
+    stored = {key: value for key, value in FRAMES.items() if key != "omero"}
+    assert call(page, "look.js", body, stored, 4) == [4, {"IndexC": 1, "IndexZ": 1}, ["IndexC", "IndexZ"]]
+
+
+@pytest.mark.parametrize("share", [0.001, 0.01, 0.25])
+def test_percentiles_of_a_histogram_are_within_a_bin_of_the_values(page: Page, share: float) -> None:
+    values = np.random.default_rng(5).gamma(2.0, 300.0, 100_000)
+    counts, edges = np.histogram(values, 256)
+    measure = {
+        "counts": counts.tolist(), "range": [edges[0], edges[-1]], "width": edges[1] - edges[0],
+        "total": len(values), "below": 0,
+    }  # fmt: skip
+    found = call(page, "measure.js", "m.percentiles(a[0], a[1])", measure, share)
+    wanted = np.quantile(values, [share, 1 - share])
+    assert np.abs(np.subtract(found, wanted)).max() <= measure["width"]
+
+
+def test_percentiles_of_one_value_are_a_window(page: Page) -> None:
+    measure = {"counts": [100], "range": [7, 8], "width": 1, "total": 100, "below": 0}
+    low, high = call(page, "measure.js", "m.percentiles(a[0], a[1])", measure, 0.001)
+    assert 7 <= low < high <= 8
+    empty = {"counts": [0, 0], "range": [0, 1], "width": 0.5, "total": 0, "below": 0}
+    low, high = call(page, "measure.js", "m.percentiles(a[0], a[1])", empty, 0.001)
+    assert low < high
+
+
+@pytest.mark.parametrize(
+    ("most", "length"), [(140, 100), (99, 50), (50, 50), (49, 20), (0.19, 0.1), (7000, 5000), (1, 1)]
+)
+def test_bars_have_round_lengths(page: Page, most: float, length: float) -> None:
+    assert call(page, "scale.js", "m.roundLength(a[0])", most) == pytest.approx(length)
+
+
+def test_auto_ranges_of_large_image_are_percent(page: Page) -> None:
+    given = {"bands": [{"autoRange": 0.2, "framedelta": 3}, {"min": 1}]}
+    made = call(page, "presets.js", "m.inOurWords(a[0])", given)
+    assert made == {"bands": [{"framedelta": 3, "min": "min:0.002", "max": "max:0.002"}, {"min": 1}]}
+
+
+@pytest.mark.parametrize(
+    ("count", "text"), [(0, "0 B"), (1023, "1023 B"), (1536, "1.5 KiB"), (300 << 20, "300 MiB")]
+)
+def test_bytes_are_written_as_people_read_them(page: Page, count: int, text: str) -> None:
+    assert call(page, "dom.js", "m.bytes(a[0])", count) == text
