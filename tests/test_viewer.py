@@ -506,25 +506,34 @@ def test_requests_that_are_superseded_are_given_up(visit: Visit, word: str) -> N
     batches(visit, word)
     view(visit, "quarters.ome.tif")
     page = visit.page
-    held: list[Route] = []
+    first, second = [], []
 
     def hold(route: Route) -> None:
-        """Tiles of a look with this colour never come; other batches are refused: tile by tile then."""
-        if "ff8000" in route.request.url + (route.request.post_data or ""):
-            held.append(route)
-        elif ":batch" in route.request.url:
+        """Tiles of looks with two colours do not come; other batches are refused: tile by tile then."""
+        asked = route.request.url + (route.request.post_data or "")
+        if "ff8000" in asked or "8000ff" in asked:
+            (first if "ff8000" in asked else second).append(route)
+        elif ":batch" in asked:
             route.fulfill(status=404, json={"message": "no batches", "type": "rest"})
         else:
             route.continue_()
 
+    def given_up() -> int:
+        return len([url for url in visit.aborted if "/zxy/" in url or ":batch" in url])
+
     page.route(re.compile("/zxy/|:batch"), hold)
     page.get_by_label("Colour of R").fill("#ff8000")
-    visit.until(lambda: len(held), lambda count: count > 0, "requests")
+    visit.until(lambda: len(first), lambda count: count > 0, "requests")
     page.get_by_label("Colour of R").fill("#8000ff")
-    visit.shows(*QUARTERS[0], (128, 0, 255))
+    visit.until(
+        given_up, lambda count: count == len(first), "the first given up, before the second have come"
+    )
+    visit.until(lambda: len(second), lambda count: count > 0, "requests")
+    shows_quarters(visit, RED, GREEN, BLUE, WHITE)
+    page.get_by_label("Colour of R").fill("#0000ff")
+    visit.shows(*QUARTERS[0], BLUE)
     visit.settle()
-    given_up = [url for url in visit.aborted if "/zxy/" in url or ":batch" in url]
-    assert len(given_up) == len(held)
+    assert given_up() == len(first) + len(second)
     page.unroute_all()
     page.get_by_label("Colour of R").fill("#ff8000")  # what was given up is asked for again
     visit.shows(*QUARTERS[0], (255, 128, 0))

@@ -160,7 +160,8 @@ def test_windows_of_the_file_are_taken_over(page: Page) -> None:
 
 
 def test_a_frame_is_a_position_and_back(page: Page) -> None:
-    body = "(() => { const l = m.lookOf(a[0]); m.moveTo(l, a[1]); return [m.frameOf(l), l.position, l.axes]; })()"
+    moved = "(() => { const l = m.lookOf(a[0]); m.moveTo(l, a[1]); return l; })()"
+    body = f"(([l]) => [m.frameOf(l), l.position, l.axes])([{moved}])"
     assert call(page, "look.js", body, FRAMES, 4) == [3, {"IndexC": 0, "IndexZ": 1}, ["IndexZ"]]
     assert call(page, "look.js", body, FRAMES, 99) == [0, {"IndexC": 0, "IndexZ": 0}, ["IndexZ"]]
     stored = {key: value for key, value in FRAMES.items() if key != "omero"}
