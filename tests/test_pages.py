@@ -70,6 +70,7 @@ def test_modules_import_what_is_there_and_fit_in_one_sitting(name: str) -> None:
     assert set(re.findall(r'from "\./([\w.]+)"', text)) <= set(MODULES)
     assert len(re.findall(r"^import ", text, re.MULTILINE)) == len(re.findall(r' from "\./', text))
     assert text.count("\n") <= 300
+    assert max(map(len, text.splitlines())) <= 115
 
 
 @pytest.mark.parametrize(

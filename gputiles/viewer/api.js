@@ -2,7 +2,10 @@
 
 /** Return the JSON of an address; an Error with the server's message where there is none. */
 export async function ask(path, options = {}) {
-  const reply = await fetch(path, { ...options, headers: { Accept: "application/json", ...options.headers } });
+  const reply = await fetch(path, {
+    ...options,
+    headers: { Accept: "application/json", ...options.headers },
+  });
   const answer = await reply.json();
   if (!reply.ok) throw new Error(answer.message ?? reply.statusText);
   return answer;

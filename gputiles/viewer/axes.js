@@ -12,7 +12,11 @@ export class Axes {
     this.#look = look;
     this.#changed = changed;
     const lines = look.axes.map((axis) => this.#line(axis));
-    this.element = make("section", { "aria-label": "Position", class: "axes", hidden: !lines.length }, ...lines);
+    this.element = make(
+      "section",
+      { "aria-label": "Position", class: "axes", hidden: !lines.length },
+      ...lines,
+    );
     this.refresh();
   }
 
@@ -36,7 +40,14 @@ export class Axes {
 
   #line(axis) {
     const name = NAMES[axis] ?? axis.replace(/^Index/, "");
-    const input = make("input", { type: "range", min: 0, max: this.#look.facts.IndexRange[axis] - 1, step: 1, "aria-label": name, "data-axis": axis });
+    const input = make("input", {
+      type: "range",
+      min: 0,
+      max: this.#look.facts.IndexRange[axis] - 1,
+      step: 1,
+      "aria-label": name,
+      "data-axis": axis,
+    });
     input.oninput = () => this.step(Number(input.value) - this.#look.position[axis], axis);
     const output = make("output");
     this.#sliders.set(axis, { input, output });

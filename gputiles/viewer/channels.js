@@ -1,6 +1,6 @@
 // The panel of channels: found by name, all that are on, each with its histogram once it is seen.
 import { make, settled } from "./dom.js";
-import { BLENDS } from "./look.js";
+import { BLENDS, isWhole } from "./look.js";
 import { percentiles } from "./measure.js";
 import { Row } from "./row.js";
 
@@ -12,6 +12,7 @@ export class ChannelPanel {
   #say;
   #rows;
   #seen = new Set();
+  #turn = 0;
   #solo = null; // {entry, active}: what was shown before
   #fill = settled(30, () => this.#measure());
 
@@ -20,9 +21,11 @@ export class ChannelPanel {
     this.#look = look;
     this.#measures = measures;
     this.#changed = changed;
-    const isWhole = !look.facts.dtype.startsWith("float");
     const calls = {
-      isWhole, changed: () => this.#take(), solo: (entry) => this.#only(entry), auto: (entries) => void this.auto(entries),
+      isWhole: isWhole(look),
+      changed: () => this.#take(),
+      solo: (entry) => this.#only(entry),
+      auto: (entries) => void this.auto(entries),
     };
     this.#rows = look.channels.map((entry) => new Row(entry, calls));
     this.element = make("section", { "aria-label": "Channels" }, this.#tools(), this.#list());
@@ -37,7 +40,7 @@ export class ChannelPanel {
     this.#fill();
   }
 
-  /** Forget what was counted at another position. */
+  /** The position is another one: count again. */
   moved() {
     this.#fill();
   }
@@ -56,9 +59,10 @@ export class ChannelPanel {
 
   /** Return the window of percentiles, in numbers as the image has them. */
   #window(measure, share) {
-    const isWhole = !this.#look.facts.dtype.startsWith("float");
-    const [low, high] = percentiles(measure, share).map((value) => (isWhole ? Math.round(value) : Number(value.toPrecision(6))));
-    return [low, Math.max(high, isWhole ? low + 1 : high)];
+    const areWhole = isWhole(this.#look);
+    const near = (value) => (areWhole ? Math.round(value) : Number(value.toPrecision(6)));
+    const [low, high] = percentiles(measure, share).map(near);
+    return [low, Math.max(high, areWhole ? low + 1 : high)];
   }
 
   /** Turn a channel on or off. */
@@ -85,22 +89,56 @@ export class ChannelPanel {
   #count;
 
   #tools() {
-    this.#words = make("input", { type: "search", placeholder: "Search channels", "aria-label": "Search channels", oninput: () => this.#filter() });
+    this.#words = make("input", {
+      type: "search",
+      placeholder: "Search channels",
+      "aria-label": "Search channels",
+      oninput: () => this.#filter(),
+    });
     this.#onlyActive = make("input", { type: "checkbox", onchange: () => this.#filter() });
     this.#count = make("span", { class: "muted" });
     const names = BLENDS.map((name) => make("option", { value: name }, name));
     this.#blend = make("select", { "aria-label": "Blend", onchange: () => this.#mix() }, ...names);
-    this.#share = make("input", { type: "number", min: 0, max: 49, step: 0.1, value: 0.1, "aria-label": "Percent that auto leaves out at each end" });
-    const all = make("button", { type: "button", id: "auto-all", onclick: () => void this.auto() }, "Auto all");
+    this.#share = make("input", {
+      type: "number",
+      min: 0,
+      max: 49,
+      step: 0.1,
+      value: 0.1,
+      "aria-label": "Percent that auto leaves out at each end",
+    });
+    const all = make(
+      "button",
+      { type: "button", id: "auto-all", onclick: () => void this.auto() },
+      "Auto all",
+    );
     const none = make("button", { type: "button", onclick: () => this.#switchAll() }, "All off");
-    return make("div", { class: "tools" },
-      make("div", { class: "line" }, this.#words, make("label", { class: "check" }, this.#onlyActive, "Only active")),
-      make("div", { class: "line" }, all, make("label", { class: "check" }, "leaving out", this.#share, "%"), none),
-      make("div", { class: "line" }, make("span", {}, "Blend"), this.#blend, this.#count));
+    return make(
+      "div",
+      { class: "tools" },
+      make(
+        "div",
+        { class: "line" },
+        this.#words,
+        make("label", { class: "check" }, this.#onlyActive, "Only active"),
+      ),
+      make(
+        "div",
+        { class: "line" },
+        all,
+        make("label", { class: "check" }, "leaving out", this.#share, "%"),
+        none,
+      ),
+      make("div", { class: "line" }, make("span", {}, "Blend"), this.#blend, this.#count),
+    );
   }
 
   #list() {
-    const list = make("ol", { class: "channels", onopened: () => this.#fill() }, ...this.#rows.map((row) => row.element));
+    const list = make(
+      "ol",
+      { class: "channels", onopened: () => this.#fill() },
+      ...this.#rows.map((row) => row.element),
+    );
     const watcher = new IntersectionObserver((entries) => {
       for (const { target, isIntersecting } of entries)
         this.#seen[isIntersecting ? "add" : "delete"](Number(target.dataset.channel));
@@ -113,9 +151,10 @@ export class ChannelPanel {
 
   /** Count what is seen and shown; a window that was left to the server is known then. */
   async #measure() {
+    const turn = ++this.#turn;
     const wanted = this.#rows.filter((row) => row.needsCounts && this.#seen.has(row.entry.index));
     const counted = await this.#counted(wanted.map((row) => row.entry));
-    if (!counted) return;
+    if (!counted || turn !== this.#turn) return; // or a newer count is on its way
     wanted.forEach((row, at) => {
       const { entry } = row;
       if (counted[at] && !entry.window) entry.known = this.#window(counted[at], 0.001);

@@ -17,14 +17,22 @@ export class Histogram {
     this.#isWhole = isWhole;
     this.#onwindow = onwindow;
     this.#path = svg("path", { class: "counts" });
-    const picture = svg("svg", { viewBox: "0 0 256 100", preserveAspectRatio: "none", "aria-hidden": "true" });
+    const picture = svg("svg", {
+      viewBox: "0 0 256 100",
+      preserveAspectRatio: "none",
+      "aria-hidden": "true",
+    });
     picture.append(this.#path);
     this.#shade = make("div", { class: "window" });
     this.#ends = ["minimum", "maximum"].map((word, end) =>
       make("div", {
-        class: `end ${word}`, role: "slider", tabindex: "0", "aria-label": `${name}: ${word}`,
+        class: `end ${word}`,
+        role: "slider",
+        tabindex: "0",
+        "aria-label": `${name}: ${word}`,
         onkeydown: (event) => this.#key(event, end),
-      }));
+      }),
+    );
     this.element = make("div", { class: "histogram" }, picture, this.#shade, ...this.#ends);
     this.element.addEventListener("pointerdown", (event) => this.#press(event));
   }
@@ -65,7 +73,14 @@ export class Histogram {
   #key(event, end) {
     const [from, to] = this.#domain;
     const step = Math.max((to - from) / STEPS, this.#isWhole ? 1 : 0) * (event.shiftKey ? 10 : 1);
-    const moves = { ArrowLeft: -step, ArrowDown: -step, ArrowRight: step, ArrowUp: step, PageDown: -10 * step, PageUp: 10 * step };
+    const moves = {
+      ArrowLeft: -step,
+      ArrowDown: -step,
+      ArrowRight: step,
+      ArrowUp: step,
+      PageDown: -10 * step,
+      PageUp: 10 * step,
+    };
     const value = { Home: from, End: to }[event.key] ?? this.#window[end] + moves[event.key];
     if (!Number.isFinite(value)) return;
     event.preventDefault();

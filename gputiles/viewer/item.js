@@ -28,11 +28,16 @@ function show(item) {
   document.title = `${item.name} · gputiles`;
   get("name").textContent = item.name;
   const picture = make("img", { alt: "", src: `item/${item.id}/tiles/thumbnail?width=400&height=300` });
-  const plain = Object.entries(item.metadata).filter(([, value]) => value !== null && typeof value !== "object");
-  const facts = [["Size of the file", bytes(item.size)], ...plain].map(([name, value]) => row(name, String(value)));
+  const plain = Object.entries(item.metadata).filter(
+    ([, value]) => value !== null && typeof value !== "object",
+  );
+  const facts = [["Size of the file", bytes(item.size)], ...plain].map(([name, value]) =>
+    row(name, String(value)),
+  );
   const warnings = (item.metadata.warnings ?? []).map((text) => make("p", { class: "muted" }, text));
   main.append(
-    make("a", { href: `view/${item.id}`, class: "button" }, "Open in the viewer"), ...warnings,
+    make("a", { href: `view/${item.id}`, class: "button" }, "Open in the viewer"),
+    ...warnings,
     make("a", { href: `view/${item.id}`, class: "picture", "aria-hidden": "true", tabindex: "-1" }, picture),
     make("table", {}, make("tbody", {}, ...facts, ...channels(item.metadata), row("Links", ...links(item)))),
   );

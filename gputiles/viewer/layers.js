@@ -1,4 +1,4 @@
-// What is shown, as layers of OpenSeadragon: a new look is laid over the old one, which goes when the new is whole.
+// What is shown, as layers: a new look is laid over the old one, which goes when the new one is whole.
 //
 // The newest look wins. While one is loading, only the newest of those that come after it is kept; it
 // starts when the one before is whole, or has had PATIENCE: then its requests are given up. Tiles that
@@ -58,7 +58,10 @@ export class Layers extends EventTarget {
     const { view, asked } = this.#next;
     this.#next = null;
     const isFirst = this.#shown === null;
-    const source = makeSource(this.#item, this.#facts, view, { floor: isFirst ? 0 : this.#level(), hurry: !isFirst });
+    const source = makeSource(this.#item, this.#facts, view, {
+      floor: isFirst ? 0 : this.#level(),
+      hurry: !isFirst,
+    });
     const layer = { view, asked, source, image: null, began: performance.now() };
     this.#loading = layer;
     this.#viewer.addTiledImage({ tileSource: source, success: ({ item }) => this.#watch(layer, item) });

@@ -1,4 +1,4 @@
-// Addresses that bring a view back: #z=…&x=…&y=…&frame=…&style=@…; z is screen pixels to a pixel of the image.
+// Addresses that bring a view back: #z=…&x=…&y=…&frame=…&style=@…; z is screen pixels to a pixel.
 import { ask, keepStyle } from "./api.js";
 import { frameOf, styleOf } from "./look.js";
 
@@ -17,7 +17,8 @@ export function readAddress() {
 }
 
 /** Return the style that an address names: `@id`, or the JSON itself. */
-export const styleOfAddress = (text) => (text.startsWith("@") ? ask(`styles/${encodeURIComponent(text.slice(1))}`) : JSON.parse(text));
+export const styleOfAddress = (text) =>
+  text.startsWith("@") ? ask(`styles/${encodeURIComponent(text.slice(1))}`) : JSON.parse(text);
 
 /** Return `@id` of a style that the server keeps; null for none. */
 export async function styleId(style) {

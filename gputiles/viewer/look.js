@@ -8,11 +8,16 @@ export function lookOf(facts) {
   const range = facts.IndexRange ?? {};
   const several = (range.IndexC ?? 1) > 1;
   const block = facts.omero;
-  const isColour = facts.bandCount >= 3 && !several && block?.channels.length === 3 && block.rdefs.model === "color";
+  const isColour =
+    facts.bandCount >= 3 && !several && block?.channels.length === 3 && block.rdefs.model === "color";
   const kind = !block ? "stored" : isColour && isRgb(block) ? "colour" : "channels";
-  const axes = Object.keys(range).filter((name) => range[name] > 1 && !(name === "IndexC" && kind === "channels"));
+  const axes = Object.keys(range).filter(
+    (name) => range[name] > 1 && !(name === "IndexC" && kind === "channels"),
+  );
   return {
-    facts, kind, axes,
+    facts,
+    kind,
+    axes,
     channels: kind === "channels" ? block.channels.map(channel) : [],
     tone: { brightness: 0, contrast: 0, gamma: 1, inverted: false, icc: true },
     base: block ? wholeWindow(block) : [0, 255],
@@ -34,11 +39,22 @@ function channel(entry, index) {
   const { start, end, min, max } = entry.window;
   const isGiven = start !== min || end !== max;
   return {
-    index, name: entry.label, colour: `#${entry.color.toLowerCase()}`, palette: null, active: entry.active,
+    index,
+    name: entry.label,
+    colour: `#${entry.color.toLowerCase()}`,
+    palette: null,
+    active: entry.active,
     window: isGiven ? [start, end] : null, // null: the server's percentiles, `known` once they were counted
-    known: isGiven ? [start, end] : null, limits: [min, max], gamma: 1, opacity: 1, inverted: entry.inverted,
+    known: isGiven ? [start, end] : null,
+    limits: [min, max],
+    gamma: 1,
+    opacity: 1,
+    inverted: entry.inverted,
   };
 }
+
+/** Say whether an image's values are whole numbers. */
+export const isWhole = (look) => !look.facts.dtype.startsWith("float");
 
 /** Return the number of the frame at the look's position. */
 export function frameOf(look) {
@@ -51,14 +67,16 @@ export function moveTo(look, frame) {
   const entry = look.facts.frames?.[frame];
   if (!entry) return;
   for (const axis of Object.keys(look.position))
-    look.position[axis] = look.axes.includes(axis) ? entry[axis] ?? 0 : 0;
+    look.position[axis] = look.axes.includes(axis) ? (entry[axis] ?? 0) : 0;
 }
 
 /** Return the (frame, sample) whose values a channel shows at the look's position. */
 export function placeOf(look, index) {
   const stride = look.facts.IndexStride?.IndexC;
   const areFrames = (look.facts.IndexRange?.IndexC ?? 1) > 1;
-  return areFrames ? { frame: frameOf(look) + index * stride, sample: 0 } : { frame: frameOf(look), sample: index };
+  return areFrames
+    ? { frame: frameOf(look) + index * stride, sample: 0 }
+    : { frame: frameOf(look), sample: index };
 }
 
 /** Return the style of a look, null for the default one. */
@@ -78,8 +96,13 @@ function band(look, entry) {
   const [low, high] = entry.window ?? [`min:${SHARE}`, `max:${SHARE}`];
   const ramp = entry.palette ?? (entry.inverted ? [entry.colour, "#000000"] : entry.colour);
   return {
-    channel: entry.index, min: low, max: high, palette: ramp, composite: look.composite,
-    ...(entry.gamma !== 1 && { gamma: entry.gamma }), ...(entry.opacity !== 1 && { opacity: entry.opacity }),
+    channel: entry.index,
+    min: low,
+    max: high,
+    palette: ramp,
+    composite: look.composite,
+    ...(entry.gamma !== 1 && { gamma: entry.gamma }),
+    ...(entry.opacity !== 1 && { opacity: entry.opacity }),
   };
 }
 
@@ -92,7 +115,11 @@ function toneStyle(look) {
   if (isNeutral && look.facts.dtype === "uint8") return icc ? null : plain;
   const [low, high] = toneWindow(look);
   const bands = Object.entries(PRIMARIES).map(([name, colour]) => ({
-    band: name, min: low, max: high, palette: inverted ? [colour, "#000000"] : colour, composite: "additive",
+    band: name,
+    min: low,
+    max: high,
+    palette: inverted ? [colour, "#000000"] : colour,
+    composite: "additive",
     ...(gamma !== 1 && { gamma }),
   }));
   return { bands: look.facts.bandCount > 3 ? [...bands, { band: "alpha" }] : bands, ...plain };
@@ -119,7 +146,8 @@ export function readStyle(look, style) {
   look.touched = true;
   look.custom = null;
   const bands = style?.bands;
-  const isRead = look.kind === "channels" ? readChannels(look, bands) : look.kind === "colour" && readTone(look, style);
+  const isRead =
+    look.kind === "channels" ? readChannels(look, bands) : look.kind === "colour" && readTone(look, style);
   if (!isRead) look.custom = style;
 }
 

@@ -1,6 +1,6 @@
 // Histograms of channels, counted by the server, and the windows that percentiles mean.
 import { ask, tiles } from "./api.js";
-import { placeOf, frameOf } from "./look.js";
+import { frameOf, isWhole, placeOf } from "./look.js";
 
 const BINS = 256;
 const SIDE = 1024; // pixels: a level of about this size is counted
@@ -26,7 +26,12 @@ export class Measures {
     for (let at = 0; at < missing.length; at += AT_ONCE) {
       const some = missing.slice(at, at + AT_ONCE);
       const counting = this.#count(some, frame);
-      some.forEach((index, place) => this.#keep(key(index), counting.then((all) => all[place])));
+      some.forEach((index, place) =>
+        this.#keep(
+          key(index),
+          counting.then((all) => all[place]),
+        ),
+      );
     }
     return Promise.all(indexes.map((index) => this.#found.get(key(index)) ?? null));
   }
@@ -49,7 +54,7 @@ export class Measures {
   /** Return a histogram counted again where its values lie, if a few far ones take most of its range. */
   async #refine(first, index) {
     const [low, high] = percentiles(first, 0.001).map((value) => (value - first.range[0]) / first.width);
-    if (high - low >= NARROW || first.total === 0 || (this.#isWhole && first.width <= 1)) return first;
+    if (high - low >= NARROW || first.total === 0 || (isWhole(this.#look) && first.width <= 1)) return first;
     const pad = Math.max(1, (high - low) / 2);
     const at = (bin) => first.range[0] + Math.min(Math.max(bin, 0), first.counts.length) * first.width;
     const finer = this.#bins(at(Math.floor(low - pad)), at(Math.ceil(high + pad)));
@@ -62,13 +67,9 @@ export class Measures {
     return { ...read(entry), total: first.total, below };
   }
 
-  get #isWhole() {
-    return !this.#look.facts.dtype.startsWith("float");
-  }
-
   /** Return a range in bins; of whole numbers each has equally many. */
   #bins(from, to) {
-    if (!this.#isWhole) return { rangeMin: from, rangeMax: to };
+    if (!isWhole(this.#look)) return { rangeMin: from, rangeMax: to };
     const low = Math.floor(from);
     const step = Math.max(1, Math.ceil((to - low) / BINS));
     const bins = Math.max(1, Math.ceil((to - low) / step));
@@ -84,7 +85,13 @@ export class Measures {
 function read(entry) {
   const width = (entry.range[1] - entry.range[0]) / entry.hist.length;
   return {
-    range: entry.range, counts: entry.hist, width, low: entry.min, high: entry.max, total: entry.samples, below: 0,
+    range: entry.range,
+    counts: entry.hist,
+    width,
+    low: entry.min,
+    high: entry.max,
+    total: entry.samples,
+    below: 0,
   };
 }
 
@@ -94,7 +101,8 @@ export function percentiles(measure, share) {
   const find = (rank) => {
     let sum = below;
     for (let bin = 0; bin < counts.length; bin++) {
-      if (sum + counts[bin] >= rank && counts[bin]) return range[0] + (bin + (rank - sum) / counts[bin]) * width;
+      if (sum + counts[bin] >= rank && counts[bin])
+        return range[0] + (bin + (rank - sum) / counts[bin]) * width;
       sum += counts[bin];
     }
     return range[1];

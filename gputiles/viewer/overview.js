@@ -48,8 +48,10 @@ export class Overview {
     const [left, right] = [seen.x / sizeX, (seen.x + seen.width) / sizeX].map(limited);
     const [top, bottom] = [seen.y / sizeY, (seen.y + seen.height) / sizeY].map(limited);
     Object.assign(this.#frame.style, {
-      left: `${left * 100}%`, top: `${top * 100}%`,
-      width: `${(right - left) * 100}%`, height: `${(bottom - top) * 100}%`,
+      left: `${left * 100}%`,
+      top: `${top * 100}%`,
+      width: `${(right - left) * 100}%`,
+      height: `${(bottom - top) * 100}%`,
     });
   }
 

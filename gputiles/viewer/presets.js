@@ -3,7 +3,10 @@ import { ask } from "./api.js";
 import { make } from "./dom.js";
 import { frameOf, fullStyle, moveTo, readStyle } from "./look.js";
 
-const MODES = { channels: { id: 2, name: "Channel Compositing" }, colour: { id: 3, name: "Band Compositing" } };
+const MODES = {
+  channels: { id: 2, name: "Channel Compositing" },
+  colour: { id: 3, name: "Band Compositing" },
+};
 
 /** The section of presets; `applied` is called when one was chosen, `say` gets what went wrong. */
 export class Presets {
@@ -12,12 +15,22 @@ export class Presets {
   #applied;
   #say;
   #list = make("ul", { class: "presets" });
-  #name = make("input", { type: "text", maxlength: 120, placeholder: "Name of a preset", "aria-label": "Name of a preset" });
+  #name = make("input", {
+    type: "text",
+    maxlength: 120,
+    placeholder: "Name of a preset",
+    "aria-label": "Name of a preset",
+  });
 
   constructor(item, look, applied, say) {
     this.#path = `item/${encodeURIComponent(item)}/presets`;
     [this.#look, this.#applied, this.#say] = [look, applied, say];
-    const file = make("input", { type: "file", accept: ".json,application/json", class: "hidden", "aria-label": "File of presets" });
+    const file = make("input", {
+      type: "file",
+      accept: ".json,application/json",
+      class: "hidden",
+      "aria-label": "File of presets",
+    });
     file.onchange = () => this.#try(() => this.#import(file));
     const save = make("form", { class: "line" }, this.#name, make("button", {}, "Save"));
     save.onsubmit = (event) => {
@@ -48,8 +61,20 @@ export class Presets {
   }
 
   #entry(preset) {
-    const choose = make("button", { type: "button", class: "name", onclick: () => this.#choose(preset) }, preset.name);
-    const drop = make("button", { type: "button", "aria-label": `Delete ${preset.name}`, onclick: () => this.#try(() => this.#delete(preset)) }, "Delete");
+    const choose = make(
+      "button",
+      { type: "button", class: "name", onclick: () => this.#choose(preset) },
+      preset.name,
+    );
+    const drop = make(
+      "button",
+      {
+        type: "button",
+        "aria-label": `Delete ${preset.name}`,
+        onclick: () => this.#try(() => this.#delete(preset)),
+      },
+      "Delete",
+    );
     return make("li", { class: "line" }, choose, drop);
   }
 
@@ -62,7 +87,11 @@ export class Presets {
   async #save() {
     const name = this.#name.value.trim();
     if (!name) return;
-    await this.#put(name, { frame: frameOf(this.#look), mode: MODES[this.#look.kind], style: fullStyle(this.#look) });
+    await this.#put(name, {
+      frame: frameOf(this.#look),
+      mode: MODES[this.#look.kind],
+      style: fullStyle(this.#look),
+    });
     this.#name.value = "";
     await this.#show();
   }
@@ -80,9 +109,11 @@ export class Presets {
   async #import(file) {
     const given = JSON.parse(await file.files[0].text());
     file.value = "";
-    const presets = Array.isArray(given) ? given : given.imageFramePresets ?? [given];
-    if (!presets.every((preset) => typeof preset?.name === "string")) throw new Error("This file holds no presets: each needs a name.");
-    for (const { name, ...preset } of presets) await this.#put(name, { ...preset, style: inOurWords(preset.style) });
+    const presets = Array.isArray(given) ? given : (given.imageFramePresets ?? [given]);
+    if (!presets.every((preset) => typeof preset?.name === "string"))
+      throw new Error("This file holds no presets: each needs a name.");
+    for (const { name, ...preset } of presets)
+      await this.#put(name, { ...preset, style: inOurWords(preset.style) });
     await this.#show();
   }
 
@@ -99,6 +130,9 @@ export class Presets {
 export function inOurWords(style) {
   if (!Array.isArray(style?.bands)) return style;
   const bands = style.bands.map(({ autoRange, ...band }) =>
-    autoRange === undefined ? band : { ...band, min: `min:${autoRange / 100}`, max: `max:${autoRange / 100}` });
+    autoRange === undefined
+      ? band
+      : { ...band, min: `min:${autoRange / 100}`, max: `max:${autoRange / 100}` },
+  );
   return { ...style, bands };
 }

@@ -49,7 +49,8 @@ export class Readout {
 
   #words({ x, y }) {
     const { mm_x: across, mm_y: down } = this.#look.facts;
-    const micrometres = across && down ? `  ·  ${(x * across * 1000).toFixed(1)}, ${(y * down * 1000).toFixed(1)} µm` : "";
+    const micrometres =
+      across && down ? `  ·  ${(x * across * 1000).toFixed(1)}, ${(y * down * 1000).toFixed(1)} µm` : "";
     return `${x}, ${y} px${micrometres}`;
   }
 
@@ -57,7 +58,7 @@ export class Readout {
   async #read() {
     this.#isAsking = true;
     try {
-      for (let told = null; this.#point && told !== this.#point; ) {
+      for (let told = null; this.#point && told !== this.#point;) {
         const point = this.#point;
         const values = await this.#ask(point);
         if (this.#point) this.#say(values);
@@ -75,16 +76,26 @@ export class Readout {
     const places = shown.map((entry) => placeOf(this.#look, entry.index));
     const frames = [...new Set(shown.length ? places.map((place) => place.frame) : [frameOf(this.#look)])];
     const query = new URLSearchParams({ left: x, top: y, frameList: frames.join() });
-    const found = new Map((await ask(`${tiles(this.#item)}/pixel?${query}`)).map((entry) => [entry.frame, entry.value]));
+    const found = new Map(
+      (await ask(`${tiles(this.#item)}/pixel?${query}`)).map((entry) => [entry.frame, entry.value]),
+    );
     if (!shown.length) return { plain: found.get(frames[0]) };
-    return { channels: new Map(shown.map((entry, at) => [entry.index, found.get(places[at].frame)?.[places[at].sample]])) };
+    return {
+      channels: new Map(
+        shown.map((entry, at) => [entry.index, found.get(places[at].frame)?.[places[at].sample]]),
+      ),
+    };
   }
 
   #say({ plain, channels }) {
     this.#tell(channels ?? null);
     const names = this.#look.channels;
     const parts = channels
-      ? [...channels].slice(0, 8).map(([index, value]) => `${names[index].name} ${value === undefined ? "–" : shortly(value ?? NaN)}`)
+      ? [...channels]
+          .slice(0, 8)
+          .map(
+            ([index, value]) => `${names[index].name} ${value === undefined ? "–" : shortly(value ?? NaN)}`,
+          )
       : [plain?.map((value) => shortly(value ?? NaN)).join(", ") ?? ""];
     this.#values.textContent = parts.join("   ");
   }

@@ -13,18 +13,57 @@ export class Row {
     this.#changed = changed;
     this.#isWhole = isWhole;
     const parts = this.#parts;
-    parts.active = make("input", { type: "checkbox", "aria-label": `Show ${entry.name}`, onchange: () => this.#take() });
-    parts.colour = make("input", { type: "color", "aria-label": `Colour of ${entry.name}`, oninput: () => this.#paint() });
+    parts.active = make("input", {
+      type: "checkbox",
+      "aria-label": `Show ${entry.name}`,
+      onchange: () => this.#take(),
+    });
+    parts.colour = make("input", {
+      type: "color",
+      "aria-label": `Colour of ${entry.name}`,
+      oninput: () => this.#paint(),
+    });
     parts.value = make("output", { class: "value" });
-    parts.solo = make("button", { type: "button", "aria-pressed": "false", onclick: () => solo(entry) }, "Solo");
-    const more = make("button", { type: "button", "aria-expanded": "false", "aria-label": `Settings of ${entry.name}` }, "⋯");
+    parts.solo = make(
+      "button",
+      { type: "button", "aria-pressed": "false", onclick: () => solo(entry) },
+      "Solo",
+    );
+    const more = make(
+      "button",
+      { type: "button", "aria-expanded": "false", "aria-label": `Settings of ${entry.name}` },
+      "⋯",
+    );
     more.onclick = () => this.#open(more);
     const name = make("span", { class: "name", title: entry.name }, entry.name);
-    parts.head = make("div", { class: "head" }, parts.active, parts.colour, name, parts.value, parts.solo,
-      make("button", { type: "button", "aria-label": `Auto window of ${entry.name}`, onclick: () => auto([entry]) }, "Auto"), more);
-    parts.histogram = new Histogram({ name: entry.name, isWhole, onwindow: (window) => this.#window(window) });
+    parts.head = make(
+      "div",
+      { class: "head" },
+      parts.active,
+      parts.colour,
+      name,
+      parts.value,
+      parts.solo,
+      make(
+        "button",
+        { type: "button", "aria-label": `Auto window of ${entry.name}`, onclick: () => auto([entry]) },
+        "Auto",
+      ),
+      more,
+    );
+    parts.histogram = new Histogram({
+      name: entry.name,
+      isWhole,
+      onwindow: (window) => this.#window(window),
+    });
     parts.settings = this.#settings();
-    this.element = make("li", { class: "channel", "data-channel": entry.index }, parts.head, parts.histogram.element, parts.settings);
+    this.element = make(
+      "li",
+      { class: "channel", "data-channel": entry.index },
+      parts.head,
+      parts.histogram.element,
+      parts.settings,
+    );
     this.refresh();
   }
 
@@ -70,19 +109,44 @@ export class Row {
   #settings() {
     const { entry } = this;
     const parts = this.#parts;
-    const end = (word) => make("input", { type: "number", step: "any", "aria-label": `${entry.name}: ${word} value`, onchange: () => this.#ends() });
+    const end = (word) =>
+      make("input", {
+        type: "number",
+        step: "any",
+        "aria-label": `${entry.name}: ${word} value`,
+        onchange: () => this.#ends(),
+      });
     parts.low = end("least");
     parts.high = end("greatest");
-    parts.gamma = make("input", { type: "range", min: -2, max: 2, step: 0.05, "aria-label": `Gamma of ${entry.name}`, oninput: () => this.#take() });
-    parts.opacity = make("input", { type: "range", min: 0, max: 1, step: 0.01, "aria-label": `Opacity of ${entry.name}`, oninput: () => this.#take() });
+    parts.gamma = make("input", {
+      type: "range",
+      min: -2,
+      max: 2,
+      step: 0.05,
+      "aria-label": `Gamma of ${entry.name}`,
+      oninput: () => this.#take(),
+    });
+    parts.opacity = make("input", {
+      type: "range",
+      min: 0,
+      max: 1,
+      step: 0.01,
+      "aria-label": `Opacity of ${entry.name}`,
+      oninput: () => this.#take(),
+    });
     parts.gammaText = make("output");
     parts.opacityText = make("output");
     parts.inverted = make("input", { type: "checkbox", onchange: () => this.#take() });
-    const line = (name, control, output) => make("div", { class: "line" }, make("span", {}, name), control, output);
-    return make("div", { class: "settings", hidden: true },
+    const line = (name, control, output) =>
+      make("div", { class: "line" }, make("span", {}, name), control, output);
+    return make(
+      "div",
+      { class: "settings", hidden: true },
       make("div", { class: "line" }, make("span", {}, "Window"), parts.low, parts.high),
-      line("Gamma", parts.gamma, parts.gammaText), line("Opacity", parts.opacity, parts.opacityText),
-      make("label", { class: "line" }, make("span", {}, "Invert"), parts.inverted));
+      line("Gamma", parts.gamma, parts.gammaText),
+      line("Opacity", parts.opacity, parts.opacityText),
+      make("label", { class: "line" }, make("span", {}, "Invert"), parts.inverted),
+    );
   }
 
   #open(button) {

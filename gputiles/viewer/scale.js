@@ -9,7 +9,8 @@ export function showScale(viewer, layers, facts, bar, text) {
     const length = roundLength((140 / zoom) * unit);
     bar.style.width = `${((length / unit) * zoom).toFixed(1)}px`;
     bar.textContent = facts.mm_x ? words(length) : `${length} px`;
-    text.textContent = `${facts.magnification ? `${shorten(facts.magnification * zoom)}×  ·  ` : ""}${shorten(zoom * 100)} %`;
+    const magnification = facts.magnification ? `${shorten(facts.magnification * zoom)}×  ·  ` : "";
+    text.textContent = `${magnification}${shorten(zoom * 100)} %`;
   };
   for (const event of ["animation", "open", "resize", "update-viewport"]) viewer.addHandler(event, draw);
   layers.addEventListener("added", draw);

@@ -12,7 +12,10 @@ export async function openShare(viewer, item, look) {
   const rows = Object.entries(await addresses(viewer, item, look)).map(([name, text]) => line(name, text));
   const { address, words } = await picture(viewer, item, look);
   const link = make("a", { class: "button", id: "picture", href: address, download: "" }, words);
-  get("share-rows").replaceChildren(...rows, make("div", { class: "line" }, make("span", {}, "Picture"), link));
+  get("share-rows").replaceChildren(
+    ...rows,
+    make("div", { class: "line" }, make("span", {}, "Picture"), link),
+  );
   get("share").showModal();
 }
 
@@ -21,12 +24,16 @@ async function addresses(viewer, item, look) {
   const style = styleOf(look);
   const [id, frame] = [await styleId(style), frameOf(look)];
   const view = { style: id, frame };
-  const query = new URLSearchParams({ ...(frame && { frame }), ...(id && { style: id }) }).toString().replaceAll("%40", "@");
+  const query = new URLSearchParams({ ...(frame && { frame }), ...(id && { style: id }) })
+    .toString()
+    .replaceAll("%40", "@");
   const more = `${id ? `;style=${id}` : ""}${frame ? `;frame=${frame}` : ""}`;
   return {
     Link: `${location.origin}${location.pathname}${await hashOf(viewer, look)}`,
     "Style (JSON)": JSON.stringify(fullStyle(look)),
-    "Tiles (large_image)": absolute(`${tiles(item)}/zxy/{z}/{x}/{y}?${queryOf(look.facts, view).replaceAll("%40", "@")}`),
+    "Tiles (large_image)": absolute(
+      `${tiles(item)}/zxy/{z}/{x}/{y}?${queryOf(look.facts, view).replaceAll("%40", "@")}`,
+    ),
     IIIF: absolute(`iiif/3/${item}${more}/info.json`),
     TileJSON: absolute(`xyz/${item}/tilejson.json${query && `?${query}`}`),
   };
@@ -44,19 +51,34 @@ async function picture(viewer, item, look) {
   if (frame) query.set("frame", frame);
   if (id) query.set("style", id);
   const kind = scale < 1 ? "reduced" : "native resolution";
-  return { address: `${tiles(item)}/region?${query}`, words: `PNG of this view, ${size.join(" × ")} (${kind})` };
+  return {
+    address: `${tiles(item)}/region?${query}`,
+    words: `PNG of this view, ${size.join(" × ")} (${kind})`,
+  };
 }
 
 /** Return the pixels of the image that are seen. */
 function seen(viewer, { sizeX, sizeY }) {
-  const { x, y, width, height } = viewer.world.getItemAt(0).viewportToImageRectangle(viewer.viewport.getBounds(false));
-  const [left, top] = [Math.min(Math.max(0, Math.floor(x)), sizeX - 1), Math.min(Math.max(0, Math.floor(y)), sizeY - 1)];
+  const { x, y, width, height } = viewer.world
+    .getItemAt(0)
+    .viewportToImageRectangle(viewer.viewport.getBounds(false));
+  const [left, top] = [
+    Math.min(Math.max(0, Math.floor(x)), sizeX - 1),
+    Math.min(Math.max(0, Math.floor(y)), sizeY - 1),
+  ];
   const right = Math.max(left + 1, Math.min(sizeX, Math.ceil(x + width)));
   return { left, top, right, bottom: Math.max(top + 1, Math.min(sizeY, Math.ceil(y + height))) };
 }
 
 function line(name, text) {
-  const input = make("input", { type: "text", readonly: "", value: text, "aria-label": name, "data-share": name, onfocus: () => input.select() });
+  const input = make("input", {
+    type: "text",
+    readonly: "",
+    value: text,
+    "aria-label": name,
+    "data-share": name,
+    onfocus: () => input.select(),
+  });
   const button = make("button", { type: "button", onclick: () => void copy(input, button) }, "Copy");
   return make("div", { class: "line" }, make("span", {}, name), input, button);
 }

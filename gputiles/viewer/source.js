@@ -10,14 +10,28 @@ export function makeSource(item, facts, view, { floor = 0, hurry = false } = {})
   const number = ++count;
   const running = new Set();
   const leave = new AbortController();
-  const fetching = { path: tiles(item), query: queryOf(facts, view), view, facts, running, signal: leave.signal, gathered: [] };
+  const fetching = {
+    path: tiles(item),
+    query: queryOf(facts, view),
+    view,
+    facts,
+    running,
+    signal: leave.signal,
+    gathered: [],
+  };
   const source = new OpenSeadragon.TileSource({
-    width: facts.sizeX, height: facts.sizeY, tileWidth: facts.tileWidth, tileHeight: facts.tileHeight,
-    tileOverlap: 0, minLevel: floor, maxLevel: facts.levels - 1,
+    width: facts.sizeX,
+    height: facts.sizeY,
+    tileWidth: facts.tileWidth,
+    tileHeight: facts.tileHeight,
+    tileOverlap: 0,
+    minLevel: floor,
+    maxLevel: facts.levels - 1,
     getTileUrl: (z, x, y) => `${fetching.path}/zxy/${z}/${x}/${y}?${fetching.query}`,
     getTileHashKey: (z, x, y) => `${number}/${z}/${x}/${y}`,
     hasTransparency: () => encodingOf(facts) === "PNG",
-    downloadTileStart: (job) => (source.hurries && hasBatches ? gather(fetching, job) : void fetchTile(fetching, job)),
+    downloadTileStart: (job) =>
+      source.hurries && hasBatches ? gather(fetching, job) : void fetchTile(fetching, job),
     downloadTileAbort: (job) => job.userData.leave?.abort(),
   });
   source.hurries = hurry;
@@ -30,7 +44,8 @@ export function makeSource(item, facts, view, { floor = 0, hurry = false } = {})
 
 /** Return the encoding that loses nothing that is seen: alpha, which is no channel, needs PNG. */
 export function encodingOf({ bandCount, omero }) {
-  const hasAlpha = (bandCount === 2 || bandCount === 4) && (!omero || omero.channels.length % bandCount !== 0);
+  const hasAlpha =
+    (bandCount === 2 || bandCount === 4) && (!omero || omero.channels.length % bandCount !== 0);
   return hasAlpha ? "PNG" : "JPEG";
 }
 
@@ -76,17 +91,26 @@ async function fetchBatch(fetching, jobs) {
   if (signal.aborted) return void jobs.forEach((job) => job.finish(empty(), null, "context2d"));
   jobs.forEach((job) => running.add(job));
   const body = {
-    edge: "crop", encoding: encodingOf(facts), jpegQuality: 90, tiles: jobs.map(({ tile }) => [tile.level, tile.x, tile.y]),
-    ...(view.style !== null && { style: JSON.parse(view.style) }), ...(view.frame && { frame: view.frame }),
+    edge: "crop",
+    encoding: encodingOf(facts),
+    jpegQuality: 90,
+    tiles: jobs.map(({ tile }) => [tile.level, tile.x, tile.y]),
+    ...(view.style !== null && { style: JSON.parse(view.style) }),
+    ...(view.frame && { frame: view.frame }),
   };
   try {
-    const reply = await fetch(`${fetching.path}:batch`, { method: "POST", body: JSON.stringify(body), signal });
+    const reply = await fetch(`${fetching.path}:batch`, {
+      method: "POST",
+      body: JSON.stringify(body),
+      signal,
+    });
     if (!reply.ok) {
       hasBatches = ![404, 405].includes(reply.status);
       return void jobs.forEach((job) => fetchTile(fetching, job));
     }
     const painting = [];
-    for await (const piece of pieces(reply.body)) painting.push(finishPiece(fetching, jobs[piece.index], piece));
+    for await (const piece of pieces(reply.body))
+      painting.push(finishPiece(fetching, jobs[piece.index], piece));
     await Promise.all(painting);
     jobs.forEach((job) => running.delete(job) && job.fail("the batch ended before this tile", null));
   } catch (error) {
@@ -110,7 +134,7 @@ async function paint(blob) {
   return context;
 }
 
-/** Yield the parts of a batch: headers of three little-endian words (index, status, length), each with its bytes. */
+/** Yield the parts of a batch: three little-endian words (index, status, length), and so many bytes. */
 async function* pieces(stream) {
   const reader = stream.getReader();
   let held = new Uint8Array(0);
@@ -126,7 +150,11 @@ async function* pieces(stream) {
       const head = new DataView(held.buffer, held.byteOffset, 12);
       const length = head.getUint32(8, true);
       if (held.length < 12 + length) break;
-      yield { index: head.getUint32(0, true), status: head.getUint32(4, true), data: held.slice(12, 12 + length) };
+      yield {
+        index: head.getUint32(0, true),
+        status: head.getUint32(4, true),
+        data: held.slice(12, 12 + length),
+      };
       held = held.subarray(12 + length);
     }
   }

@@ -15,8 +15,12 @@ function row(name, shelf) {
   const share = shelf.capacity ? shelf.used / shelf.capacity : 0;
   const meter = make("meter", { min: 0, max: 1, value: share.toFixed(4), "aria-label": `${name}: filled` });
   const cells = [
-    meter, amount(name, shelf.used), amount(name, shelf.capacity), amount(name, shelf.peak),
-    ...[shelf.items, shelf.images, shelf.hits, shelf.misses].map((value) => value.toLocaleString("en")), rate,
+    meter,
+    amount(name, shelf.used),
+    amount(name, shelf.capacity),
+    amount(name, shelf.peak),
+    ...[shelf.items, shelf.images, shelf.hits, shelf.misses].map((value) => value.toLocaleString("en")),
+    rate,
     ...[shelf.coalesced, shelf.evictions, shelf.inFlight].map((value) => value.toLocaleString("en")),
   ];
   const head = make("th", { scope: "row" }, name);
@@ -25,7 +29,12 @@ function row(name, shelf) {
 
 function fact(name, value, unit = "") {
   const text = typeof value === "number" ? value.toLocaleString("en", { maximumFractionDigits: 1 }) : value;
-  return make("div", { class: "fact", "data-fact": name }, make("b", {}, `${text}${unit}`), make("span", {}, name));
+  return make(
+    "div",
+    { class: "fact", "data-fact": name },
+    make("b", {}, `${text}${unit}`),
+    make("span", {}, name),
+  );
 }
 
 /** Return what was counted since the last look, for each second. */
@@ -44,11 +53,15 @@ const capital = (text) => text[0].toUpperCase() + text.slice(1);
 function show(report) {
   const now = performance.now();
   const { queue, device } = report;
-  get("device").textContent = `${device.name}, ${device.workers} ${device.workers === 1 ? "worker" : "workers"}`;
+  get("device").textContent =
+    `${device.name}, ${device.workers} ${device.workers === 1 ? "worker" : "workers"}`;
   get("numbers").replaceChildren(
-    fact("Jobs waiting", queue.waiting), fact("Bytes waiting", bytes(queue.waitingBytes)),
-    fact("Batches running", queue.running), fact("Calls in the reading room", report.reading),
-    fact("Open descriptors", report.descriptors), ...rates(report, before ? (now - before.at) / 1000 : 1),
+    fact("Jobs waiting", queue.waiting),
+    fact("Bytes waiting", bytes(queue.waitingBytes)),
+    fact("Batches running", queue.running),
+    fact("Calls in the reading room", report.reading),
+    fact("Open descriptors", report.descriptors),
+    ...rates(report, before ? (now - before.at) / 1000 : 1),
     ...Object.entries(report.counts).map(([key, value]) => fact(capital(spaced(key)), value)),
     fact("Jobs skipped", queue.skipped),
   );

@@ -18,9 +18,14 @@ export class TonePanel {
     this.#look = look;
     this.#changed = changed;
     const reset = make("button", { type: "button", onclick: () => this.#reset() }, "Reset");
-    this.element = make("section", { class: "tone", "aria-label": "Colours" },
+    this.element = make(
+      "section",
+      { class: "tone", "aria-label": "Colours" },
       ...SLIDERS.map((slider) => this.#slider(...slider)),
-      this.#check("inverted", "Invert"), this.#check("icc", "Apply the file's colour profile"), reset);
+      this.#check("inverted", "Invert"),
+      this.#check("icc", "Apply the file's colour profile"),
+      reset,
+    );
     this.refresh();
   }
 

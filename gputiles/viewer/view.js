@@ -15,7 +15,8 @@ import { showScale } from "./scale.js";
 import { openShare } from "./share.js";
 import { TonePanel } from "./tone.js";
 
-const HINT = "OpenSeadragon is not here: run `make viewer` beside the package, or start the server with --openseadragon URL.";
+const HINT =
+  "OpenSeadragon is not here: run `make viewer`, or start the server with --openseadragon URL.";
 const item = document.body.dataset.item;
 
 function say(text) {
@@ -34,11 +35,23 @@ function loadLibrary(address) {
 
 function openViewer() {
   return OpenSeadragon({
-    element: get("osd"), drawer: "canvas", showNavigationControl: false, showNavigator: false,
-    visibilityRatio: 0.3, maxZoomPixelRatio: 16, minZoomImageRatio: 0.6, zoomPerScroll: 1.25,
-    animationTime: 0.5, springStiffness: 9, maxTilesPerFrame: 64, timeout: 90000, tileRetryMax: 1,
-    tileRetryDelay: 1200, gestureSettingsMouse: { clickToZoom: false, dblClickToZoom: true },
-    gestureSettingsTouch: { pinchToZoom: true }, smoothTileEdgesMinZoom: Infinity,
+    element: get("osd"),
+    drawer: "canvas",
+    showNavigationControl: false,
+    showNavigator: false,
+    visibilityRatio: 0.3,
+    maxZoomPixelRatio: 16,
+    minZoomImageRatio: 0.6,
+    zoomPerScroll: 1.25,
+    animationTime: 0.5,
+    springStiffness: 9,
+    maxTilesPerFrame: 64,
+    timeout: 90000,
+    tileRetryMax: 1,
+    tileRetryDelay: 1200,
+    gestureSettingsMouse: { clickToZoom: false, dblClickToZoom: true },
+    gestureSettingsTouch: { pinchToZoom: true },
+    smoothTileEdgesMinZoom: Infinity,
   });
 }
 
@@ -53,7 +66,9 @@ class View {
     this.overview = new Overview(this.viewer, item, facts);
     this.axes = new Axes(this.look, () => this.#moved());
     const isMultiplex = this.look.kind === "channels";
-    this.channels = isMultiplex ? new ChannelPanel(this.look, this.measures, () => this.#changed(), say) : null;
+    this.channels = isMultiplex
+      ? new ChannelPanel(this.look, this.measures, () => this.#changed(), say)
+      : null;
     this.tone = this.look.kind === "colour" ? new TonePanel(this.look, () => this.#changed()) : null;
     this.presets = new Presets(item, this.look, () => this.#applied(), say);
     this.keepAddress = settled(500, () => void this.#keepAddress());
@@ -61,8 +76,16 @@ class View {
   }
 
   async open() {
-    const stored = make("section", {}, make("p", { class: "muted" }, "The colours of this image are those of its file."));
-    get("panel").append(this.axes.element, (this.channels ?? this.tone)?.element ?? stored, this.presets.element);
+    const stored = make(
+      "section",
+      {},
+      make("p", { class: "muted" }, "The colours of this image are those of its file."),
+    );
+    get("panel").append(
+      this.axes.element,
+      (this.channels ?? this.tone)?.element ?? stored,
+      this.presets.element,
+    );
     get("stage").append(this.overview.element);
     this.#connect();
     await this.#restore();
@@ -90,10 +113,17 @@ class View {
     const { viewer, layers, look } = this;
     showScale(viewer, layers, this.facts, get("bar").firstElementChild, get("zoom"));
     const tell = (values) => this.channels?.tell(values);
-    this.readout = new Readout(viewer, layers, item, look, { place: get("place"), values: get("values"), tell });
+    this.readout = new Readout(viewer, layers, item, look, {
+      place: get("place"),
+      values: get("values"),
+      tell,
+    });
     layers.addEventListener("settled", () => this.#settled());
     viewer.addHandler("animation-finish", this.keepAddress);
-    viewer.addHandler("tile-load-failed", ({ message, maxReached }) => maxReached && say(`A tile cannot be shown: ${message}`));
+    viewer.addHandler(
+      "tile-load-failed",
+      ({ message, maxReached }) => maxReached && say(`A tile cannot be shown: ${message}`),
+    );
     viewer.addHandler("canvas-key", (event) => {
       if (["KeyR", "KeyF"].includes(event.originalEvent.code)) event.preventDefaultAction = true;
     });
@@ -170,7 +200,9 @@ function fold() {
 
 function full() {
   if (document.fullscreenElement) return document.exitFullscreen();
-  return document.documentElement.requestFullscreen().catch(() => say("This browser allows no full screen here."));
+  return document.documentElement
+    .requestFullscreen()
+    .catch(() => say("This browser allows no full screen here."));
 }
 
 function listenTo(view) {
@@ -181,15 +213,36 @@ function listenTo(view) {
   const share = () => openShare(view.viewer, item, view.look).catch((error) => say(error.message));
   const help = () => get("help").showModal();
   const buttons = {
-    "zoom-in": () => zoom(1.5), "zoom-out": () => zoom(1 / 1.5), home, native, full, fold, "open-share": share,
-    "open-help": help, previous: () => visit(-1), next: () => visit(1),
+    "zoom-in": () => zoom(1.5),
+    "zoom-out": () => zoom(1 / 1.5),
+    home,
+    native,
+    full,
+    fold,
+    "open-share": share,
+    "open-help": help,
+    previous: () => visit(-1),
+    next: () => visit(1),
   };
   for (const [id, work] of Object.entries(buttons)) get(id).onclick = work;
-  const channels = Object.fromEntries([..."123456789"].map((digit) => [digit, () => view.channels?.toggle(digit - 1)]));
+  const channels = Object.fromEntries(
+    [..."123456789"].map((digit) => [digit, () => view.channels?.toggle(digit - 1)]),
+  );
   listen({
-    ...channels, "+": () => zoom(1.5), "-": () => zoom(1 / 1.5), 0: home, f: full, p: fold, l: share, "?": help,
-    e: () => void view.channels?.auto(), c: () => view.channels?.focusSearch(),
-    "[": () => view.axes.step(-1), "]": () => view.axes.step(1), ",": () => void visit(-1), ".": () => void visit(1),
+    ...channels,
+    "+": () => zoom(1.5),
+    "-": () => zoom(1 / 1.5),
+    0: home,
+    f: full,
+    p: fold,
+    l: share,
+    "?": help,
+    e: () => void view.channels?.auto(),
+    c: () => view.channels?.focusSearch(),
+    "[": () => view.axes.step(-1),
+    "]": () => view.axes.step(1),
+    ",": () => void visit(-1),
+    ".": () => void visit(1),
   });
 }
 
