@@ -23,6 +23,7 @@ from playwright.sync_api import Browser, Page, sync_playwright
 from gputiles import assets
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+ARGUMENTS = ["--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"]  # as containers need them
 PATIENCE = 30_000  # milliseconds: nothing is waited for longer
 SIZE = {"width": 1280, "height": 800}
 
@@ -70,7 +71,7 @@ def serving(*arguments: str | Path) -> Iterator[str]:
 def chromium() -> Iterator[Browser]:
     """Run a headless browser without a GPU."""
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=needed(), args=["--no-sandbox", "--disable-gpu"])
+        browser = playwright.chromium.launch(executable_path=needed(), args=ARGUMENTS)
         yield browser
         browser.close()
 

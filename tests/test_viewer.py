@@ -762,3 +762,54 @@ def test_auto_of_all_passes_over_planes_that_the_file_lacks(browser: Browser) ->
         style = visit.until(lambda: kept_style(visit), lambda style: style["bands"], "a style")
         assert all(isinstance(band["max"], int) for band in style["bands"])
         assert visit.complaints == []
+
+
+def test_behind_a_proxy_that_takes_a_prefix_off_everything_is_found(visit: Visit) -> None:
+    page, server = visit.page, visit.base
+
+    def proxy(route: Route) -> None:
+        route.fulfill(response=route.fetch(url=route.request.url.replace("/a/prefix/", "/")))
+
+    page.route(f"{server}/a/prefix/**", proxy)
+    item = ids(server)["quarters.ome.tif"]
+    visit.open(f"a/prefix/view/{item}")
+    page.get_by_label("Show R").uncheck()
+    shows_quarters(visit, BLACK, GREEN, BLUE, WHITE)
+    page.get_by_role("button", name="Share").click()
+    page.wait_for_selector("#share[open]")
+    for field in page.locator("[data-share]").all():
+        text = field.input_value()
+        assert text.startswith(("{", f"{server}/a/prefix/")), text
+    page.get_by_role("button", name="Close").click()
+    page.keyboard.press(",")
+    page.wait_for_url(f"{server}/a/prefix/view/{ids(server)['many.ome.tif']}*")
+    visit.settle()
+    for path in ("", "status", f"item/{item}"):
+        page.goto(f"{server}/a/prefix/{path}")
+        page.wait_for_selector("#items img, #shelves td, table td")
+    page.unroute_all(behavior="ignoreErrors")  # of pictures that are still on their way
+    assert [url for url in visit.requests if not url.startswith((f"{server}/a/prefix/", "blob:"))] == []
+
+
+def test_a_long_list_has_pages_that_its_address_keeps(browser: Browser, tmp_path: Path) -> None:
+    for number in range(60):
+        pixels = np.full((16, 16), number, np.uint8)
+        tifffile.imwrite(tmp_path / f"image {number:02d}.tif", pixels, photometric="minisblack")
+    with serving(tmp_path) as base, browser.new_page() as page:
+        page.goto(base)
+        names = page.locator("#items .name")
+        visit = Visit(page, base)
+        visit.until(names.count, lambda count: count == 48, 48)
+        assert page.get_by_role("button", name="Previous").is_disabled()
+        page.get_by_role("button", name="Next").click()
+        visit.until(names.count, lambda count: count == 12, 12)
+        assert names.first.inner_text() == "image 48.tif"
+        assert "page=2" in page.url
+        page.reload()
+        visit.until(names.count, lambda count: count == 12, 12)
+        page.get_by_label("Search by name").fill("0")
+        visit.until(names.count, lambda count: count == 15, "00 … 09, 10, 20, …, 50")
+        assert page.locator("#count").inner_text() == "15 images"
+        page.get_by_label("Search by name").fill("nothing")
+        visit.until(page.locator("#count").inner_text, lambda text: "No image" in text, "no image")
+        assert visit.complaints == []
