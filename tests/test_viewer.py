@@ -462,6 +462,13 @@ def test_presets_are_saved_chosen_exported_imported_and_deleted(visit: Visit, tm
     page.get_by_text("Nothing is saved yet.").wait_for()
 
 
+HELD = """
+() => {
+  const { world, imageLoader } = OpenSeadragon.getViewer("osd");
+  return { layers: world.getItemCount(), jobs: imageLoader.jobsInProgress };
+}
+"""
+
 WATCH = """
 () => {
   window.seen = [];
@@ -492,6 +499,7 @@ def test_while_a_window_is_dragged_no_frame_is_blank_and_the_newest_wins(visit: 
     tiles = [url for url in visit.requests[asked:] if "/zxy/" in url]
     seen = np.asarray(page.evaluate("window.seen"))
     assert len(seen) > 3
+    assert page.evaluate(HELD) == {"layers": 1, "jobs": 0}
     assert seen.min() >= 240, "white stays white, whatever is dragged"
     windows = {json.loads(parse_qs(urlsplit(url).query)["style"][0])["bands"][3]["max"] for url in tiles}
     assert newest == min(windows)
@@ -531,6 +539,7 @@ def test_requests_that_are_superseded_are_given_up(visit: Visit, word: str) -> N
     visit.shows(*QUARTERS[0], BLUE)
     visit.settle()
     assert given_up() == len(first) + len(second)
+    assert page.evaluate(HELD) == {"layers": 1, "jobs": 0}
     page.unroute_all()
     page.get_by_label("Colour of R").fill("#ff8000")  # what was given up is asked for again
     visit.shows(*QUARTERS[0], (255, 128, 0))
