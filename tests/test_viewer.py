@@ -456,6 +456,15 @@ def test_presets_are_saved_chosen_exported_imported_and_deleted(visit: Visit, tm
     assert page.get_by_label("Show B").is_checked()
     assert not page.get_by_label("Show A").is_checked()
     assert page.get_by_label("Colour of B").input_value() == "#ff00ff"
+    block = {
+        "channels": [{"active": False}, {"color": "00FFFF", "window": {"start": 0, "end": 9}}],
+        "rdefs": {},
+    }
+    (tmp_path / "omero.json").write_text(json.dumps(block))
+    page.get_by_label("File of presets").set_input_files(tmp_path / "omero.json")
+    page.get_by_role("button", name="omero", exact=True).click()
+    assert page.get_by_label("Colour of B").input_value() == "#00ffff"
+    page.get_by_role("button", name="Delete omero").click()
     page.get_by_role("button", name="Delete theirs").click()
     page.get_by_role("button", name="theirs", exact=True).wait_for(state="detached")
     page.get_by_role("button", name="Delete only A, µ/3").click()

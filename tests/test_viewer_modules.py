@@ -137,6 +137,27 @@ def test_large_images_styles_become_channels(page: Page, image: Any, given: Any,
     assert [(each["channel"], each["min"], each["max"], each["palette"]) for each in found] == made
 
 
+OMERO = {
+    "channels": [
+        {"active": True, "color": "FF8000", "window": {"start": 5, "end": 50, "min": 0, "max": 255}},
+        {"active": False, "color": "00FF00", "window": {"start": 0, "end": 1}},
+        {"color": "0000FFFF", "inverted": True, "family": "polynomial", "coefficient": 2},
+    ],
+    "rdefs": {"model": "color"},
+}
+SHOWN = [
+    {"channel": 0, "min": 5, "max": 50, "palette": "#ff8000", "composite": "additive"},
+    {"channel": 2, **AUTO, "palette": ["#0000ff", "#000000"], "composite": "additive", "gamma": 2},
+]
+
+
+@pytest.mark.parametrize("given", [OMERO, {"omero": OMERO}])
+def test_omeros_rendering_settings_become_channels(page: Page, given: Any) -> None:
+    assert call(page, "look.js", ROUND, FRAMES, given)["bands"] == SHOWN
+    grey = {**OMERO, "rdefs": {"model": "greyscale"}}
+    assert call(page, "look.js", ROUND, FRAMES, grey)["bands"] == [{**SHOWN[0], "palette": "#ffffff"}]
+
+
 def test_the_default_look_is_no_style_until_something_is_touched_or_moved(page: Page) -> None:
     body = "(() => { const l = m.lookOf(a[0]); Object.assign(l, a[1]); return m.styleOf(l); })()"
     assert call(page, "look.js", body, FRAMES, {}) is None

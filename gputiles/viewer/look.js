@@ -1,5 +1,7 @@
 // How an image is shown: its channels (or its colours), their windows, the position; and the style of that.
 
+import { bandsOf, blockOf } from "./omero.js";
+
 export const BLENDS = ["additive", "screen", "lighten", "multiply"];
 const SHARE = 0.001; // what the default look leaves out at each end
 
@@ -145,7 +147,8 @@ const rounded = (value) => Math.round(value * 1000) / 1000;
 export function readStyle(look, style) {
   look.touched = true;
   look.custom = null;
-  const bands = style?.bands;
+  const block = blockOf(style);
+  const bands = block ? bandsOf(block) : style?.bands;
   const isRead =
     look.kind === "channels" ? readChannels(look, bands) : look.kind === "colour" && readTone(look, style);
   if (!isRead) look.custom = style;

@@ -2,6 +2,7 @@
 import { ask } from "./api.js";
 import { make } from "./dom.js";
 import { frameOf, fullStyle, moveTo, readStyle } from "./look.js";
+import { bandsOf, blockOf } from "./omero.js";
 
 const MODES = {
   channels: { id: 2, name: "Channel Compositing" },
@@ -105,11 +106,14 @@ export class Presets {
     await this.#show();
   }
 
-  /** Take presets from a file: ours, or those of large_image's configuration. */
+  /** Take presets from a file: ours, those of large_image's configuration, OMERO's rendering settings. */
   async #import(file) {
+    const [{ name: fileName }] = file.files;
     const given = JSON.parse(await file.files[0].text());
     file.value = "";
-    const presets = Array.isArray(given) ? given : (given.imageFramePresets ?? [given]);
+    const block = blockOf(given);
+    const ours = block && [{ name: fileName.replace(/\.json$/i, ""), style: { bands: bandsOf(block) } }];
+    const presets = ours ?? (Array.isArray(given) ? given : (given.imageFramePresets ?? [given]));
     if (!presets.every((preset) => typeof preset?.name === "string"))
       throw new Error("This file holds no presets: each needs a name.");
     for (const { name, ...preset } of presets)
