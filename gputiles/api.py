@@ -21,7 +21,8 @@ from gputiles.engine import Engine
 from gputiles.errors import BadRequest
 from gputiles.image import ImageInfo
 from gputiles.parameters import parse_edge, parse_format
-from gputiles.references import FileRef, ObjectRef
+from gputiles.places import is_address
+from gputiles.references import FileRef, ObjectRef, RemoteRef
 from gputiles.request import TileRequest, View
 from gputiles.style import Style, parse_text
 from gputiles.trace import Trace
@@ -86,7 +87,7 @@ class Image:
     Any thread may use it. Errors are those of ``gputiles.errors``.
     """
 
-    def __init__(self, background: _Background, reference: FileRef | ObjectRef) -> None:
+    def __init__(self, background: _Background, reference: FileRef | ObjectRef | RemoteRef) -> None:
         self._background = background
         self._reference = reference
         self._calls = 0
@@ -162,12 +163,17 @@ class Image:
 
 
 def open(file: str | os.PathLike[str] | BinaryIO, *, config: Config | None = None) -> Image:
-    """Open an image file, or a binary file object, for in-process use.
+    """Open an image file, its address (``https://…``), or a binary file object, for in-process use.
+
+    An address is trusted as a path is: no list of prefixes is asked, but for redirects that
+    leave its server.
 
     The first call may give the shared engine its ``config``. Raises NotFound, Unsupported
     or Damaged with the reason.
     """
     background = _shared(config)
+    if isinstance(file, str) and is_address(file):
+        return Image(background, background.engine.remotes.trusted(file))
     if isinstance(file, (str, os.PathLike)):
         path = Path(file).resolve()
         return Image(background, FileRef(path, path.parent))

@@ -39,6 +39,7 @@ from gputiles.routes import (
 from gputiles.routes.respond import PREFLIGHT, as_json, as_refusal
 from gputiles.state import STATE, State
 from gputiles.styles import StyleStore
+from gputiles.walk import remote_item
 
 logger = logging.getLogger(__name__)
 
@@ -84,6 +85,8 @@ async def _serve_state(app: web.Application, config: Config) -> AsyncIterator[No
         roots = await room.run(lambda: tuple(root.resolve() for root in config.roots))
         library = Library(roots, room.run, engine.validate)
         await library.start()
+        for url in config.urls:
+            library.adopt(await room.run(remote_item, engine.remotes, url))
         app[STATE] = State(config, engine, library, styles, presets)
         yield
         await library.close()

@@ -95,6 +95,10 @@ class Config:
 
     Attributes:
         roots: folders and files that are served.
+        urls: addresses of remote files that are served.
+        remote: prefixes of addresses that files may be imported from.
+        remote_cache: bytes of remote files kept in memory.
+        remote_timeout: longest time of one request to another server.
         host: address to listen on.
         port: port to listen on; 0 takes a free one.
         device: ``auto``, ``cpu`` or ``cuda`` (``cuda:1`` for the second card).
@@ -122,6 +126,10 @@ class Config:
     """
 
     roots: tuple[Path, ...] = ()
+    urls: tuple[str, ...] = ()
+    remote: tuple[str, ...] = ()
+    remote_cache: int = 256 * 1024**2
+    remote_timeout: float = 30.0
     host: str = "127.0.0.1"
     port: int = 8080
     device: str = "auto"

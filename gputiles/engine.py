@@ -12,6 +12,7 @@ from gputiles.cache import Shelf
 from gputiles.config import Config
 from gputiles.images import Image, Images, Reference
 from gputiles.reading_room import ReadingRoom
+from gputiles.remotes import Remotes
 from gputiles.renderer import Renderer
 
 
@@ -24,6 +25,7 @@ class Engine:
     def __init__(self, config: Config) -> None:
         self.config = config
         self.reading_room = ReadingRoom(config.readers, config.queue_items)
+        self.remotes = Remotes(config)
         self.backend: Backend
         self.batcher: Batcher
         self.images: Images
@@ -44,6 +46,7 @@ class Engine:
         """End all work and close all files."""
         self.batcher.close()
         self.images.handles.clear()
+        self.remotes.close()  # readers that wait for a server need not
         self.reading_room.close()
         self.backend.close()
 
@@ -110,5 +113,6 @@ class Engine:
             },
             "queue": self.batcher.report(),
             "reading": self.reading_room.pending,
+            "remote": {"capacity": self.remotes.blocks.capacity, "used": self.remotes.blocks.used},
             "device": {"name": self.backend.name, "workers": self.backend.workers},
         }

@@ -21,7 +21,7 @@ from gputiles.errors import Changed, GputilesError, NotFound, OutOfDescriptors, 
 from gputiles.image import ImageInfo, Reduction
 from gputiles.reading_room import ReadingRoom
 from gputiles.sources import Source
-from gputiles.sources.bytesource import content_version
+from gputiles.sources.bytesource import Versioned, content_version
 
 R = TypeVar("R")
 
@@ -49,7 +49,7 @@ class Image:
     reference: Reference
     info: ImageInfo
     version: str
-    paths: tuple[Path, ...]
+    paths: tuple[Versioned, ...]
     checked: float
     identity: str = field(init=False)  # of the pixels: the file's version, and which image of it
 
@@ -57,7 +57,7 @@ class Image:
         self.identity = f"{self.version}|{self.reference.part}"
 
 
-def read_version(paths: tuple[Path, ...], fallback: str) -> str:
+def read_version(paths: tuple[Versioned, ...], fallback: str) -> str:
     """Return the content version of files as they are now, or ``fallback`` where there are none."""
     try:
         return content_version(paths) if paths else fallback
@@ -66,9 +66,13 @@ def read_version(paths: tuple[Path, ...], fallback: str) -> str:
 
 
 def read_checked(image: Image, read: Callable[[], R]) -> R:
-    """Return what ``read`` reads, and see to it that it is of the version that was opened."""
+    """Return what ``read`` reads, and see to it that it is of the version that was opened.
+
+    Each range of a remote file is of that version already: its server is not asked once more.
+    """
     result = read()
-    if read_version(image.paths, image.version) != image.version:
+    here = all(isinstance(path, Path) for path in image.paths)
+    if here and read_version(image.paths, image.version) != image.version:
         raise Changed("the file changed while it was read")
     return result
 

@@ -1,8 +1,8 @@
 """The library: which files are served, under which ids, and which of them are unreadable.
 
-An item is a file under one of the roots. Its id is made of its path relative to the root, so
-that it is the same after a restart; its content version changes with the file. Folders are
-walked in the reading room only, never on the event loop.
+An item is a file under one of the roots, or a remote file that was imported. Its id is made of
+its path relative to the root, or of its address, so that it is the same after a restart; its
+content version changes with the file. Folders are walked in the reading room only, never on the event loop.
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ from typing import TypeAlias
 
 from cachetools import LRUCache
 
-from gputiles.errors import NotFound
+from gputiles.errors import LimitExceeded, NotFound
+from gputiles.remotes import RemoteRef
 from gputiles.walk import FileRef, Item, walk
 
 __all__ = ["FileRef", "Item", "Library"]
@@ -24,8 +25,9 @@ __all__ = ["FileRef", "Item", "Library"]
 logger = logging.getLogger(__name__)
 
 Run: TypeAlias = Callable[..., Awaitable[Mapping[str, Item]]]
-Validate: TypeAlias = Callable[[FileRef], Awaitable[str | None]]
+Validate: TypeAlias = Callable[[FileRef | RemoteRef], Awaitable[str | None]]
 
+MOST_IMPORTED = 10_000  # remote files
 RESCAN_SECONDS = 2.0  # age at which asking for a known item makes the folders be walked again
 LONGEST_REST = 1.0  # seconds that an import waits for its turn to have the folders walked
 PATIENCE = 10.0  # at most 1/PATIENCE of the time goes into walking, however slow the disk is
@@ -44,6 +46,7 @@ class Library:
         self._run = run
         self._validate = validate
         self._items: Mapping[str, Item] = {}
+        self._imported: dict[str, Item] = {}  # remote files
         self._errors: dict[str, tuple[Item, str]] = {}
         self._logged: LRUCache[tuple[str, object], bool] = LRUCache(4096)
         self._pending: dict[str, Item] = {}
@@ -69,7 +72,7 @@ class Library:
     async def items(self) -> list[Item]:
         """Return all items as they are now, by name."""
         await self._refresh()
-        return sorted(self._items.values(), key=lambda item: item.name)
+        return sorted([*self._items.values(), *self._imported.values()], key=lambda item: item.name)
 
     async def item(self, item_id: str) -> Item:
         """Return the item of ``item_id``; NotFound where there is none.
@@ -114,13 +117,27 @@ class Library:
         return item
 
     def _found(self, path: Path) -> Item | None:
-        return next((item for item in self._items.values() if item.ref.path == path), None)
+        return next(
+            (
+                item
+                for item in self._items.values()
+                if isinstance(item.ref, FileRef) and item.ref.path == path
+            ),
+            None,
+        )
 
     def known(self, item_id: str) -> Item | None:
         """Return the item if the last walk found it; a walk that is due starts behind it."""
         item = self._items.get(item_id)
         if item is not None and time.monotonic() > self._stale_at and self._walking is None:
             self._start_walk()
+        return item or self._imported.get(item_id)
+
+    def adopt(self, item: Item) -> Item:
+        """Take up a remote file; LimitExceeded where there are too many."""
+        if item.id not in self._imported and len(self._imported) >= MOST_IMPORTED:
+            raise LimitExceeded(f"import: at most {MOST_IMPORTED} remote files")
+        self._imported[item.id] = item
         return item
 
     def note(self, item: Item, reason: str | None) -> None:

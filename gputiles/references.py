@@ -6,11 +6,12 @@ import itertools
 from dataclasses import dataclass, field
 from typing import BinaryIO
 
+from gputiles.remotes import RemoteRef
 from gputiles.sources import Source
 from gputiles.sources.open import open_source
 from gputiles.walk import FileRef
 
-__all__ = ["AssociatedRef", "FileRef", "ObjectRef"]
+__all__ = ["AssociatedRef", "FileRef", "ObjectRef", "RemoteRef"]
 
 _NUMBERS = itertools.count()
 
@@ -19,18 +20,17 @@ _NUMBERS = itertools.count()
 class AssociatedRef:
     """Another picture in a file, as an image of its own."""
 
-    file: FileRef
+    file: FileRef | RemoteRef
     name: str
 
     @property
     def part(self) -> str:
-        """The picture's name."""
-        return self.name
+        """The picture's name, and what tells its file from others."""
+        return f"{self.name}{self.file.part}"
 
     def open(self, chunk_limit: int) -> Source:
         """Open the picture. Raises NotFound where the file has none of that name."""
-        path, root = self.file.resolve(), self.file.root
-        return open_source(path, root=root, chunk_limit=chunk_limit, associated=self.name)
+        return self.file.open(chunk_limit, self.name)
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TypeAlias
 
 from gputiles.errors import NotFound
+from gputiles.remotes import RemoteRef, Remotes, identify
 from gputiles.sources import Source
 from gputiles.sources.bytesource import check_descriptors
 from gputiles.sources.open import open_source
@@ -56,14 +57,14 @@ class FileRef:
             raise NotFound(f"The file {printable(self.path.name)!r} leads out of its root.")
         return real
 
-    def open(self, chunk_limit: int) -> Source:
-        """Open the file; for the reading room."""
-        return open_source(self.resolve(), root=self.root, chunk_limit=chunk_limit)
+    def open(self, chunk_limit: int, associated: str | None = None) -> Source:
+        """Open the file, or the picture of that name in it; for the reading room."""
+        return open_source(self.resolve(), root=self.root, chunk_limit=chunk_limit, associated=associated)
 
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """A file of the library: its id, its path relative to the root, its size in bytes.
+    """A file of the library: its id, its name (path below the root, or address), its size in bytes.
 
     ``version`` is (size, mtime_ns, ctime_ns, inode) as the walk saw it.
     """
@@ -72,7 +73,7 @@ class Item:
     name: str
     size: int
     version: Version
-    ref: FileRef
+    ref: FileRef | RemoteRef
 
 
 def walk(roots: Sequence[Path]) -> dict[str, Item]:
@@ -90,6 +91,17 @@ def walk(roots: Sequence[Path]) -> dict[str, Item]:
             version = (status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino)
             result[item_id] = Item(item_id, printable(relative), status.st_size, version, ref)
     return result
+
+
+def remote_item(remotes: Remotes, text: str) -> Item:
+    """Return the item of the remote file at an address.
+
+    Raises BadRequest, NotFound or Unavailable with the reason.
+    """
+    ref = remotes.find(text)
+    name = printable(ref.address.partition("?")[0])  # a query may hold a signature
+    size = ref.place.look().size
+    return Item(identify(ref.address), name, size, (size, 0, 0, 0), ref)
 
 
 def printable(name: str) -> str:

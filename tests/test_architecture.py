@@ -21,11 +21,11 @@ FLOORS: dict[str, tuple[str, ...]] = {
         "entries", "style", "icc", "look", "ranges", "request", "regions", "deepzoom", "iiif", "histograms",
         "frames", "quads",
         "xyz", "omero", "settings", "imgdata", "webquery", "webgateway",
-        "parameters", "metadata", "config", "trace", "arrays", "jfif", "png", "jobs",
+        "parameters", "metadata", "config", "trace", "places", "arrays", "jfif", "png", "jobs",
     ),
     "sync floor": (
-        "backends", "sources", "walk", "references", "styles", "selftest", "cardtest", "tissue", "sample",
-        "presets", "assets", "metrics",
+        "backends", "sources", "remotes", "walk", "references", "styles", "selftest", "cardtest", "tissue",
+        "sample", "presets", "assets", "metrics",
     ),
     "async floor": (
         "cache", "batcher", "reading_room", "images", "keys", "flights", "viewport",

@@ -14,6 +14,7 @@ import click
 from gputiles.config import Config, parse_pictures, parse_size
 from gputiles.errors import BadRequest
 from gputiles.image import Reduction
+from gputiles.places import normalise
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -76,6 +77,19 @@ class Address(click.ParamType):  # type: ignore[type-arg]
         return str(value)
 
 
+class Remote(click.ParamType):  # type: ignore[type-arg]
+    """The address of a remote file or folder."""
+
+    name = "address"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """Return the address in the spelling that is compared."""
+        try:
+            return normalise(str(value))
+        except BadRequest as error:
+            self.fail(str(error), param, ctx)
+
+
 COUNT = click.IntRange(min=1)
 SECONDS = click.FloatRange(min=0)
 
@@ -104,7 +118,11 @@ TYPES: dict[str, Any] = {
     "icc": click.BOOL,
     "openseadragon": Address(),
     "active_seconds": SECONDS,
+    "remote": Remote(),
+    "remote_cache": Size(),
+    "remote_timeout": click.FloatRange(min=0, min_open=True),
 }
+REPEATED = {"remote"}  # on the command line, or with spaces between in a variable
 
 
 def settings(command: F) -> F:
@@ -118,6 +136,7 @@ def settings(command: F) -> F:
             f"--{name.replace('_', '-')}",
             name,
             type=kind,
+            multiple=name in REPEATED,
             envvar=f"GPUTILES_{name.upper()}",
             help=_help(name),
         )

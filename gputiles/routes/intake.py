@@ -19,12 +19,13 @@ from gputiles.routes.respond import as_json
 from gputiles.routes.route import Answer, Body, Route, as_object
 from gputiles.routes.schemas import TEXT, WHOLE, named, record
 from gputiles.state import STATE, State
-from gputiles.walk import SUFFIXES
+from gputiles.walk import SUFFIXES, remote_item
 
 LONGEST_BODY = 65_536  # bytes of an import request
 
 
-PATH = Body("where the file is, below a root", "application/json", record({"path": TEXT}))
+PLACE = {"oneOf": [record({"path": TEXT}), record({"url": TEXT})]}
+PATH = Body("where the file is: below a root, or at an allowed address", "application/json", PLACE)
 FILE = Body("the file", "application/octet-stream", {})
 NAME = text(
     "name",
@@ -80,29 +81,45 @@ def _links(item: Item) -> dict[str, str]:
 
 
 async def import_item(request: web.Request) -> web.Response:
-    """``POST /item/import`` with ``{"path": …}``: open and check a file below a root.
+    """``POST /item/import`` with ``{"path": …}`` or ``{"url": …}``: open and check a file.
+
+    A path lies below a root, an address below a prefix that the setting ``remote`` allows.
 
     It is not taken into any cache: that is left to the first view.
     """
     state = request.app[STATE]
-    item = await state.library.named(await _path(request))
+    name, value = await _wanted(request)
+    if name == "url":
+        return as_json(_entry(state.library.adopt(await _checked(state, await _remote(state, value)))))
+    item = await state.library.named(value)
+    return as_json(_entry(await _checked(state, item)))
+
+
+async def _remote(state: State, address: str) -> Item:
+    return await state.engine.reading_room.run(remote_item, state.engine.remotes, address)
+
+
+async def _checked(state: State, item: Item) -> Item:
+    """Return an item that can be read; Unsupported with the reason where it cannot."""
     reason = await state.engine.validate(item.ref)
     state.library.note(item, reason)
     if reason is not None:
         raise Unsupported(reason)
-    return as_json(_entry(item))
+    return item
 
 
-async def _path(request: web.Request) -> str:
+async def _wanted(request: web.Request) -> tuple[str, str]:
+    """Return ``path`` or ``url``, and which."""
     body = await ask.body(request, "import", LONGEST_BODY)
     try:
         value = parameters.parse_json(body)
     except ValueError as error:
         raise BadRequest(f"import: expected a JSON object with a path; {error}") from error
-    path = value.get("path") if isinstance(value, dict) else None
-    if not isinstance(path, str):
-        raise BadRequest('import: expected a JSON object such as {"path": "folder/image.tif"}')
-    return path
+    given = [name for name in ("path", "url") if isinstance(value, dict) and isinstance(value.get(name), str)]
+    if len(given) != 1:
+        allowed = '{"path": "folder/image.tif"} or {"url": "https://host/image.tif"}'
+        raise BadRequest(f"import: expected a JSON object such as {allowed}")
+    return given[0], value[given[0]]
 
 
 async def upload(request: web.Request) -> web.Response:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any, Protocol
 
 from gputiles.backends import DecodeJob
 from gputiles.geometry import Rect
 from gputiles.image import ImageInfo
+from gputiles.sources.bytesource import Versioned
 
 
 class Source(Protocol):
@@ -17,7 +17,7 @@ class Source(Protocol):
     """
 
     info: ImageInfo
-    paths: tuple[Path, ...]  # the file and its companions; empty where there is none
+    paths: tuple[Versioned, ...]  # the file and its companions; empty where there is none
     descriptors: int  # file descriptors held open
 
     def read(self, frame: int, z: int, unit: Rect) -> DecodeJob:

@@ -8,7 +8,7 @@ import os
 import threading
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import BinaryIO, Protocol
+from typing import BinaryIO, Protocol, TypeAlias
 
 from gputiles.errors import Damaged, GputilesError, NotFound, OutOfDescriptors, Unavailable
 
@@ -16,11 +16,26 @@ _GAP = 4096  # bytes that are cheaper to read and throw away than to skip
 _RUN = 16 * 1024**2  # most bytes of one merged read
 
 
+class Remote(Protocol):
+    """A file that lies elsewhere: each read of it checks the version by itself."""
+
+    def version(self) -> str:
+        """Return a text that changes when the file does. Raises NotFound or Unavailable."""
+
+
+Versioned: TypeAlias = Path | Remote
+"""What has a version: a file here or elsewhere."""
+
+
 class ByteSource(Protocol):
     """Bytes that can be read at any offset from several threads at once."""
 
     name: str
     size: int
+
+    @property
+    def places(self) -> tuple[Versioned, ...]:
+        """What is looked at to see whether the file has changed; nothing where it cannot."""
 
     def read_at(self, offset: int, size: int) -> bytes:
         """Return exactly ``size`` bytes from ``offset``; Damaged where the file ends before."""
@@ -40,6 +55,7 @@ class PathSource:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self.places = (path,)
         self.name = path.name
         try:
             self._descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
@@ -53,7 +69,7 @@ class PathSource:
         if self._descriptor < 0:
             raise Unavailable(f"{self.name}: the file was closed")
         try:
-            data = os.pread(self._descriptor, _fitting(self, offset, size), offset)
+            data = os.pread(self._descriptor, fitting(self, offset, size), offset)
             while len(data) < size:  # a read may stop early, at 2 GiB or on a network file system
                 more = os.pread(self._descriptor, size - len(data), offset + len(data))
                 if not more:
@@ -83,6 +99,8 @@ class ObjectSource:
     ``close`` leaves the object open: it belongs to whoever made it.
     """
 
+    places: tuple[Versioned, ...] = ()
+
     def __init__(self, file: BinaryIO, name: str = "") -> None:
         self._file = file
         self._lock = threading.Lock()
@@ -92,7 +110,7 @@ class ObjectSource:
 
     def read_at(self, offset: int, size: int) -> bytes:
         """Return exactly ``size`` bytes from ``offset``."""
-        _fitting(self, offset, size)
+        fitting(self, offset, size)
         try:
             with self._lock:
                 self._file.seek(offset)
@@ -121,7 +139,7 @@ def _short(source: ByteSource, offset: int, size: int, got: int) -> str:
     return f"{source.name}: wanted {size} bytes at {offset}, the file ends after {got} of them"
 
 
-def _fitting(source: ByteSource, offset: int, size: int) -> int:
+def fitting(source: ByteSource, offset: int, size: int) -> int:
     """Return ``size``, or raise Damaged *before* memory is asked for bytes that are not there."""
     if offset < 0 or size < 0 or offset + size > source.size:
         raise Damaged(_short(source, offset, size, max(0, min(size, source.size - offset))))
@@ -129,7 +147,10 @@ def _fitting(source: ByteSource, offset: int, size: int) -> int:
 
 
 def read_ranges(source: ByteSource, ranges: Sequence[tuple[int, int]]) -> list[bytes | GputilesError]:
-    """Read many (offset, size) ranges, neighbours in one read; one outcome per range, in order."""
+    """Read many (offset, size) ranges, neighbours in one read; one outcome per range, in order.
+
+    Raises Unavailable where the file cannot be read now.
+    """
     outcomes: list[bytes | GputilesError] = [b""] * len(ranges)
     order = sorted(range(len(ranges)), key=lambda index: ranges[index])
     for run in _runs(order, ranges):
@@ -137,6 +158,8 @@ def read_ranges(source: ByteSource, ranges: Sequence[tuple[int, int]]) -> list[b
         end = max(ranges[index][0] + ranges[index][1] for index in run)
         try:
             data = source.read_at(start, end - start)
+        except Unavailable:  # says nothing about the file
+            raise
         except GputilesError as error:
             _read_singly(source, run, ranges, outcomes, error)
             continue
@@ -185,13 +208,16 @@ def _version(stat: os.stat_result) -> str:
     return f"{stat.st_size:x}-{stat.st_mtime_ns:x}-{stat.st_ctime_ns:x}-{stat.st_ino:x}"
 
 
-def content_version(paths: Iterable[Path]) -> str:
+def content_version(paths: Iterable[Versioned]) -> str:
     """Return a text that changes when any of the files is changed or replaced.
 
     Raises FileNotFoundError where one of them is gone, NotFound where it cannot be looked at.
     """
     parts = []
     for path in paths:
+        if not isinstance(path, Path):
+            parts.append(path.version())
+            continue
         try:
             parts.append(_version(os.stat(path)))
         except FileNotFoundError:

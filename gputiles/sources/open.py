@@ -8,7 +8,9 @@ from typing import BinaryIO
 
 from gputiles.errors import Damaged, GputilesError
 from gputiles.sources import Source
-from gputiles.sources.bytesource import ObjectSource, PathSource
+from gputiles.sources.blocks import Blocks
+from gputiles.sources.bytesource import ByteSource, ObjectSource, PathSource
+from gputiles.sources.remote import Place, RemoteSource
 from gputiles.sources.tiff import open_tiff
 
 _BROKEN = (
@@ -31,6 +33,27 @@ def open_source(
     """
     path = Path(file) if isinstance(file, str | Path) else None
     source = ObjectSource(file) if not isinstance(file, str | Path) else PathSource(Path(file))
+    return _open(source, path, root, chunk_limit, associated)
+
+
+def open_remote(
+    place: Place, blocks: Blocks, *, chunk_limit: int = 1 << 30, associated: str | None = None
+) -> Source:
+    """Open a remote image file, or the ``associated`` picture of that name in it; without companions.
+
+    Raises as ``open_source``, and Unavailable with the reason where its server does not answer.
+    """
+    source = RemoteSource(place, blocks)
+    opened = _open(source, None, None, chunk_limit, associated)
+    if source.failure is not None:  # a reader may take a page that did not come for a missing one
+        opened.close()
+        raise source.failure
+    return opened
+
+
+def _open(
+    source: ByteSource, path: Path | None, root: Path | None, chunk_limit: int, associated: str | None
+) -> Source:
     try:
         return open_tiff(source, path, root=root, chunk_limit=chunk_limit, associated=associated)
     except GputilesError:

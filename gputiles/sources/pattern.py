@@ -6,7 +6,6 @@ import itertools
 import re
 import struct
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,6 +15,7 @@ from gputiles.backends import Chunk, DecodeJob
 from gputiles.errors import BadRequest, NotFound
 from gputiles.geometry import Grid, Rect
 from gputiles.image import Channel, Colour, Frame, ImageInfo
+from gputiles.sources.bytesource import Versioned
 
 _PLACE = struct.Struct("<IIIII")  # frame, log2 of the scale, left, top, checker side
 LIMITS = {
@@ -94,7 +94,7 @@ class PatternSource:
     def __init__(self, pattern: PatternRef) -> None:
         _check(pattern)
         self._pattern = pattern
-        self.paths: tuple[Path, ...] = ()
+        self.paths: tuple[Versioned, ...] = ()
         self.descriptors = 0
         width = pattern.size_x or pattern.tile_width << pattern.max_level
         height = pattern.size_y or pattern.tile_height << pattern.max_level

@@ -12,7 +12,7 @@ from gputiles.geometry import Rect, unit_sizes
 from gputiles.image import Alpha, Colour
 from gputiles.sources import jpeg
 from gputiles.sources.book import Book, read_book
-from gputiles.sources.bytesource import ByteSource, PathSource
+from gputiles.sources.bytesource import ByteSource, PathSource, Versioned
 from gputiles.sources.chunks import chunk_place, read_chunks, unit_tiles
 from gputiles.sources.codec import choose
 from gputiles.sources.facts import choose_grid, has_profile, read_info
@@ -33,9 +33,9 @@ _SOFTWARE = 305
 class TiffSource:
     """An open file of the TIFF family; see ``Source``."""
 
-    def __init__(self, source: ByteSource, path: Path | None, layout: Layout) -> None:
+    def __init__(self, source: ByteSource, layout: Layout) -> None:
         self._sources = (source, *layout.sources)
-        self.paths = () if path is None else (path, *layout.paths)
+        self.paths: tuple[Versioned, ...] = (*source.places, *layout.paths)
         self.descriptors = sum(isinstance(each, PathSource) for each in self._sources)
         grid = choose_grid(layout.lead)
         self._stacks = _by_level(layout, grid.levels)
@@ -184,7 +184,7 @@ def open_tiff(
     book = read_book(source, chunk_limit)
     layout = read_layout(book, path, root)
     try:
-        return TiffSource(source, path, layout if associated is None else _picture(layout, associated))
+        return TiffSource(source, layout if associated is None else _picture(layout, associated))
     except BaseException:
         for companion in layout.sources:
             companion.close()

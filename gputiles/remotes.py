@@ -1,0 +1,117 @@
+"""Remote images: the connections, blocks and allowed addresses of one engine. For reader threads."""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Any
+
+from gputiles.config import Config
+from gputiles.errors import NotFound, Unsupported
+from gputiles.places import is_allowed, normalise, origin
+from gputiles.sources import Source
+from gputiles.sources.blocks import Blocks
+from gputiles.sources.open import open_remote
+from gputiles.sources.remote import HttpPlace, Place, StorePlace
+from gputiles.sources.wire import Wire
+
+try:
+    import fsspec
+except ImportError:  # an extra
+    fsspec = None
+
+_LIBRARIES = {"s3": "s3fs", "gs": "gcsfs"}
+
+
+@dataclass(frozen=True, slots=True)
+class RemoteRef:
+    """A remote file: the address stands for it; ``place`` reads it."""
+
+    address: str
+    place: Place = field(compare=False)
+    blocks: Blocks = field(compare=False)
+
+    @property
+    def part(self) -> str:
+        """The address: versions of files on different servers may be the same text."""
+        return self.address
+
+    def open(self, chunk_limit: int, associated: str | None = None) -> Source:
+        """Open the file, or the picture of that name in it."""
+        return open_remote(self.place, self.blocks, chunk_limit=chunk_limit, associated=associated)
+
+
+class Remotes:
+    """What reads the remote files of an engine, from the prefixes that the configuration allows."""
+
+    def __init__(self, config: Config) -> None:
+        self.blocks = Blocks(config.remote_cache)
+        self.wire = Wire(config.remote_timeout)
+        self.prefixes = tuple(map(normalise, (*config.remote, *config.urls)))
+        self._timeout = config.remote_timeout
+        self._stores: dict[str, Any] = {}
+        self._lock = threading.Lock()
+
+    def find(self, text: str) -> RemoteRef:
+        """Return the file at an address that a client names.
+
+        Raises BadRequest where it is none, NotFound where it is not allowed.
+        """
+        address = normalise(text)
+        if not is_allowed(address, self.prefixes):
+            raise NotFound(
+                f"address: not below a prefix that the setting 'remote' allows; got {text[:200]!r}"
+            )
+        return self._reference(address, self.allows)
+
+    def trusted(self, text: str) -> RemoteRef:
+        """Return the file at an address that the program itself names; redirects stay with its server."""
+        address = normalise(text)
+        return self._reference(address, partial(is_allowed, prefixes=(*self.prefixes, origin(address))))
+
+    def allows(self, address: str) -> bool:
+        """Say whether a normalised address may be read."""
+        return is_allowed(address, self.prefixes)
+
+    def _reference(self, address: str, allows: Callable[[str], bool]) -> RemoteRef:
+        scheme = address.partition("://")[0]
+        place: Place
+        if scheme in _LIBRARIES:
+            place = StorePlace(address, self._store(scheme))
+        else:
+            place = HttpPlace(address, self.wire, allows)
+        return RemoteRef(address, place, self.blocks)
+
+    def _store(self, scheme: str) -> Any:
+        """Return fsspec's file system for a scheme; Unsupported where its library is not installed."""
+        with self._lock:
+            if scheme not in self._stores:
+                self._stores[scheme] = self._open_store(scheme)
+            return self._stores[scheme]
+
+    def _open_store(self, scheme: str) -> Any:
+        library = _LIBRARIES[scheme]
+        if fsspec is None:
+            raise Unsupported(f"{scheme}:// needs {library}: install gputiles[{scheme}]")
+        limits = {
+            "connect_timeout": self._timeout,
+            "read_timeout": self._timeout,
+            "retries": {"max_attempts": 2},
+        }
+        options = {"config_kwargs": limits} if scheme == "s3" else {"requests_timeout": self._timeout}
+        try:
+            return fsspec.filesystem(scheme, use_listings_cache=False, skip_instance_cache=True, **options)
+        except ImportError as error:
+            raise Unsupported(f"{scheme}:// needs {library}: install gputiles[{scheme}]") from error
+
+    def close(self) -> None:
+        """Break off all requests and drop the connections."""
+        self.wire.close()
+
+
+def identify(address: str) -> str:
+    """Return the id of a remote file as an item: the same after a restart."""
+    return hashlib.sha256(address.encode()).hexdigest()[:24]
