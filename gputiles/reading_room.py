@@ -5,12 +5,21 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import ParamSpec, TypeVar
 
 from gputiles.errors import Overloaded
 
 P = ParamSpec("P")
 R = TypeVar("R")
+
+
+def _called(function: Callable[[], R]) -> R:
+    """Call a function; its StopIteration, which no future can bring to who waits, is a RuntimeError."""
+    try:
+        return function()
+    except StopIteration as error:
+        raise RuntimeError("StopIteration in the reading room") from error
 
 
 class ReadingRoom:
@@ -29,7 +38,7 @@ class ReadingRoom:
         if self.pending >= self._most:
             raise Overloaded(f"{self.pending} reads wait for the reading room; at most {self._most} may")
         self.pending += 1
-        future = self._pool.submit(function, *args, **kwargs)
+        future = self._pool.submit(_called, partial(function, *args, **kwargs))
         try:
             return await asyncio.wrap_future(future)
         finally:

@@ -426,3 +426,10 @@ async def test_stored_tiles_pass_through_only_where_nothing_else_was_asked(tmp_p
                 np.abs(found[..., :3] - decode(upright.data)).mean() < 6
             )  # of noise; another turn is 80 off
         assert running.renderer.passed_through == 1
+
+
+async def test_a_reader_that_runs_out_of_items_is_answered() -> None:
+    """A StopIteration cannot be set on a future: its waiter would wait for ever."""
+    async with engine() as running, asyncio.timeout(10):
+        with pytest.raises(RuntimeError, match="StopIteration"):
+            await running.reading_room.run(next, iter(()))
