@@ -108,11 +108,22 @@ def lay_out(
     if fill is not None and asked.width and asked.height:
         cell = asked.width, asked.height
     columns = min(len(chosen), across or math.isqrt(len(chosen) - 1) + 1)
-    request = FramesRequest(region, chosen, columns, cell, fill)
+    return _limited(FramesRequest(region, chosen, columns, cell, fill))
+
+
+def letterbox(region: RegionRequest, cell: tuple[int, int], fill: Fill) -> FramesRequest:
+    """Return a region on a ground of exactly ``cell`` (width, height) pixels, which it fits into.
+
+    Raises LimitExceeded beyond 2²⁶ pixels.
+    """
+    return _limited(FramesRequest(region, (region.view.frame,), 1, cell, fill))
+
+
+def _limited(request: FramesRequest) -> FramesRequest:
     if request.width * request.height > MOST_PIXELS:
         raise LimitExceeded(
-            f"tile_frames: at most {MOST_PIXELS} pixels; {len(chosen)} frames of {cell[0]} x {cell[1]} "
-            f"make {request.width} x {request.height}"
+            f"width and height: at most {MOST_PIXELS} pixels; {len(request.frames)} frames of "
+            f"{request.cell[0]} x {request.cell[1]} make {request.width} x {request.height}"
         )
     return request
 

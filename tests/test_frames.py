@@ -247,7 +247,7 @@ async def test_sheets_are_kept_and_known_by_their_tags(client: Client) -> None:
         ("frameList=a", 400, "frameList: expected"),
         ("framesAcross=0", 400, "framesAcross: expected"),
         ("fill=nothing", 400, "fill: expected a colour"),
-        ("width=100000", 413, "tile_frames: at most"),
+        ("width=100000", 413, "width and height: at most"),
         ("left=500", 400, "nothing of the image is in it"),
         ("style=[", 400, "Style is not a valid json object"),
         ('style={"bands":[{"framedelta":3}]}', 404, "Frame does not exist"),

@@ -286,9 +286,6 @@ class Recording(dict[str, str]):
 
 
 NOT_TAKEN = {
-    "/item/{item}/tiles/region": {"fill"},  # refused, as large_image's other aspects are not made
-    "/item/{item}/tiles/pixel": {"fill"},
-    "/item/{item}/tiles/histogram": {"fill"},
     "/item/{item}/tiles/tile_frames": {"frame"},  # the sheet's frames count
 }
 

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from io import BytesIO
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlencode
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ import tifffile
 from aiohttp.test_utils import TestClient, TestServer
 from hypothesis import given
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 from PIL import Image as Pillow
 
 from gputiles.app import create_app
@@ -176,7 +178,7 @@ async def test_a_region_larger_than_allowed_is_refused(client: Client) -> None:
         ("left=900", "nothing of the image is in it"),
         ("magnification=-1", "above 0"),
         ("encoding=GIF", "Invalid encoding"),
-        ("fill=red", "fill: not supported"),
+        ("width=90&height=90&fill=nothing", "fill: expected a colour"),
     ],
 )
 async def test_bad_regions_are_refused(client: Client, query: str, reason: str) -> None:
@@ -202,3 +204,56 @@ async def test_frames_that_take_too_much_together_are_refused(
     assert (status, b"of 2 frames are 2520000 bytes; at most 1260000" in data) == (413, True)
     assert (await region(client, "encoding=PNG&width=450" + both))[0] == 200
     assert (await region(client, "encoding=NPY"))[0] == 200
+
+
+@pytest.mark.parametrize("path", ["region", "thumbnail"])
+@pytest.mark.parametrize(("fill", "top"), [("corner:%230f0", 0), ("%230f0", 10), ("none", None), ("", None)])
+async def test_a_fill_makes_a_picture_exactly_as_large_as_asked_for(
+    client: Client, path: str, fill: str, top: int | None
+) -> None:
+    """The image is 900 × 700: within 90 × 90 it is 90 × 70."""
+    base = f"/item/{await find(client, 'image.ome.tif')}/tiles/{path}?width=90&height=90&encoding=PNG&frame=1"
+    whole = await _picture(client, base)
+    filled = await _picture(client, f"{base}&fill={fill}")
+    if top is None:
+        assert np.array_equal(filled, whole)
+        return
+    assert (whole.shape, filled.shape) == ((70, 90), (90, 90, 3))
+    assert np.array_equal(filled[top : top + 70], np.repeat(whole[..., None], 3, axis=2))
+    assert (np.delete(filled, np.s_[top : top + 70], axis=0) == (0, 255, 0)).all()
+    one_side = await _picture(client, base.replace("&height=90", "") + f"&fill={fill}")
+    assert one_side.shape == whole.shape
+
+
+async def _picture(client: Client, url: str) -> NDArray[np.uint8]:
+    answer = await client.get(url)
+    assert answer.status == 200, await answer.text()
+    return np.asarray(Pillow.open(BytesIO(await answer.read())))
+
+
+@pytest.mark.parametrize("fill", ["red", "corner:#00f", "#0000"])
+async def test_filled_regions_lie_where_large_image_puts_them(
+    client: Client, tmp_path: Path, fill: str
+) -> None:
+    oracle = pytest.importorskip("large_image_source_ometiff", reason="needs the extra 'conformance'")
+    source = oracle.open(str(tmp_path / "image.ome.tif"))
+    bounds = {"left": 100, "top": 40, "right": 300, "bottom": 640}
+    theirs, _ = source.getRegion(
+        region=bounds, output={"maxWidth": 200, "maxHeight": 700}, fill=fill, encoding="PNG", frame=0
+    )
+    query = {
+        **bounds,
+        "width": 200,
+        "height": 700,
+        "fill": fill,
+        "frame": 0,
+        "encoding": "PNG",
+        "style": "{}",
+    }
+    url = f"/item/{await find(client, 'image.ome.tif')}/tiles/region?{urlencode(query)}"
+    answer = await client.get(url)
+    ours, other = (
+        np.asarray(Pillow.open(BytesIO(data)).convert("RGBA")).astype(int)
+        for data in (await answer.read(), theirs)
+    )
+    assert np.abs(ours - other).max() <= 1

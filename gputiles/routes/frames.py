@@ -16,7 +16,7 @@ from gputiles.routes import ask, parameters
 from gputiles.routes.answer import answer, in_time
 from gputiles.routes.ask import Ask, image_of
 from gputiles.routes.parameters import FRAME, Parameter, frame_list, integer, number, parse_integer
-from gputiles.routes.regions import REGION, region_query
+from gputiles.routes.regions import FILL, REGION, region_query
 from gputiles.routes.respond import as_json
 from gputiles.routes.route import PICTURES, Route, as_object
 from gputiles.routes.schemas import ANYTHING, INTEGER, TEXT, WHOLE, Schema, listed, named, record, table
@@ -81,9 +81,6 @@ LISTED = Parameter(
     example="0",
 )
 ACROSS = integer("framesAcross", "frames of a row; about as many as rows unless it is given", 1)
-FILL = Parameter(
-    "fill", "a colour around regions of another aspect, or corner: and one", frames.parse_fill, TEXT
-)
 SHEET = (*ask.IMAGE, *(each for each in REGION if each is not FRAME), LISTED, ACROSS, FILL)
 QUADS = as_object(
     record(
@@ -118,7 +115,6 @@ async def tile_frames(request: web.Request) -> web.Response:
     query = parameters.single(request.query)
     item = ask.item_of(request, query)
     fill, chosen, across = FILL.of(query), LISTED.given(query), ACROSS.given(query)
-    query.pop(FILL.name, None)
     asked = await region_query(request, query)
     image = await image_of(request.app[STATE], item)
     first = chosen[0] if chosen else 0

@@ -11,21 +11,23 @@ from aiohttp import web
 from gputiles import arrays, style
 from gputiles.encoded import Encoding, Format
 from gputiles.errors import BadRequest
+from gputiles.frames import Fill, FramesRequest, letterbox
 from gputiles.geometry import Rect
 from gputiles.image import ImageInfo
 from gputiles.images import Image
 from gputiles.metadata import describe
 from gputiles.regions import RegionQuery, first_pixel
-from gputiles.renderer import Renderer, check_frame
-from gputiles.request import RegionRequest, View
+from gputiles.renderer import Renderer, check_frame, fit
+from gputiles.request import RegionRequest, ThumbnailRequest, View
 from gputiles.routes import ask, parameters
 from gputiles.routes.answer import answer, in_time
-from gputiles.routes.ask import image_of
+from gputiles.routes.ask import Ask, image_of
 from gputiles.routes.parameters import EDGE, FRAMES, integer, text
-from gputiles.routes.regions import REGION, region_query
+from gputiles.routes.regions import FILL, REGION, region_query
 from gputiles.routes.respond import as_json
 from gputiles.routes.route import PICTURES, Route, as_object
 from gputiles.routes.schemas import COLOUR, NUMBER, listed, maybe, named, record
+from gputiles.sheets import sheet
 from gputiles.state import STATE, State
 from gputiles.trace import Trace
 
@@ -43,6 +45,7 @@ PIXELS = as_object(
     "the stored samples and the colour, nothing outside the image; of each frame where there is a list",
 )
 POINT = tuple(replace(each, required=each.name in ("left", "top")) for each in REGION)
+SMALL = (*ask.IMAGE, *ask.SIDES, *ask.VIEW, FILL)
 TILE = (*ask.IMAGE, *ask.PLACE, *ask.VIEW, EDGE)
 
 
@@ -54,7 +57,11 @@ def routes() -> tuple[Route, ...]:
         Route("GET", "/item/{item}/tiles/fzxy/{frame}/{z}/{x}/{y}", tile, TILE, PICTURES),
         Route("GET", "/item/{item}/tiles", in_time(metadata), ask.IMAGE, METADATA),
         Route(
-            "GET", "/item/{item}/tiles/thumbnail", thumbnail, (*ask.IMAGE, *ask.SIDES, *ask.VIEW), PICTURES
+            "GET",
+            "/item/{item}/tiles/thumbnail",
+            thumbnail,
+            (*ask.IMAGE, *ask.SIDES, *ask.VIEW, FILL),
+            PICTURES,
         ),
         Route("GET", "/item/{item}/tiles/pixel", in_time(pixel), (*ask.IMAGE, *POINT, FRAMES), PIXELS),
     )
@@ -91,9 +98,22 @@ async def tile(request: web.Request) -> web.Response:
 
 
 async def thumbnail(request: web.Request) -> web.Response:
-    """``GET /item/{id}/tiles/thumbnail``: the whole image, 256 pixels unless asked otherwise."""
-    wanted = await ask.thumbnail(request)
-    return await answer(request, wanted, Renderer.thumbnail)
+    """``GET /item/{id}/tiles/thumbnail``: the whole image, 256 pixels unless asked otherwise.
+
+    ``fill`` makes it exactly ``width`` × ``height`` pixels large.
+    """
+    asked, query = await ask.thumbnail(request), parameters.single(request.query)
+    small, fill = asked.wanted, FILL.of(query)
+    if fill is None or not isinstance(small, ThumbnailRequest) or not {"width", "height"} <= query.keys():
+        return await answer(request, asked, Renderer.thumbnail)
+    info = (await image_of(request.app[STATE], asked.item)).info
+    return await answer(request, Ask(asked.item, _filled(info, small, fill)), sheet)
+
+
+def _filled(info: ImageInfo, small: ThumbnailRequest, fill: Fill) -> FramesRequest:
+    """Return a thumbnail on a ground of the size that was asked for."""
+    cell, whole = (small.width, small.height), Rect(0, 0, info.width, info.height)
+    return letterbox(RegionRequest(whole, *fit(info.width, info.height, *cell), small.view), cell, fill)
 
 
 async def pixel(request: web.Request) -> web.Response:

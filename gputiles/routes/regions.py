@@ -8,7 +8,7 @@ from typing import Any
 
 from aiohttp import web
 
-from gputiles.errors import BadRequest
+from gputiles.frames import letterbox, parse_fill
 from gputiles.regions import SYNONYMS, UNITS, RegionQuery, parse_units, resolve
 from gputiles.renderer import Renderer
 from gputiles.routes import ask, parameters
@@ -16,7 +16,8 @@ from gputiles.routes.answer import answer, in_time
 from gputiles.routes.ask import Ask, image_of
 from gputiles.routes.parameters import Parameter, flag, integer, number
 from gputiles.routes.route import PICTURES, Route
-from gputiles.routes.schemas import one_of
+from gputiles.routes.schemas import TEXT, one_of
+from gputiles.sheets import sheet
 from gputiles.state import STATE
 
 NUMBERS: dict[str, Parameter[Any]] = {
@@ -38,27 +39,35 @@ IN = Parameter("units", "of the region's bounds", partial(parse_units, "units"),
 SIZE_IN = Parameter("unitsWH", "of its width and height, if others", partial(parse_units, "unitsWH"), LENGTH)
 EXACT = flag("exact", "refuse a scale that no level has")
 REGION: tuple[Parameter[Any], ...] = (*NUMBERS.values(), IN, SIZE_IN, EXACT, *ask.VIEW)
+FILL = Parameter(
+    "fill", "a colour around what has another aspect than asked for, or corner: and one", parse_fill, TEXT
+)
 
 
 def routes() -> tuple[Route, ...]:
     """Return the routes of this room."""
     path = "/item/{item}/tiles/region"
-    return (Route("GET", path, in_time(region), (*ask.IMAGE, *REGION), PICTURES),)
+    return (Route("GET", path, in_time(region), (*ask.IMAGE, *REGION, FILL), PICTURES),)
 
 
 async def region(request: web.Request) -> web.Response:
-    """``GET /item/{id}/tiles/region``: a part of the image, in one of many units, at any size."""
+    """``GET /item/{id}/tiles/region``: a part of the image, in one of many units, at any size.
+
+    ``fill`` makes it exactly ``width`` × ``height`` pixels large, the part in the middle, or
+    at the upper left.
+    """
     query = parameters.single(request.query)
     item = ask.item_of(request, query)
-    asked = await region_query(request, query)
+    asked, fill = await region_query(request, query), FILL.of(query)
     image = await image_of(request.app[STATE], item)
-    return await answer(request, Ask(item, resolve(asked, image.info)), Renderer.region)
+    wanted = resolve(asked, image.info)
+    if fill is None or not asked.width or not asked.height:
+        return await answer(request, Ask(item, wanted), Renderer.region)
+    return await answer(request, Ask(item, letterbox(wanted, (asked.width, asked.height), fill)), sheet)
 
 
 async def region_query(request: web.Request, query: Mapping[str, str]) -> RegionQuery:
     """Return the region that a query describes, with large_image's names of parameters."""
-    if query.get("fill"):
-        raise BadRequest("fill: not supported; the region keeps its aspect")
     numbers = {ours: parameter.given(query) for ours, parameter in NUMBERS.items()}
     return RegionQuery(
         **numbers,
