@@ -16,6 +16,7 @@ SYNONYMS = {
     "microns": "um", "millimeter": "mm", "millimeters": "mm",
 }  # fmt: skip
 UNITS = ("base_pixels", "pixels", *MILLIMETRES, "fraction")
+MOST_SCALE = 10**9  # times that a pixel of the output may be larger, or smaller, than the image's
 ASPECT = 16  # a side that is not given may be this many times the other
 
 
@@ -92,6 +93,17 @@ def _inside(region: Rect, width: int, height: int) -> tuple[int, int]:
 
 def _scale(query: RegionQuery, info: ImageInfo) -> tuple[float, float]:
     """Return how many full-resolution pixels a wanted pixel is wide and high."""
+    scale = _wanted_scale(query, info)
+    if not all(1 / MOST_SCALE <= by <= MOST_SCALE for by in scale):
+        asked = "mm_x and mm_y" if query.magnification is None else "magnification"
+        raise BadRequest(
+            f"{asked}: expected pixels of at least 1/{MOST_SCALE} and at most {MOST_SCALE} "
+            f"of the image's own; got {scale[0]:g} x {scale[1]:g}"
+        )
+    return scale
+
+
+def _wanted_scale(query: RegionQuery, info: ImageInfo) -> tuple[float, float]:
     if query.magnification is not None:
         if not info.magnification:
             raise BadRequest("magnification: the image does not say its own")

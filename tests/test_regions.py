@@ -104,6 +104,18 @@ def test_resolved_regions_lie_inside_the_image(
     assert found.height >= 1
 
 
+@pytest.mark.parametrize("value", [5e-324, 1e-200, 1e-14, 1e11, 1e200, 1.7e308])
+@pytest.mark.parametrize("names", [("magnification",), ("mm_x",), ("mm_x", "mm_y")])
+@pytest.mark.parametrize("units", ["base_pixels", "pixels"])
+def test_scales_beyond_all_reason_are_refused(value: float, names: tuple[str, ...], units: str) -> None:
+    info = ImageInfo(
+        Grid(900, 700, 128, 128), (True,) * 4, np.dtype(np.uint8), magnification=20.0, mm_x=5e-4, mm_y=5e-4
+    )
+    query = RegionQuery(left=0, region_width=1e98, units=units, **dict.fromkeys(names, value))
+    with pytest.raises(BadRequest, match="expected pixels of at least"):
+        resolve(query, info)
+
+
 # -- over HTTP
 
 FULL = np.random.default_rng(8).integers(0, 60_000, (2, 700, 900)).astype(np.uint16)
