@@ -392,6 +392,7 @@ def main() -> None:
         from tests.standin import StandIn
 
         load.find_cupy = lambda: StandIn(1 << 27)
+        load.find_codecs = lambda: None
         plan = MINIATURE
     backend = load.load_backend(arguments.device, 4)
     if not isinstance(backend, CudaBackend):

@@ -49,7 +49,7 @@ def tile_key(z: int, x: int, y: int, look: str, edge: Edge) -> str:
     return f"tile|{z}|{x}|{y}|{look}|{edge.crop}|{edge.colour}"
 
 
-def entity_tag(key: str, reduction: Reduction, intent: str | None) -> str:
-    """Return the strong entity tag of an answer: content version, request and encoders."""
-    text = f"{CODECS}|{reduction.value}|{ICC}-{intent}|{key}"
+def entity_tag(key: str, reduction: Reduction, intent: str | None, decoders: str) -> str:
+    """Return the strong entity tag of an answer: content version, request, codecs."""
+    text = f"{CODECS}{decoders}|{reduction.value}|{ICC}-{intent}|{key}"
     return f'"{blake2b(text.encode(), digest_size=16).hexdigest()}"'

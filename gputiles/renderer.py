@@ -147,7 +147,8 @@ class Renderer:
         return tile
 
     def _tag(self, image: Image, view: View, key: str) -> str:
-        return keys.entity_tag(key, image.info.reduction, self._intent(image.info, view))
+        intent, decoders = self._intent(image.info, view), self.batcher.backend.decoders
+        return keys.entity_tag(key, image.info.reduction, intent, decoders)
 
     async def _render_tile(self, work: Work, request: TileRequest) -> bytes:
         info = work.image.info

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import ctypes
 import hashlib
+import math
 import os
 import subprocess
 import tempfile
@@ -19,9 +20,10 @@ from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
+import pytest
 from numpy.typing import NDArray
 
 from gputiles.backends import modules, tables
@@ -288,3 +290,39 @@ class Event:
 
     def synchronize(self) -> None:
         self._card.run()
+
+
+def codecs() -> Any:
+    """Return nvImageCodec as the product uses it, on the processor: the stand-in's memory is the host's.
+
+    Decodes at once. Skips the test where the library is not installed.
+    """
+    library = pytest.importorskip("nvidia.nvimgcodec")
+    host = [library.Backend(library.BackendKind.CPU_ONLY)]
+    owner = threading.get_ident
+
+    class Decoder:
+        calls: ClassVar[list[int]] = []
+
+        def __init__(self, **_: Any) -> None:
+            self._owner = owner()
+            device = library.NVIMGCODEC_DEVICE_CPU_ONLY
+            self._decoder = library.Decoder(device_id=device, max_num_cpu_threads=1, backends=host)
+
+        def decode(self, streams: list[Any], images: list[Any], params: Any, cuda_stream: int) -> Any:
+            assert cuda_stream == 7, "work goes to the backend's own stream"
+            if owner() != self._owner:
+                raise WrongThread("a decoder is its thread's alone")
+            self.calls.append(len(streams))
+            return self._decoder.decode(streams, images=images, params=params)
+
+    def as_image(place: Any, cuda_stream: int) -> Any:
+        face = place.__cuda_array_interface__
+        dtype = np.dtype(face["typestr"])
+        raw = (ctypes.c_uint8 * (math.prod(face["shape"]) * dtype.itemsize)).from_address(face["data"][0])
+        return library.as_image(np.frombuffer(raw, dtype).reshape(face["shape"]))
+
+    names = ("Backend", "BackendKind", "ColorSpec", "DecodeParams", "CodeStream")
+    return SimpleNamespace(
+        Decoder=Decoder, as_image=as_image, **{name: getattr(library, name) for name in names}
+    )

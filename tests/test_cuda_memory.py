@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from gputiles.backends import Chunk, DecodeJob, DownsampleJob, Raster, RenderJob, load, modules, tables
 from gputiles.backends.card import Card, Sizes, sizes
 from gputiles.backends.cuda import CudaBackend
+from gputiles.backends.decoding import Decoder
 from gputiles.backends.device import Device
 from gputiles.backends.memory import SLAB, Freed, Memory, slot_size
 from gputiles.backends.paste import raster_of
@@ -50,6 +51,7 @@ def opened(card: StandIn, shares: Sizes | None = None, wanted: int | None = None
             backend.card.close()
             backend.card = Card(Device(card), shares)
             backend._draughtsman._card = backend.card
+            backend._decoder = Decoder(backend.card, backend._helpers)
 
         backend.on_card(reopen)
     return backend
@@ -442,6 +444,7 @@ async def test_tiles_are_right_under_memory_pressure(
     path = tmp_path / "a.ome.tif"
     tifffile.imwrite(path, data, tile=(128, 128), metadata={"axes": "CYX"})
     monkeypatch.setattr(load, "find_cupy", lambda: card)
+    monkeypatch.setattr(load, "find_codecs", lambda: None)
     places = np.random.default_rng(1).integers(0, (4, 8, 6), (300, 3)).tolist()
     async with Engine(Config(device="cuda", raw_cache=shelf, tile_cache=0, workers=2)) as engine:
         replaced(engine.backend, card, Sizes(3 * MIB, 2 * MIB, MIB, MIB, slab=MIB // 4))
@@ -471,6 +474,7 @@ def replaced(backend: Any, card: StandIn, shares: Sizes) -> None:
         backend.card.close()
         backend.card = Card(Device(card), shares)
         backend._draughtsman._card = backend.card
+        backend._decoder = Decoder(backend.card, backend._helpers)
 
     backend.on_card(reopen)
 

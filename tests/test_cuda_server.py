@@ -47,6 +47,7 @@ ASKED = (
 def card(monkeypatch: pytest.MonkeyPatch) -> StandIn:
     card = StandIn(1 << 27)
     monkeypatch.setattr(load, "find_cupy", lambda: card)
+    monkeypatch.setattr(load, "find_codecs", lambda: None)
     return card
 
 

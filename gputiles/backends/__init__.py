@@ -189,6 +189,8 @@ class Backend(Protocol):
     workers: int
     capacity: int
     """Bytes of rasters that the shelf may hold."""
+    decoders: str
+    """What tells pixels of this backend's decoders from others'; empty: they are the host's."""
 
     def batch_size(self, verb: str, waiting: int) -> int:
         """Return how many of ``waiting`` jobs one worker should take at once, at least 1."""

@@ -5,6 +5,7 @@ Whoever calls a verb waits for that thread. A batch is one launch of each kernel
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -27,11 +28,15 @@ from gputiles.backends import (
     making,
 )
 from gputiles.backends.card import Card, on_card, sizes
+from gputiles.backends.decoding import Decoder
 from gputiles.backends.device import Device
 from gputiles.backends.drawing import Draughtsman
 from gputiles.backends.hostlib import Library
 from gputiles.backends.making import bare
+from gputiles.backends.nvimage import Pictures
 from gputiles.errors import DeviceLost, GputilesError, OutOfMemory
+
+logger = logging.getLogger(__name__)
 
 MOST = 64  # jobs of a batch
 
@@ -43,30 +48,48 @@ class CudaBackend:
     """A card as a backend; ``cupy`` is the module, ``number`` the card, ``helpers`` host threads.
 
     ``wanted`` are the bytes of the shelf of rasters; None is what the card has left.
-    ``capacity`` is what the shelf may hold. Raises Unsupported where the card cannot be used.
+    ``capacity`` is what the shelf may hold. ``codecs`` is the module ``nvidia.nvimgcodec``; None: the
+    host decodes everything. ``decoders`` tells pixels of its decoders from the host's. Raises
+    Unsupported where the card cannot be used.
     """
 
     name = "cuda"
     workers = 1
 
-    def __init__(self, cupy: Any, number: int, helpers: int, wanted: int | None = None) -> None:
+    def __init__(
+        self, cupy: Any, number: int, helpers: int, wanted: int | None = None, codecs: Any = None
+    ) -> None:
+        self.threads = helpers
         self.lost: DeviceLost | None = None
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="gputiles-cuda")
         self._helpers = ThreadPoolExecutor(helpers, thread_name_prefix="gputiles-helper")
         self._library = Library()
         try:
-            self._thread.submit(self._open, cupy, number, wanted).result()
+            self._thread.submit(self._open, cupy, number, wanted, codecs).result()
         except BaseException:
             self._thread.shutdown()
             self._helpers.shutdown()
             raise
 
-    def _open(self, cupy: Any, number: int, wanted: int | None) -> None:
+    def _open(self, cupy: Any, number: int, wanted: int | None, codecs: Any) -> None:
         device = Device(cupy, number)
         shares = sizes(device.memory()[0], wanted)
         self.card = Card(device, shares)
         self.capacity = wanted if wanted is not None else shares.rasters - shares.rasters // 8
         self._draughtsman = Draughtsman(self.card, self._helpers, self._library)
+        pictures = None if codecs is None else self._pictures(codecs, number)
+        self._decoder = Decoder(self.card, self._helpers, pictures)
+        self.decoders = f"nvimgcodec-{','.join(sorted(pictures.kinds))}" if pictures is not None else ""
+
+    def _pictures(self, codecs: Any, number: int) -> Pictures | None:
+        """Return the card's decoder of pictures, tried out; None where it cannot be made."""
+        try:
+            pictures = Pictures(codecs, number, self.card.device.stream, self.threads)
+        except RuntimeError as error:
+            logger.warning("the host decodes: nvImageCodec: %s", error)
+            return None
+        decoding.prove(self.card, pictures)
+        return pictures
 
     def batch_size(self, verb: str, waiting: int) -> int:
         """Return the jobs of a batch: all that wait, up to ``MOST``."""
@@ -74,7 +97,7 @@ class CudaBackend:
 
     def decode(self, jobs: Sequence[DecodeJob]) -> list[Outcome[Tiles]]:
         """Decode each job's chunks once into one raster, or error, per tile of the job."""
-        return self._batch(lambda some: decoding.decode(self.card, self._helpers, some), jobs)
+        return self._batch(self._decoder.decode, jobs)
 
     def downsample(self, jobs: Sequence[DownsampleJob]) -> list[Outcome[Raster]]:
         """Make each job's tile from its children."""

@@ -68,6 +68,7 @@ class HostBackend:
     """A backend whose device memory is host memory; rasters are read-only NumPy arrays."""
 
     name = "cpu"
+    decoders = ""
 
     def __init__(self, workers: int, library: Library | None = None, capacity: int | None = None) -> None:
         self.workers = workers

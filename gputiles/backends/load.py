@@ -27,11 +27,11 @@ def load_backend(device: str, workers: int, raw_cache: int | None = None) -> Bac
     if device == "cpu" or (device == "auto" and not has_driver()):
         return HostBackend(workers, capacity=raw_cache)
     if kind == "cuda" and (number.isdecimal() or device == "cuda"):
-        return CudaBackend(find_cupy(), int(number or 0), workers, raw_cache)
+        return CudaBackend(find_cupy(), int(number or 0), workers, raw_cache, find_codecs())
     if device != "auto":
         raise BadRequest(f"device: expected 'auto', 'cpu', 'cuda' or 'cuda:N'; got {device!r}")
     try:
-        return CudaBackend(find_cupy(), 0, workers, raw_cache)
+        return CudaBackend(find_cupy(), 0, workers, raw_cache, find_codecs())
     except Unsupported as error:
         logger.warning("the host computes: %s", error)
         return HostBackend(workers, capacity=raw_cache)
@@ -57,3 +57,12 @@ def find_cupy() -> Any:
     if not cupy.cuda.is_available():
         raise Unsupported("device: CuPy finds no CUDA card, or no driver for it; use 'cpu' or 'auto'")
     return cupy
+
+
+def find_codecs() -> Any:
+    """Return the module ``nvidia.nvimgcodec``; None where it is not installed: the host decodes all."""
+    try:
+        from nvidia import nvimgcodec
+    except ImportError:
+        return None
+    return nvimgcodec

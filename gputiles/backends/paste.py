@@ -45,7 +45,8 @@ class _Part(NamedTuple):
 def decode_tiles(job: DecodeJob) -> Tiles:
     """Decode the chunks of a job once, and cut its tiles out of them."""
     area = _shown(job)
-    parts = [_decode(chunk, area) for chunk in job.chunks]
+    decoded = (_Part(chunk.place, chunk.sample, decode_chunk(chunk)) for chunk in job.chunks)
+    parts = [_trimmed(part, area) for part in decoded]
     tiles = tuple(_tile(job, rect, parts) for rect in job.tiles)
     if not job.mask:
         return tiles
@@ -74,23 +75,24 @@ def _masked(tile: Raster | GputilesError, mask: Raster | GputilesError) -> Raste
     return raster_of(tile.pixels, None if valid.all() else valid)
 
 
-def _decode(chunk: Chunk, area: Rect) -> _Part:
+def decode_chunk(chunk: Chunk) -> Any:
     """Return a chunk's pixels, its error, or None where the file holds nothing."""
     if chunk.data is None or isinstance(chunk.data, GputilesError):
-        return _Part(chunk.place, chunk.sample, chunk.data)
+        return chunk.data
     try:
-        pixels = chunk.codec.decode(chunk.data, chunk.place.width, chunk.place.height)
+        return chunk.codec.decode(chunk.data, chunk.place.width, chunk.place.height)
     except GputilesError as error:
-        return _Part(chunk.place, chunk.sample, error)
+        return error
     except BROKEN as error:
-        return _Part(chunk.place, chunk.sample, Damaged(f"a chunk cannot be decoded: {error}"))
-    return _trimmed(_Part(chunk.place, chunk.sample, pixels), area)
+        return Damaged(f"a chunk cannot be decoded: {error}")
 
 
 def _trimmed(part: _Part, area: Rect) -> _Part:
     """Return what lies in ``area`` alone where that is less than half: many chunks wait for the last one."""
     place = part.place.intersect(area)
     if place is None or 2 * place.width * place.height > part.place.width * part.place.height:
+        return part
+    if part.pixels is None or isinstance(part.pixels, GputilesError):
         return part
     return _Part(place, part.sample, part.pixels[_window(place, part.place)].copy())
 
