@@ -22,18 +22,21 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
+import imagecodecs
 import numpy as np
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from gputiles.backends import Raster, RenderJob, load, modules  # noqa: E402
+from gputiles.backends import Chunk, DecodeJob, Raster, RenderJob, load, modules  # noqa: E402
 from gputiles.backends.cuda import CudaBackend  # noqa: E402
 from gputiles.backends.host import HostBackend  # noqa: E402
 from gputiles.backends.paste import raster_of  # noqa: E402
 from gputiles.cardtest import bandwidth  # noqa: E402
 from gputiles.encoded import Encoding, Format  # noqa: E402
+from gputiles.geometry import Rect  # noqa: E402
 from gputiles.recipe import BandRecipe, Blend, Recipe  # noqa: E402
+from gputiles.sources.imagecodec import Frame, JpegCodec  # noqa: E402
 
 JPEG = Encoding(Format.JPEG, 80, 2)
 PNG = Encoding(Format.PNG)
@@ -232,6 +235,22 @@ class Bench:
                 found.append(row)
         return found
 
+    def decodes(self) -> list[dict[str, Any]]:
+        """Return the times of batches of JPEG chunks (4:2:0, quality 90), decoded where they are trusted."""
+        side = self.plan.side
+        rng = np.random.default_rng(7)
+        noise = rng.integers(0, 40, (side, side, 3)) + np.linspace(20, 200, side)[:, None, None]
+        data = bytes(imagecodecs.jpeg8_encode(noise.astype(np.uint8), level=90, subsampling="420"))
+        place, dtype = Rect(0, 0, side, side), np.dtype(np.uint8)
+        codec = JpegCodec(7, Frame(3, dtype, (side, side)))
+        job = DecodeJob((Chunk(codec, data, place),), (place,), (side, side), 3, dtype)
+        found = []
+        for number in self.plan.batches:
+            jobs = [job] * min(number, 64)
+            row: dict[str, Any] = {"chunks": len(jobs), "decoders": self.backend.decoders or "host"}
+            found.append(row | self.wall(lambda jobs=jobs: self.backend.decode(jobs)))
+        return found
+
     def composite(self) -> list[dict[str, Any]]:
         """Return the composite's share of the copy bandwidth, over more than four level 2 caches."""
         whole = bandwidth(self.backend, max(self.plan.copies) * 2)
@@ -373,6 +392,7 @@ def measure(backend: CudaBackend, plan: Plan) -> dict[str, Any]:
         "copies_GB_per_s": bench.copies(),
         "launch_us": bench.launch(),
         "batches": bench.stages(),
+        "decoding": bench.decodes(),
         "composite_against_copy": bench.composite(),
         "jpeg_by_threads_of_a_block_ms": bench.blocks(),
         "R1_viewports": bench.viewports(),

@@ -72,6 +72,10 @@ def compiled(folder: Path | None = None) -> ctypes.CDLL:
     return ctypes.CDLL(str(target))
 
 
+class CompileException(Exception):
+    """A kernel does not compile."""
+
+
 class Function:
     """A kernel of a RawModule."""
 
@@ -116,6 +120,7 @@ class StandIn:
         self.order = order
         self.library = compiled()
         self.fail: CUDARuntimeError | None = None
+        self.broken = False  # whether kernels do not compile
         self._cards = cards
         self._owner: int | None = None
         self._blocks: dict[int, NDArray[np.uint8]] = {}
@@ -129,6 +134,7 @@ class StandIn:
             alloc_pinned_memory=self._pin,
             get_elapsed_time=lambda first, second: (second.at - first.at) * 1000,
             is_available=lambda: cards > 0,
+            compiler=SimpleNamespace(CompileException=CompileException),
             driver=SimpleNamespace(CUDADriverError=CUDADriverError),
             runtime=SimpleNamespace(
                 CUDARuntimeError=CUDARuntimeError,
@@ -144,6 +150,8 @@ class StandIn:
     def RawModule(self, *, code: str, options: tuple[str, ...]) -> Any:
         self.check()
         assert "--fmad=false" in options
+        if self.broken:
+            raise CompileException("a.cu(1): error: expected a declaration")
         return SimpleNamespace(get_function=lambda name: self._function(code, name))
 
     def _function(self, code: str, name: str) -> Function:

@@ -26,7 +26,7 @@ from gputiles.batcher import Batcher
 from gputiles.config import Config
 from gputiles.encoded import Encoding, Format
 from gputiles.engine import Engine
-from gputiles.errors import BadStyle, Damaged, DeviceLost, LimitExceeded, OutOfMemory
+from gputiles.errors import BadStyle, Damaged, DeviceLost, LimitExceeded, OutOfMemory, Unsupported
 from gputiles.geometry import Rect
 from gputiles.image import Reduction
 from gputiles.recipe import BandRecipe, Recipe
@@ -372,12 +372,30 @@ def test_the_compilers_options_change_with_every_source(
     assert all("--fmad=false" in options for options in seen)
 
 
+@pytest.mark.parametrize("file", sorted({kernel.file for kernel in modules.kernels().values()}))
+def test_nvrtc_takes_the_products_options(file: str) -> None:
+    nvrtc = pytest.importorskip("cupy.cuda.nvrtc")
+    program = nvrtc.createProgram((modules.folder() / file).read_text(), file, (), ())
+    nvrtc.compileProgram(program, ("--gpu-architecture=sm_90", *modules.options()))
+    assert len(nvrtc.getCUBIN(program)) > 1000
+
+
+def test_cupy_itself_without_a_driver_is_a_clear_error() -> None:
+    if load.has_driver():
+        pytest.skip("this machine has a CUDA driver")
+    with pytest.raises(Unsupported, match="cuda:0 cannot be used: no driver that knows CuPy's CUDA"):
+        Device(cupy)
+    with pytest.raises(Unsupported, match="CuPy finds no CUDA card"):
+        load.load_backend("cuda", 1)
+
+
 @pytest.mark.parametrize(
     "name",
     [
         "RawModule", "cuda.Device", "cuda.Stream", "cuda.Event", "cuda.memory.Memory",
         "cuda.alloc_pinned_memory", "cuda.get_elapsed_time", "cuda.is_available",
-        "cuda.driver.CUDADriverError", "cuda.runtime.CUDARuntimeError", "cuda.runtime.memcpyAsync",
+        "cuda.compiler.CompileException", "cuda.driver.CUDADriverError",
+        "cuda.runtime.CUDARuntimeError", "cuda.runtime.memcpyAsync",
         "cuda.runtime.memsetAsync", "cuda.runtime.memGetInfo", "cuda.runtime.getDeviceProperties",
         "cuda.runtime.driverGetVersion", "cuda.runtime.runtimeGetVersion",
     ],

@@ -159,6 +159,12 @@ def test_a_card_that_is_not_there_is_a_clear_error(card: StandIn, monkeypatch: p
         load.load_backend("cuda:x", 1)
 
 
+def test_kernels_that_do_not_compile_are_a_clear_error(card: StandIn) -> None:
+    card.broken = True
+    with pytest.raises(Unsupported, match=r"cuda:0 cannot be used: a.cu.1.: error"):
+        load.load_backend("cuda", 1)
+
+
 def test_auto_is_the_card_where_there_is_one(card: StandIn, monkeypatch: pytest.MonkeyPatch) -> None:
     for driver, name in ((True, "cuda"), (False, "cpu")):
         monkeypatch.setattr(load, "has_driver", lambda driver=driver: driver)

@@ -30,7 +30,7 @@ ORDER = (
 )  # fmt: skip
 """The kernels of a batch in the order in which they are launched: none reads what a later one makes."""
 
-RESERVE = 1 << 30  # bytes of a card that are left to its context and to libraries
+RESERVE = 1 << 31  # bytes of a card that are left to its context and to libraries
 MOST_SCRATCH = 1 << 29
 MOST_RETURNS = 1 << 28
 ROOM = 1 << 25  # of pinned memory, each way

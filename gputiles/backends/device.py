@@ -46,12 +46,18 @@ class Device:
         self.cupy = cupy
         self._cuda = cupy.cuda
         self._held: dict[int, Any] = {}  # CuPy's own objects, by address: freed by the device's thread
-        with self._judged(opening=True):
-            self._cuda.Device(number).use()
-            self._stream = self._cuda.Stream(non_blocking=True)
-            self._stream.use()
-            self._done = self._cuda.Event(block=True, disable_timing=True)
-            self._functions = self._compiled()
+        try:
+            self._open()
+        except (RuntimeError, OSError, ImportError, cupy.cuda.compiler.CompileException) as error:
+            why = NOT_THERE.get(getattr(error, "status", 0), str(error))
+            raise Unsupported(f"device: cuda:{number} cannot be used: {why}") from error
+
+    def _open(self) -> None:
+        self._cuda.Device(self.number).use()
+        self._stream = self._cuda.Stream(non_blocking=True)
+        self._stream.use()
+        self._done = self._cuda.Event(block=True, disable_timing=True)
+        self._functions = self._compiled()
 
     def _compiled(self) -> dict[str, Any]:
         """Compile all kernels now, not at the first request."""
@@ -68,16 +74,13 @@ class Device:
         }
 
     @contextmanager
-    def _judged(self, *, opening: bool = False) -> Iterator[None]:
+    def _judged(self) -> Iterator[None]:
         """Turn CUDA's errors into ours: out of memory, or a device that is lost."""
         try:
             yield
         except (self._cuda.runtime.CUDARuntimeError, self._cuda.driver.CUDADriverError) as error:
             if error.status == OUT_OF_MEMORY:
                 raise OutOfMemory(f"device {self.number}: {error}") from error
-            if opening:
-                why = NOT_THERE.get(error.status, str(error))
-                raise Unsupported(f"device: cuda:{self.number} cannot be used: {why}") from error
             raise DeviceLost(f"device {self.number}: {error}") from error
 
     # -- memory

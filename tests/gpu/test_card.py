@@ -19,7 +19,8 @@ import tifffile
 
 from gputiles.backends import tables
 from gputiles.backends.cuda import CudaBackend
-from gputiles.backends.load import find_cupy
+from gputiles.backends.load import find_codecs, find_cupy
+from gputiles.backends.nvimage import TOLERANCE
 from gputiles.cardtest import CARD_TESTS, bandwidth
 from gputiles.config import Config
 from gputiles.encoded import Encoding, Format
@@ -32,6 +33,7 @@ from gputiles.style import parse
 from gputiles.trace import Trace
 from gputiles.walk import FileRef
 from tests import parity
+from tests.test_cuda_decode import FILES, difference, jobs_of, pixels
 
 pytestmark = pytest.mark.gpu
 
@@ -43,7 +45,7 @@ SOAK = float(os.environ.get("GPUTILES_SOAK", "240"))
 @pytest.fixture(scope="module")
 def backend() -> Iterator[CudaBackend]:
     try:
-        backend = CudaBackend(find_cupy(), 0, 4, 256 * MIB)
+        backend = CudaBackend(find_cupy(), 0, 4, 256 * MIB, find_codecs())
     except Unsupported as error:
         pytest.skip(f"needs a CUDA card: {error}")
     yield backend
@@ -83,6 +85,15 @@ def test_short_batches_of_every_kernel(backend: CudaBackend) -> None:
 
 def test_copies_inside_the_card_are_faster_than_any_host(backend: CudaBackend) -> None:
     assert bandwidth(backend) > 50e9
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_chunks_are_decoded_as_the_host_decodes_them(backend: CudaBackend, tmp_path: Path, name: str) -> None:
+    path = tmp_path / f"{name}.tif"
+    tifffile.imwrite(path, pixels(name), tile=(128, 128), **FILES[name])
+    jobs = jobs_of(path)
+    for job, outcome in zip(jobs, backend.decode(jobs), strict=True):
+        assert difference(backend, outcome, job) <= TOLERANCE, backend.decoders
 
 
 @pytest.fixture(scope="module")
