@@ -20,7 +20,7 @@ from gputiles.errors import DeviceLost, OutOfMemory, Unsupported
 
 OUT_OF_MEMORY = 2  # cudaErrorMemoryAllocation
 NOT_THERE = {
-    35: "the driver is older than CuPy's CUDA",
+    35: "there is no driver that knows CuPy's CUDA",
     100: "there is no card",
     101: "there is no such card",
 }
