@@ -19,9 +19,8 @@ TWIN = "/api/v1"  # below which large_image's routes are
 OF_IMAGES = (400, 404, 413, 415, 422, 503)
 """The refusals of routes that open an image."""
 
-TAGS = {
-    "ETag": "what If-None-Match is compared with",
-    "Cache-Control": "how long clients may keep it",
+TAGS = {"ETag": "what If-None-Match is compared with", "Cache-Control": "how long clients may keep it"}
+TRACES = {
     "X-Cache": "where it comes from",
     "Server-Timing": "where the time went, unless it was there already",
 }
@@ -31,7 +30,8 @@ TAGS = {
 class Answer:
     """An answer: its status, what it means, {media type: schema} of its body, {header: meaning}.
 
-    Pictures have an empty schema: they are no JSON.
+    All of these headers are there; Server-Timing may be missing. Pictures have an empty schema:
+    they are no JSON.
     """
 
     status: int
@@ -107,7 +107,7 @@ def kept(
     """Return the answers of a route whose results are kept, and told apart by entity tags."""
     more = dict(headers or {})
     return (
-        Answer(200, about, content, {**TAGS, **more}),
+        Answer(200, about, content, {**TAGS, **TRACES, **more}),
         Answer(304, "the client has it: If-None-Match names its entity tag", {}, {**TAGS, **more}),
     )
 
