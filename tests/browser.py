@@ -95,7 +95,7 @@ class Visit:
 
     def _listen(self, message: Any) -> None:
         if message.type == "error":
-            self.complaints.append(message.text)
+            self.complaints.append(f"{message.text} {message.location.get('url', '')}")
 
     def open(self, path: str) -> None:
         """Open a page of an image, and wait until all of it is seen."""

@@ -805,7 +805,8 @@ def test_behind_a_proxy_that_takes_a_prefix_off_everything_is_found(visit: Visit
     for path in ("", "status", f"item/{item}"):
         page.goto(f"{server}/a/prefix/{path}")
         page.wait_for_selector("#items img, #shelves td, table td")
-    page.unroute_all(behavior="ignoreErrors")  # of pictures that are still on their way
+    page.wait_for_load_state("networkidle")  # the last page's picture too
+    page.unroute_all(behavior="ignoreErrors")
     assert [url for url in visit.requests if not url.startswith((f"{server}/a/prefix/", "blob:"))] == []
 
 
