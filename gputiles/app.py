@@ -12,9 +12,11 @@ from typing import Any
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
+from gputiles.admission import Admission
 from gputiles.config import Config
 from gputiles.engine import Engine
 from gputiles.errors import DeadlineExceeded, DeviceLost, GputilesError, NotFound
+from gputiles.girder import Girder
 from gputiles.library import Library
 from gputiles.presets import PresetStore
 from gputiles.routes import (
@@ -36,6 +38,7 @@ from gputiles.routes import (
     viewports,
     xyz,
 )
+from gputiles.routes.admit import ADMISSION, admit
 from gputiles.routes.respond import PREFLIGHT, as_json, as_refusal
 from gputiles.state import STATE, State
 from gputiles.styles import StyleStore
@@ -68,8 +71,10 @@ LAST_WORDS = 2.0  # seconds in which a server without a device still answers, an
 
 def create_app(config: Config) -> web.Application:
     """Return the application; it starts its engine when it is started."""
-    app = web.Application(middlewares=[guard])
+    app = web.Application(middlewares=[guard] if config.girder is None else [guard, admit])
     app.cleanup_ctx.append(lambda app: _serve_state(app, config))
+    if config.girder is not None:
+        app.cleanup_ctx.append(lambda app: _serve_girder(app, config, str(config.girder)))
     app[openapi.ROUTES] = ROUTES
     for each in ROUTES:
         route.add(app.router, each)
@@ -92,6 +97,12 @@ async def _serve_state(app: web.Application, config: Config) -> AsyncIterator[No
         await library.close()
         await room.run(presets.close)
         await room.run(styles.close)
+
+
+async def _serve_girder(app: web.Application, config: Config, url: str) -> AsyncIterator[None]:
+    admission = app[ADMISSION] = Admission(Girder(url, config, app[STATE].engine.remotes))
+    yield
+    admission.close()
 
 
 @web.middleware

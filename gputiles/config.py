@@ -98,6 +98,8 @@ class Config:
         urls: addresses of remote files that are served.
         remote: prefixes of addresses that files may be imported from.
         remote_cache: bytes of remote files kept in memory.
+        girder: address of a Girder server whose items are served.
+        girder_token: its token that reads files; from the environment alone.
         remote_timeout: longest time of one request to another server.
         host: address to listen on.
         port: port to listen on; 0 takes a free one.
@@ -130,6 +132,8 @@ class Config:
     remote: tuple[str, ...] = ()
     remote_cache: int = 256 * 1024**2
     remote_timeout: float = 30.0
+    girder: str | None = None
+    girder_token: str | None = field(default=None, repr=False)
     host: str = "127.0.0.1"
     port: int = 8080
     device: str = "auto"

@@ -5,6 +5,8 @@
     GputilesError
     ├── BadRequest          malformed: a number, an encoding, an edge …
     │   └── BadStyle        a style that says something it cannot say
+    ├── SignInRequired      not for everybody: say who asks
+    ├── Forbidden           not for the one who asks
     ├── NotFound            no such item, tile, level or frame
     ├── LimitExceeded       more work or memory than a limit allows
     ├── Unsupported         a format or compression that gputiles does not read
@@ -32,6 +34,14 @@ class BadRequest(GputilesError):
 
 class BadStyle(BadRequest):
     """A style that is not an object, or has an entry with an impossible value."""
+
+
+class SignInRequired(GputilesError):
+    """An item that not everybody may see, asked for without a token that counts."""
+
+
+class Forbidden(GputilesError):
+    """An item that the one who asks may not see."""
 
 
 class NotFound(GputilesError):

@@ -10,7 +10,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from pathlib import Path
 from typing import TypeAlias
 
@@ -23,6 +25,8 @@ from gputiles.walk import FileRef, Item, walk
 __all__ = ["FileRef", "Item", "Library"]
 
 logger = logging.getLogger(__name__)
+
+_LENT: ContextVar[Item | None] = ContextVar("lent", default=None)
 
 Run: TypeAlias = Callable[..., Awaitable[Mapping[str, Item]]]
 Validate: TypeAlias = Callable[[FileRef | RemoteRef], Awaitable[str | None]]
@@ -131,7 +135,21 @@ class Library:
         item = self._items.get(item_id)
         if item is not None and time.monotonic() > self._stale_at and self._walking is None:
             self._start_walk()
-        return item or self._imported.get(item_id)
+        return item or self._imported.get(item_id) or self._lent(item_id)
+
+    @contextmanager
+    def lend(self, item: Item) -> Iterator[None]:
+        """Have an item of another library for the work of one request; nobody else finds it."""
+        before = _LENT.set(item)
+        try:
+            yield
+        finally:
+            _LENT.reset(before)
+
+    @staticmethod
+    def _lent(item_id: str) -> Item | None:
+        item = _LENT.get()
+        return item if item is not None and item.id == item_id else None
 
     def adopt(self, item: Item) -> Item:
         """Take up a remote file; LimitExceeded where there are too many."""

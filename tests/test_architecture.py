@@ -24,13 +24,13 @@ FLOORS: dict[str, tuple[str, ...]] = {
         "parameters", "metadata", "config", "trace", "places", "arrays", "jfif", "png", "jobs",
     ),
     "sync floor": (
-        "backends", "sources", "remotes", "walk", "references", "styles", "selftest", "cardtest", "tissue",
-        "sample", "presets", "assets", "metrics",
+        "backends", "sources", "remotes", "girder", "walk", "references", "styles", "selftest", "cardtest",
+        "tissue", "sample", "presets", "assets", "metrics",
     ),
     "async floor": (
         "cache", "batcher", "reading_room", "images", "keys", "flights", "viewport",
         "rasters", "measuring", "renderer", "counting", "sheets",
-        "engine", "library",
+        "engine", "library", "admission",
     ),
     "top": ("api", "state", "routes", "viewer", "app", "doctor", "commands", "__main__"),
 }  # fmt: skip

@@ -86,7 +86,7 @@ def test_an_unknown_command_is_a_wrong_use():
 
 
 def test_every_setting_has_an_option_and_a_word_of_help():
-    assert {"roots", "urls", *TYPES} == {field.name for field in dataclasses.fields(Config)}
+    assert {"roots", "urls", "girder_token", *TYPES} == {field.name for field in dataclasses.fields(Config)}
     for parameter in probe.params:
         assert parameter.name == "roots" or parameter.help, parameter.name
 

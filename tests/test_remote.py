@@ -267,18 +267,15 @@ def test_a_store_is_read_in_blocks_and_its_changes_are_noticed() -> None:
 # -- items
 
 
-async def serve(config: Config) -> Client:
-    client: Client = TestClient(TestServer(create_app(config)))
-    await client.start_server()
-    return client
+def serve(config: Config) -> Client:
+    return TestClient(TestServer(create_app(config)))
 
 
 @pytest.fixture
 async def client(remote: RemoteServer) -> AsyncIterator[Client]:
     config = Config(remote=(remote.url,), tile_cache=1 << 22, raw_cache=1 << 24, workers=1, revalidate=0)
-    client = await serve(config)
-    yield client
-    await client.close()
+    async with serve(config) as client:
+        yield client
 
 
 async def imported(client: Client, url: str) -> tuple[int, dict[str, Any]]:
@@ -328,13 +325,12 @@ async def test_a_changed_remote_file_is_a_new_version(client: Client, remote: Re
 
 async def test_a_file_that_changes_under_a_fresh_image_is_read_once_more(remote: RemoteServer) -> None:
     config = Config(remote=(remote.url,), remote_cache=0, workers=1, revalidate=3600)
-    client = await serve(config)
-    _, item = await imported(client, remote.url + "a.tif")
-    assert (await client.get(f"/item/{item['id']}/tiles")).status == 200
-    remote.files["a.tif"] = tiff(9)
-    answer = await client.get(f"/item/{item['id']}/tiles/zxy/0/0/0?encoding=NPY")
-    assert (answer.status, set(np.unique(np.load(io.BytesIO(await answer.read()))))) == (200, {0, 9})
-    await client.close()
+    async with serve(config) as client:
+        _, item = await imported(client, remote.url + "a.tif")
+        assert (await client.get(f"/item/{item['id']}/tiles")).status == 200
+        remote.files["a.tif"] = tiff(9)
+        answer = await client.get(f"/item/{item['id']}/tiles/zxy/0/0/0?encoding=NPY")
+        assert (answer.status, set(np.unique(np.load(io.BytesIO(await answer.read()))))) == (200, {0, 9})
 
 
 async def test_a_failing_server_is_503_and_nothing_of_it_is_kept(
@@ -352,12 +348,11 @@ async def test_a_failing_server_is_503_and_nothing_of_it_is_kept(
 async def test_an_address_is_served_by_itself_and_its_id_stays(remote: RemoteServer) -> None:
     ids = []
     for _ in range(2):
-        client = await serve(Config(urls=(remote.url + "a.tif",), workers=1))
-        (item,) = await (await client.get("/item")).json()
-        assert await first_value(client, item["id"]) == (200, [7])
-        assert (await imported(client, remote.url + "bytes"))[0] == 404
-        ids.append(item["id"])
-        await client.close()
+        async with serve(Config(urls=(remote.url + "a.tif",), workers=1)) as client:
+            (item,) = await (await client.get("/item")).json()
+            assert await first_value(client, item["id"]) == (200, [7])
+            assert (await imported(client, remote.url + "bytes"))[0] == 404
+            ids.append(item["id"])
     assert ids[0] == ids[1]
 
 

@@ -31,7 +31,7 @@ def command(roots: tuple[Path | str, ...], **values: Any) -> None:
 
     Every option can also be given as a variable GPUTILES_<NAME> or in a TOML file.
     """
-    if not roots and not values["remote"]:
+    if not roots and not values["remote"] and not values["girder"]:
         raise click.UsageError("Missing argument 'PATH…': name a folder or file to serve.")
     here = tuple(root.resolve() for root in roots if isinstance(root, Path))
     config = read_config(values, roots=here, urls=tuple(root for root in roots if isinstance(root, str)))

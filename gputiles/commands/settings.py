@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 import re
 import tomllib
 from collections.abc import Callable
@@ -119,6 +120,7 @@ TYPES: dict[str, Any] = {
     "openseadragon": Address(),
     "active_seconds": SECONDS,
     "remote": Remote(),
+    "girder": Remote(),
     "remote_cache": Size(),
     "remote_timeout": click.FloatRange(min=0, min_open=True),
 }
@@ -155,7 +157,8 @@ def settings(command: F) -> F:
 def read_config(values: dict[str, Any], **fixed: Any) -> Config:
     """Return the Config that the options ``values`` say; ``fixed`` overrules them."""
     said = {name: value for name, value in values.items() if name in TYPES and value is not None}
-    return Config(**{**said, **fixed})
+    token = os.environ.get("GPUTILES_GIRDER_TOKEN")  # no option: other users may read command lines
+    return Config(**{"girder_token": token, **said, **fixed})
 
 
 def _load(ctx: click.Context, _: click.Parameter, path: Path | None) -> None:

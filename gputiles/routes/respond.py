@@ -11,9 +11,11 @@ from gputiles.encoded import EncodedTile
 from gputiles.errors import (
     BadRequest,
     Damaged,
+    Forbidden,
     GputilesError,
     LimitExceeded,
     NotFound,
+    SignInRequired,
     Unavailable,
     Unsupported,
 )
@@ -36,6 +38,8 @@ RETRY_SECONDS = 1
 
 STATUSES: tuple[tuple[type[GputilesError], int], ...] = (
     (BadRequest, 400),
+    (SignInRequired, 401),
+    (Forbidden, 403),
     (NotFound, 404),
     (LimitExceeded, 413),
     (Unsupported, 415),

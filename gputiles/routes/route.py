@@ -16,7 +16,7 @@ from gputiles.routes.schemas import Schema
 
 TWIN = "/api/v1"  # below which large_image's routes are
 
-OF_IMAGES = (400, 404, 413, 415, 422, 503)
+OF_IMAGES = (400, 401, 403, 404, 413, 415, 422, 503)
 """The refusals of routes that open an image."""
 
 TAGS = {"ETag": "what If-None-Match is compared with", "Cache-Control": "how long clients may keep it"}

@@ -17,6 +17,7 @@ from gputiles.encoded import EncodedTile
 from gputiles.errors import BadRequest, GputilesError
 from gputiles.request import ViewportRequest
 from gputiles.routes import ask, parameters
+from gputiles.routes.admit import admitted
 from gputiles.routes.ask import Direct, image_of
 from gputiles.routes.parameters import EDGE, ENCODING, FRAME, QUALITY, STYLE, SUBSAMPLING
 from gputiles.routes.respond import CORS, status_of, told
@@ -122,6 +123,7 @@ async def _reply(request: web.Request, item: str | Direct, socket: web.WebSocket
     try:
         asked = _parsed(text.encode())
         number = _number(asked)
+        await admitted(request)  # again: a socket may be open for longer than an access lasts
         async with aclosing(_outcomes(request, item, asked, trace)) as found:
             async for ready in found:
                 for place, outcome in ready:

@@ -29,6 +29,10 @@ class Stamp:
     tag: str
 
 
+class Refused(NotFound):
+    """A file that its server hands out to others, if at all."""
+
+
 class Place(Protocol):
     """Where a remote file lies: what reads it. Hashable; called in reader threads."""
 
@@ -184,7 +188,9 @@ def check_status(name: str, reply: Reply, offset: int) -> None:
         raise Changed(f"{name}: the file ends before byte {offset}, which it had when it was opened")
     elif status == 416:
         raise Damaged(f"{name}: the file is empty")
-    elif status in (401, 403, 404, 410):
+    elif status in (401, 403):
+        raise Refused(f"{name}: the server does not hand it out (status {status})")
+    elif status in (404, 410):
         raise NotFound(f"{name}: the server does not hand it out (status {status})")
     else:
         raise Unavailable(f"{name}: the server answers with status {status}")
