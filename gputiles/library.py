@@ -137,6 +137,10 @@ class Library:
             self._start_walk()
         return item or self._imported.get(item_id) or self._lent(item_id)
 
+    def owns(self, item_id: str) -> bool:
+        """Say whether the item is one of its own: not one that is lent."""
+        return item_id in self._items or item_id in self._imported
+
     @contextmanager
     def lend(self, item: Item) -> Iterator[None]:
         """Have an item of another library for the work of one request; nobody else finds it."""

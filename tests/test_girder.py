@@ -256,6 +256,26 @@ async def test_what_is_revoked_is_refused_after_at_most_30_seconds(
     assert answer.status == 403
 
 
+async def test_a_socket_that_is_open_is_told_of_what_is_revoked(
+    peer: Peer, client: Client, clock: Clock
+) -> None:
+    folder = peer.admin.createFolder(peer.private, "socket", public=False)["_id"]
+    reader = next(user["_id"] for user in peer.admin.get("user") if user["login"] == "reader")
+    grant(peer.admin, folder, reader)
+    path = f"/item/{item_of(peer, folder, 16)}/live"
+    asked = {"request": 7, "tiles": [[0, 0, 0]]}
+    async with client.ws_connect(path, headers={"Girder-Token": peer.user}) as socket:
+        await socket.send_json(asked)
+        assert (await socket.receive(timeout=30)).type is aiohttp.WSMsgType.BINARY
+        assert (await socket.receive_json(timeout=30))["status"] == 200
+        revoke(peer.admin, folder)
+        clock.now += 30
+        await socket.send_json(asked)
+        assert (await socket.receive_json(timeout=30))["status"] == 403
+    with pytest.raises(aiohttp.WSServerHandshakeError, match="403"):
+        await client.ws_connect(path, headers={"Girder-Token": peer.user})
+
+
 async def test_a_deleted_item_is_not_found(peer: Peer, client: Client, clock: Clock) -> None:
     item = item_of(peer, peer.public, 16)
     assert await status(client, tile(item)) == 200
@@ -356,7 +376,7 @@ class Gate:
 def test_every_route_that_names_an_item_passes_the_door() -> None:
     app = create_app(Config(girder="http://127.0.0.1:1", workers=1))
     known = {"item", "identifier"}
-    others = {"id", "path"}  # of a posted style; of preflights
+    others = {"id", "file", "path"}  # of a posted style, of the viewer; of preflights
     for resource in app.router.resources():
         names = {part.split(":")[0] for part in _parts(resource.canonical)}
         assert not names or names & known or names <= others, resource.canonical

@@ -18,10 +18,14 @@ import tifffile
 from aiohttp import WSMsgType
 from aiohttp.test_utils import TestClient, TestServer
 
+from gputiles import style, viewport
 from gputiles.app import create_app
 from gputiles.config import Config
 from gputiles.engine import Engine
+from gputiles.errors import DeadlineExceeded
+from gputiles.request import View, ViewportRequest
 from gputiles.state import STATE
+from gputiles.trace import Trace
 from tests.grids import assert_refused
 
 Client = TestClient[Any, Any]
@@ -270,15 +274,22 @@ async def test_a_full_queue_is_the_error_of_the_places_that_found_it_full(root: 
         assert {200, 503} == set(statuses)
 
 
-async def test_what_is_late_is_refused_place_by_place(root: Path) -> None:
-    config = Config(roots=(root,), tile_cache=1 << 22, raw_cache=1 << 24, workers=1, deadline=1.0)
-    async with TestClient(TestServer(create_app(config))) as client:
-        base, engine = await tiles_of(client, "multi.ome.tif"), engine_of(client)
-        await batch(client, base)
-        with workers_wait(engine):
-            found = await batch(client, base, style=STYLE)
-        assert {status for status, _ in found.values()} == {503}
-        assert "deadline of 1.0 s" in json.loads(found[0][1])["message"]
+async def test_what_is_late_is_refused_place_by_place(client: Client) -> None:
+    base, engine = await tiles_of(client, "multi.ome.tif"), engine_of(client)
+    await batch(client, base, style=FIXED)
+    item = await client.server.app[STATE].library.item(base.split("/")[2])
+    image = await engine.image(item.ref)
+    view = View(style=style.parse({"bands": [RED | {"max": 9}]}))
+    wanted = ViewportRequest(tuple((z, x, y) for z, x, y in PLACES), view)
+    with workers_wait(engine):
+        found = [
+            outcome
+            async for ready in viewport.tiles(engine.renderer, image, wanted, Trace(), deadline=0.3)
+            for _, outcome in ready
+        ]
+    assert len(found) == len(PLACES)
+    assert {type(outcome) for outcome in found} == {DeadlineExceeded}
+    assert str(found[0]) == "no answer within the deadline of 0.3 s"
 
 
 async def test_a_newer_viewport_on_a_socket_calls_the_older_off(client: Client) -> None:

@@ -50,7 +50,7 @@ def named(request: web.Request) -> str | None:
 
 
 def _is_foreign(state: State, item_id: str) -> bool:
-    return Admission.concerns(item_id) and state.library.known(item_id) is None
+    return Admission.concerns(item_id) and not state.library.owns(item_id)
 
 
 def token_of(request: web.Request) -> str | None:

@@ -12,7 +12,7 @@ from gputiles.routes import ask
 from gputiles.routes.answer import in_time
 from gputiles.routes.parameters import text
 from gputiles.routes.respond import CORS, is_held
-from gputiles.routes.route import Answer, Route, kept
+from gputiles.routes.route import TAGS, Answer, Route
 from gputiles.routes.schemas import TEXT
 from gputiles.state import STATE
 
@@ -26,7 +26,10 @@ POLICY = (
 
 PAGE = (Answer(200, "a page", {"text/html": TEXT}, {"Vary": "Accept"}),)
 NAME = text("file", "the name of a file of the viewer", example="view.js")
-FILE = kept({media_type: {} for media_type in assets.TYPES.values()}, "the file")
+FILE = (
+    Answer(200, "the file", {media_type: {} for media_type in assets.TYPES.values()}, TAGS),
+    Answer(304, "the client has it", {}, TAGS),
+)
 
 
 def routes() -> tuple[Route, ...]:
