@@ -126,6 +126,8 @@ def test_the_roots_may_stand_in_the_file_or_the_environment(tmp_path):
         (["--workers", "0"], "x>=1"),
         (["--deadline", "0"], "x>0"),
         (["--config", "nowhere.toml"], "does not exist"),
+        (["--remote", "https://host/../a"], "expected an address such as"),
+        (["--girder", "girder"], "expected an address such as"),
     ],
 )
 def test_impossible_settings_are_refused(arguments, words):
@@ -311,6 +313,33 @@ def test_a_port_in_use_is_one_line(sample):
     assert output == ""
     assert errors.count("\n") == 1
     assert "address already in use" in errors
+
+
+def served(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> Config:
+    """Return the configuration with which a command line would serve."""
+    configs: list[Config] = []
+    monkeypatch.setattr("gputiles.commands.serve.serve", lambda config, on_ready: configs.append(config))
+    result = invoke("serve", *arguments)
+    assert result.exit_code == 0, result.output
+    return configs[0]
+
+
+def test_serve_takes_paths_and_addresses(monkeypatch, tmp_path):
+    config = served(
+        monkeypatch, str(tmp_path), "HTTPS://Host/a.tif", "--remote", "s3://a/b", "--remote", "gs://c"
+    )
+    assert (config.roots, config.urls) == ((tmp_path.resolve(),), ("https://host/a.tif",))
+    assert config.remote == ("s3://a/b", "gs://c/")
+
+
+def test_girder_needs_no_path_and_its_token_comes_from_the_environment_alone(monkeypatch, tmp_path):
+    monkeypatch.setenv("GPUTILES_GIRDER_TOKEN", "secret")
+    config = served(monkeypatch, "--girder", "http://host:8080")
+    assert (config.girder, config.girder_token) == ("http://host:8080/", "secret")
+    assert "secret" not in repr(config)
+    assert invoke("serve", "--girder", "http://host", "--girder-token", "x").exit_code == 2
+    (tmp_path / "a.toml").write_text('girder-token = "x"')
+    assert "no such setting" in invoke("serve", "--config", str(tmp_path / "a.toml")).output
 
 
 def test_serve_needs_a_path_that_exists():

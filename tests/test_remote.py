@@ -356,6 +356,16 @@ async def test_an_address_is_served_by_itself_and_its_id_stays(remote: RemoteSer
     assert ids[0] == ids[1]
 
 
+async def test_remote_files_count_among_the_sources_that_may_be_open(remote: RemoteServer) -> None:
+    async with serve(Config(remote=(remote.url,), sources=2, workers=1)) as client:
+        for number in range(5):
+            remote.files[f"{number}.tif"] = tiff(number)
+            _, item = await imported(client, f"{remote.url}{number}.tif")
+            assert await first_value(client, item["id"]) == (200, [number])
+        report = await (await client.get("/large_image/cache")).json()
+        assert (report["counts"]["opens"], report["sources"], report["descriptors"]) == (5, 2, 2)
+
+
 async def test_the_python_interface_opens_addresses(remote: RemoteServer) -> None:
     def work() -> int:
         with gputiles.open(remote.url + "a.tif") as image:

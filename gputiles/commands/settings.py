@@ -170,7 +170,7 @@ def _load(ctx: click.Context, _: click.Parameter, path: Path | None) -> None:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise click.BadParameter(f"{path}: {error}") from error
     values = {key.replace("-", "_"): value for key, value in values.items()}
-    allowed = {field.name for field in dataclasses.fields(Config)}
+    allowed = {"roots", *TYPES}
     if unknown := sorted(values.keys() - allowed):
         raise click.BadParameter(f"{path}: no such setting: {', '.join(unknown)}")
     ctx.default_map = {**(ctx.default_map or {}), **values}
@@ -185,4 +185,4 @@ def _help(name: str) -> str | None:
     default = next(field.default for field in dataclasses.fields(Config) if field.name == name)
     if default is dataclasses.MISSING or name == "raw_cache":
         return f"{text}  [default: from the machine]"
-    return text if default is None else f"{text}  [default: {default}]"
+    return text if default in (None, ()) else f"{text}  [default: {default}]"

@@ -18,7 +18,7 @@ class Source(Protocol):
 
     info: ImageInfo
     paths: tuple[Versioned, ...]  # the file and its companions; empty where there is none
-    descriptors: int  # file descriptors held open
+    descriptors: int  # file descriptors held open; remote files count as one each
 
     def read(self, frame: int, z: int, unit: Rect) -> DecodeJob:
         """Read the chunks of the tiles in ``unit`` of a stored level.

@@ -12,7 +12,7 @@ from gputiles.geometry import Rect, unit_sizes
 from gputiles.image import Alpha, Colour
 from gputiles.sources import jpeg
 from gputiles.sources.book import Book, read_book
-from gputiles.sources.bytesource import ByteSource, PathSource, Versioned
+from gputiles.sources.bytesource import ByteSource, Versioned
 from gputiles.sources.chunks import chunk_place, read_chunks, unit_tiles
 from gputiles.sources.codec import choose
 from gputiles.sources.facts import choose_grid, has_profile, read_info
@@ -36,7 +36,7 @@ class TiffSource:
     def __init__(self, source: ByteSource, layout: Layout) -> None:
         self._sources = (source, *layout.sources)
         self.paths: tuple[Versioned, ...] = (*source.places, *layout.paths)
-        self.descriptors = sum(isinstance(each, PathSource) for each in self._sources)
+        self.descriptors = sum(bool(each.places) for each in self._sources)
         grid = choose_grid(layout.lead)
         self._stacks = _by_level(layout, grid.levels)
         masks = {id(level): mask for level, mask in zip(layout.levels, layout.masks, strict=False)}
