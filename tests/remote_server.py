@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from aiohttp import web
 from aiohttp.test_utils import TestServer
+
+LANDING = "/data/landing"  # where redirects end
 
 
 class RemoteServer:
@@ -19,6 +22,7 @@ class RemoteServer:
         self.asked: list[tuple[int, int]] = []
         self.headers: list[dict[str, str]] = []
         self.manner = ""
+        self.reached = threading.Event()  # by a request that is not answered
         self.url = ""
 
     @property
@@ -32,9 +36,10 @@ class RemoteServer:
         self.headers.append(dict(request.headers))
         if self.manner.isdigit():
             return web.Response(status=int(self.manner))
-        if self.manner.startswith("to "):
+        if self.manner.startswith("to ") and request.path != LANDING:
             return web.Response(status=302, headers={"Location": self.manner[3:]})
         if self.manner == "slow":
+            self.reached.set()
             await asyncio.Event().wait()
         data = self.files.get(request.match_info["name"])
         if data is None:

@@ -25,8 +25,8 @@ from gputiles.places import is_allowed, normalise
 from gputiles.remotes import Remotes
 from gputiles.sources.blocks import BLOCK, Blocks
 from gputiles.sources.bytesource import content_version
-from gputiles.sources.remote import RemotePath, RemoteSource, StorePlace
-from tests.remote_server import RemoteServer, remote_server
+from gputiles.sources.remote import RemotePath, RemoteSource, StorePlace, get_range
+from tests.remote_server import LANDING, RemoteServer, remote_server
 
 Client = TestClient[Any, Any]
 BYTES = np.random.default_rng(5).bytes(5 * BLOCK + 321)
@@ -199,6 +199,34 @@ async def test_servers_that_do_not_answer_rightly_are_refused_with_the_reason(
         await within(remote, lambda *_: None, remote_timeout=0.2 if manner == "slow" else 30)
     remote.manner = ""
     assert await within(remote, lambda _, source: source.size) == len(BYTES)
+
+
+async def test_redirects_are_followed_below_the_prefixes_and_headers_stay_with_the_first_server(
+    remote: RemoteServer,
+) -> None:
+    remote.files["landing"] = BYTES
+    remote.manner = f"to {LANDING}"
+    assert await within(remote, lambda _, source: source.read_at(BLOCK, 9)) == BYTES[BLOCK : BLOCK + 9]
+
+    def work(remotes: Remotes, _: RemoteSource) -> Any:
+        token = {"Girder-Token": "secret"}
+        return get_range(remotes.wire, remote.url + "bytes", 3, 4, remotes.allows, token).body
+
+    assert await within(remote, work) == BYTES[3:7]
+    assert [headers.get("Girder-Token") for headers in remote.headers[-2:]] == ["secret", None]
+
+
+async def test_closing_breaks_off_what_waits_for_a_server(remote: RemoteServer) -> None:
+    def work(remotes: Remotes, source: RemoteSource) -> None:
+        remote.manner = "slow"
+        with ThreadPoolExecutor(1) as pool:
+            waiting = pool.submit(source.read_at, 0, 1)
+            assert remote.reached.wait(60)
+            remotes.close()
+            with pytest.raises(Unavailable, match="closed"):
+                waiting.result()
+
+    await within(remote, work)
 
 
 async def test_a_server_that_is_not_there_is_unavailable() -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Coroutine, Mapping
+from concurrent.futures import CancelledError
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -47,9 +48,10 @@ class Wire:
         """
         try:
             return self._call(self._get(address, headers, most))
-        except (TimeoutError, asyncio.CancelledError) as error:
-            reason = f"no answer within {self._timeout:g} s"
-            raise Unavailable(f"{URL(address).host}: {reason}") from error
+        except TimeoutError as error:
+            raise Unavailable(f"{URL(address).host}: no answer within {self._timeout:g} s") from error
+        except CancelledError as error:
+            raise Unavailable("the remote files are closed") from error
         except (aiohttp.ClientError, OSError) as error:
             raise Unavailable(f"{URL(address).host}: {type(error).__name__}: {error}") from error
 
