@@ -118,6 +118,33 @@ def test_chunks_of_many_files_are_decoded_as_one_batch(
         assert difference(backend, outcome, job) <= (2 if name in ("444", "422", "420") else 0), name
 
 
+def test_tiles_are_cut_out_of_chunks_and_put_together_of_several(
+    backend: CudaBackend, library: SimpleNamespace, files: dict[str, list[DecodeJob]]
+) -> None:
+    tiles = (Rect(10, 20, 51, 43), Rect(0, 0, 200, 150), Rect(100, 120, 60, 20), Rect(199, 149, 1, 1))
+    for name in ("444", "j2k16", "j2k", "grey"):
+        chunks = tuple(chunk for job in files[name] for chunk in job.chunks)
+        job = replace(files[name][0], chunks=chunks, tiles=tiles)
+        (outcome,) = backend.decode([job])
+        assert difference(backend, outcome, job) <= (2 if name == "444" else 0)
+    assert sum(library.Decoder.calls) == 4 * 4
+
+
+def test_tiles_that_chunks_do_not_cover_are_the_hosts_work(
+    backend: CudaBackend, library: SimpleNamespace, files: dict[str, list[DecodeJob]]
+) -> None:
+    first, second, *_ = files["420"]
+    both = (first.chunks[0], replace(second.chunks[0], data=None))
+    jobs = [
+        replace(first, chunks=both, tiles=(Rect(100, 0, 60, 50),), fill=9),  # a sparse chunk
+        replace(first, tiles=(Rect(0, 0, 128, 128), Rect(128, 0, 72, 128))),  # no chunk at all
+        replace(second, tiles=(Rect(128, 0, 90, 128),)),  # beyond the level
+    ]
+    for job, outcome in zip(jobs, backend.decode(jobs), strict=True):
+        assert difference(backend, outcome, job) == 0
+    assert library.Decoder.calls == []
+
+
 def test_a_damaged_stream_is_its_tiles_error_alone(
     backend: CudaBackend, files: dict[str, list[DecodeJob]]
 ) -> None:
