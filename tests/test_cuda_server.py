@@ -124,6 +124,19 @@ async def test_a_server_that_lost_its_card_says_so_and_computes_no_more(card: St
         card.fail = None
 
 
+async def test_a_full_card_refuses_what_it_cannot_hold_and_goes_on(card: StandIn, root: Path) -> None:
+    async with serving(root, "cuda") as client:
+        (item, *_) = await (await client.get("/item")).json()
+        path = f"/item/{item['id']}/tiles/zxy/2/0/0?encoding=PNG"
+        total, card.total = card.total, card.used  # somebody else has taken the rest
+        response = await client.get(path)
+        assert (response.status, response.headers["Retry-After"]) == (503, "1")
+        assert "cudaErrorMemoryAllocation" in (await response.json())["message"]
+        assert (await (await client.get("/healthz")).json())["status"] == "ok"
+        card.total = total
+        assert (await client.get(path)).status == 200
+
+
 async def test_a_process_that_lost_its_card_ends(
     card: StandIn, root: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -165,8 +165,7 @@ class Memory:
         try:
             block = self._device.allocate(size)
         except OutOfMemory:
-            if not self._spare:
-                self.budget = self.allocated  # there is no more to be had
+            if not self._spare:  # others use the card too: there may be more later
                 raise
             self._free(self._spare.pop())
             return self._allocated(size)
