@@ -61,7 +61,7 @@ class Pictures(click.ParamType):  # type: ignore[type-arg]
             self.fail(str(error), param, ctx)
 
 
-class Address(click.ParamType):  # type: ignore[type-arg]
+class Script(click.ParamType):  # type: ignore[type-arg]
     """The address of a script: on this server or another."""
 
     name = "URL"
@@ -78,7 +78,7 @@ class Address(click.ParamType):  # type: ignore[type-arg]
         return str(value)
 
 
-class Remote(click.ParamType):  # type: ignore[type-arg]
+class Address(click.ParamType):  # type: ignore[type-arg]
     """The address of a remote file or folder."""
 
     name = "address"
@@ -117,10 +117,10 @@ TYPES: dict[str, Any] = {
     "upload_limit": Size(),
     "reduction": click.Choice(["auto", *(each.value for each in Reduction)]),
     "icc": click.BOOL,
-    "openseadragon": Address(),
+    "openseadragon": Script(),
     "active_seconds": SECONDS,
-    "remote": Remote(),
-    "girder": Remote(),
+    "remote": Address(),
+    "girder": Address(),
     "remote_cache": Size(),
     "remote_timeout": click.FloatRange(min=0, min_open=True),
 }
