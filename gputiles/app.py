@@ -107,7 +107,14 @@ async def _serve_girder(app: web.Application, config: Config, url: str) -> Async
 
 @web.middleware
 async def guard(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Turn errors into JSON."""
+    """Turn errors into JSON, and count them."""
+    answer = await _guarded(request, handler)
+    if answer.status >= 400:
+        request.app[STATE].refusals[answer.status] += 1
+    return answer
+
+
+async def _guarded(request: web.Request, handler: Handler) -> web.StreamResponse:
     try:
         return await handler(request)
     except GputilesError as error:

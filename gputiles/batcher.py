@@ -58,6 +58,8 @@ class Batcher:
         self.over = asyncio.Event()
         self.batches = self.skipped = 0
         self.jobs: Counter[str] = Counter()
+        self.seconds: dict[str, float] = {}  # of the workers, by verb
+        self.failed: Counter[str] = Counter()
         self._most_items = items
         self._most_weight = weight
         self._heap: list[Item] = []
@@ -185,6 +187,8 @@ class Batcher:
 
     def _finish(self, batch: list[Item], outcomes: Sequence[Any], started: float, seconds: float) -> None:
         self._running -= 1
+        if batch:
+            self.seconds[batch[0].verb] = self.seconds.get(batch[0].verb, 0.0) + seconds
         self._notice(batch, outcomes)
         for item, outcome in zip(batch, outcomes, strict=True):
             item.trace.add("queue", started - item.queued)
@@ -192,6 +196,7 @@ class Batcher:
             if item.future.done():
                 continue
             if isinstance(outcome, BaseException):
+                self.failed[item.verb] += 1
                 item.future.set_exception(outcome)
             else:
                 item.future.set_result(outcome)
@@ -220,6 +225,8 @@ class Batcher:
             "running": self._running,
             "batches": self.batches,
             "jobs": dict(self.jobs),
+            "seconds": dict(self.seconds),
+            "failed": dict(self.failed),
             "skipped": self.skipped,
         }
 

@@ -315,6 +315,10 @@ class Shelf(Generic[V]):
         """The number of flights under way."""
         return len(self.flying)
 
+    def weights(self) -> dict[Hashable, int]:
+        """Return the weight of the entries of each owner."""
+        return {owner: share.weight for owner, share in self._owners.items()}
+
     def report(self) -> dict[str, Any]:
         """Return the counters, ready for JSON; sizes in bytes."""
         return {

@@ -51,6 +51,7 @@ class Library:
         self._validate = validate
         self._items: Mapping[str, Item] = {}
         self._imported: dict[str, Item] = {}  # remote files
+        self._by_ref: tuple[Mapping[str, Item], Mapping[object, Item]] = ({}, {})  # of which items, by ref
         self._errors: dict[str, tuple[Item, str]] = {}
         self._logged: LRUCache[tuple[str, object], bool] = LRUCache(4096)
         self._pending: dict[str, Item] = {}
@@ -77,6 +78,13 @@ class Library:
         """Return all items as they are now, by name."""
         await self._refresh()
         return sorted([*self._items.values(), *self._imported.values()], key=lambda item: item.name)
+
+    def items_of(self, refs: Iterable[object]) -> dict[object, Item]:
+        """Return the items, as the last walk found them, of those references that are an item's."""
+        if self._by_ref[0] is not self._items:
+            self._by_ref = self._items, {item.ref: item for item in self._items.values()}
+        imported: dict[object, Item] = {item.ref: item for item in self._imported.values()}
+        return {ref: item for ref in refs if (item := self._by_ref[1].get(ref) or imported.get(ref))}
 
     async def item(self, item_id: str) -> Item:
         """Return the item of ``item_id``; NotFound where there is none.

@@ -40,7 +40,7 @@ QUEUE_COUNTERS = (
 
 
 def exposition(report: dict[str, Any]) -> bytes:
-    """Return the text of a report of ``Engine.report``, in ``MEDIA_TYPE``."""
+    """Return the text of a report of ``inspect``, in ``MEDIA_TYPE``."""
     registry = CollectorRegistry(auto_describe=False)
     registry.register(_Report(report))
     return generate_latest(registry)
@@ -58,6 +58,11 @@ class _Report:
         yield from _shelves(report["shelves"])
         yield from _queue(report["queue"])
         yield _counts(report["counts"], report["queue"]["jobs"])
+        yield _by("stage_seconds", "Seconds that the workers computed", "stage", report["queue"]["seconds"])
+        yield _by(
+            "failed_jobs", "Jobs of the device that ended with an error", "stage", report["queue"]["failed"]
+        )
+        yield _by("refusals", "Requests that were refused", "status", report["refusals"])
         yield GaugeMetricFamily(
             "gputiles_descriptors", "Open file descriptors of images", report["descriptors"]
         )
@@ -86,6 +91,13 @@ def _queue(queue: dict[str, Any]) -> Iterator[Metric]:
         yield GaugeMetricFamily(f"gputiles_{name}", text, queue[key])
     for key, name, text in QUEUE_COUNTERS:
         yield CounterMetricFamily(f"gputiles_{name}", text, queue[key])
+
+
+def _by(name: str, text: str, label: str, numbers: dict[str, float]) -> Metric:
+    counter = CounterMetricFamily(f"gputiles_{name}", text, labels=[label])
+    for key, number in numbers.items():
+        counter.add_metric([key], number)
+    return counter
 
 
 def _counts(counts: dict[str, int], jobs: dict[str, int]) -> Metric:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -24,6 +25,7 @@ class State:
     library: Library
     styles: StyleStore
     presets: PresetStore
+    refusals: Counter[int] = field(default_factory=Counter)
     parsed: LRUCache[str, Any] = field(default_factory=lambda: LRUCache(16_384))
 
 

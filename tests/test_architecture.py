@@ -32,7 +32,7 @@ FLOORS: dict[str, tuple[str, ...]] = {
         "rasters", "measuring", "renderer", "counting", "sheets",
         "engine", "library", "admission",
     ),
-    "top": ("api", "state", "routes", "viewer", "app", "doctor", "commands", "__main__"),
+    "top": ("api", "state", "inspection", "routes", "viewer", "app", "doctor", "commands", "__main__"),
 }  # fmt: skip
 JOBS = "gputiles.backends"  # the package's own module: jobs, a protocol, no code; it stands in the cellar
 HEIGHT = {name: height for height, names in enumerate(FLOORS.values()) for name in names}

@@ -190,3 +190,28 @@ async def test_the_numbers_are_those_of_the_moment(client: Client) -> None:
     assert (await samples(client))["gputiles_shelf_items", "tiles"] == 1
     await client.put("/large_image/cache/clear")
     assert (await samples(client))["gputiles_shelf_items", "tiles"] == 0
+
+
+async def test_the_report_tells_bytes_by_image_seconds_by_stage_and_refusals(tmp_path: Path) -> None:
+    tifffile.imwrite(tmp_path / "grey.tif", zeros((300, 200), "uint8"), tile=(64, 64))
+    async with TestClient(TestServer(create_app(Config(roots=(tmp_path,), workers=1)))) as client:
+        (item,) = await (await client.get("/item")).json()
+        path = f"/item/{item['id']}/tiles"
+        assert (await client.get(f"{path}/zxy/0/0/0?style={{}}&encoding=PNG")).status == 200
+        assert (await client.get("/item/test/tiles/zxy/0/0/0?encoding=PNG")).status == 200
+        assert (await client.get(f"{path}/zxy/99/0/0")).status == 404
+        assert (await client.get(f"{path}/zxy/a/0/0")).status == 400
+        report = await (await client.get("/large_image/cache")).json()
+        found = await samples(client)
+    (image,) = report["images"]
+    assert (image["id"], image["name"]) == (item["id"], "grey.tif")
+    assert image["bytes"]["tiles"] > 0
+    assert image["bytes"]["rasters"] > 300 * 200
+    both = sum(report["shelves"][shelf]["stored"] for shelf in ("tiles", "rasters"))
+    assert sum(image["bytes"].values()) < both, "the synthetic image is no item"
+    assert report["refusals"] == {"400": 1, "404": 1}
+    assert report["queue"]["seconds"].keys() >= {"decode", "render"}
+    assert all(seconds > 0 for seconds in report["queue"]["seconds"].values())
+    assert found["gputiles_refusals_total", "404"] == 1
+    rendered = report["queue"]["seconds"]["render"]
+    assert found["gputiles_stage_seconds_total", "render"] == pytest.approx(rendered)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from aiohttp import web
 
+from gputiles.inspection import inspect
 from gputiles.metrics import MEDIA_TYPE, exposition
 from gputiles.routes.answer import in_time
 from gputiles.routes.route import Answer, Route
@@ -20,5 +21,5 @@ def routes() -> tuple[Route, ...]:
 
 async def metrics(request: web.Request) -> web.Response:
     """``GET /metrics``: caches, queue and device as they are now, as Prometheus' text."""
-    body = exposition(request.app[STATE].engine.report())
+    body = exposition(inspect(request.app[STATE]))
     return web.Response(body=body, headers={"Content-Type": MEDIA_TYPE, "Cache-Control": "no-store"})

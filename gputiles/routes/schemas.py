@@ -121,7 +121,11 @@ NAMED: dict[str, Schema] = {
             "counts": table(WHOLE),
             "queue": table(ANYTHING),
             "device": record({"name": TEXT, "workers": WHOLE}),
-        }
+        },
+        {
+            "refusals": table(WHOLE),
+            "images": listed(record({"id": TEXT, "name": TEXT, "bytes": table(WHOLE)})),
+        },
     ),
 }  # fmt: skip
 """The schemas of ``#/components/schemas``."""

@@ -8,6 +8,7 @@ from aiohttp import web
 
 from gputiles import __version__, style
 from gputiles.errors import NotFound
+from gputiles.inspection import inspect
 from gputiles.routes import ask
 from gputiles.routes.answer import in_time
 from gputiles.routes.parameters import text
@@ -50,7 +51,7 @@ def routes() -> tuple[Route, ...]:
 
 async def cache(request: web.Request) -> web.Response:
     """``GET /large_image/cache``: what the caches hold, and their counters."""
-    return as_json(request.app[STATE].engine.report())
+    return as_json(inspect(request.app[STATE]))
 
 
 async def clear(request: web.Request) -> web.Response:

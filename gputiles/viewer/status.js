@@ -27,6 +27,21 @@ function row(name, shelf) {
   return make("tr", { "data-shelf": name }, head, ...cells.map((cell) => make("td", {}, cell)));
 }
 
+function cells(head, values) {
+  return make("tr", {}, make("th", { scope: "row" }, head), ...values.map((value) => make("td", {}, value)));
+}
+
+function imageRow({ id, name, bytes: held }) {
+  const link = make("a", { href: `view/${id}` }, name);
+  return cells(link, [bytes(held.tiles ?? 0), bytes(held.rasters ?? 0)]);
+}
+
+function stageRow(name, { jobs, failed, seconds }) {
+  const spent = seconds[name] ?? 0;
+  const each = jobs[name] ? ((1000 * spent) / jobs[name]).toFixed(2) : "–";
+  return cells(name, [jobs[name].toLocaleString("en"), failed[name] ?? 0, spent.toFixed(2), each]);
+}
+
 function fact(name, value, unit = "") {
   const text = typeof value === "number" ? value.toLocaleString("en", { maximumFractionDigits: 1 }) : value;
   return make(
@@ -67,6 +82,10 @@ function show(report) {
   );
   const rows = Object.entries(report.shelves).map(([name, shelf]) => row(name, shelf));
   get("shelves").tBodies[0].replaceChildren(...rows);
+  get("images").tBodies[0].replaceChildren(...report.images.map(imageRow));
+  get("stages").tBodies[0].replaceChildren(...Object.keys(queue.jobs).map((name) => stageRow(name, queue)));
+  const refused = Object.entries(report.refusals).map(([status, count]) => `${count} × ${status}`);
+  get("refusals").textContent = `Refused requests: ${refused.join(", ") || "none"}`;
   before = { report, at: now };
 }
 
