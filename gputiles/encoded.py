@@ -11,9 +11,15 @@ class Format(Enum):
 
     JPEG = "image/jpeg"
     PNG = "image/png"
+    WEBP = "image/webp"
     TIFF = "image/tiff"
     NPY = "application/x-npy"
     JSON = "application/json"  # numbers about pixels
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether a file is made of the picture as a whole, not of parts by our own kernels."""
+        return self not in (Format.JPEG, Format.PNG)
 
     @property
     def holds_values(self) -> bool:
@@ -45,9 +51,9 @@ class Turn:
 class Encoding:
     """A format with its parameters.
 
-    ``quality`` is 1 … 100 and ``subsampling`` is 0 (4:4:4), 1 (4:2:2) or 2 (4:2:0); both
-    mean nothing for the other formats and are kept at their defaults there, so that equal encodings
-    are equal values. ``explicit`` says that the caller named a quality or subsampling,
+    ``quality``, of JPEG and WebP, is 1 … 100; ``subsampling``, of JPEG, is 0 (4:4:4), 1 (4:2:2)
+    or 2 (4:2:0). They mean nothing for the other formats and are kept at their defaults there, so
+    that equal encodings are equal values. ``explicit`` says that the caller named a quality or subsampling,
     which rules out passing stored bytes through. ``turn`` comes before all of it. ``shown``
     asks for the colours that a person sees, of a format that could hold the stored values.
     """

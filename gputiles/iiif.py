@@ -18,7 +18,7 @@ from gputiles.image import ImageInfo
 from gputiles.jfif import LONGEST_SIDE
 from gputiles.request import RegionRequest, View
 
-FORMATS = {"jpg": Format.JPEG, "png": Format.PNG, "tif": Format.TIFF}
+FORMATS = {"jpg": Format.JPEG, "png": Format.PNG, "webp": Format.WEBP, "tif": Format.TIFF}
 TONES = {"default": Tone.COLOUR, "color": Tone.COLOUR, "gray": Tone.GREY, "bitonal": Tone.BITONAL}
 FEATURES = (
     "baseUriRedirect", "canonicalLinkHeader", "cors", "jsonldMediaType", "mirroring", "profileLinkHeader",

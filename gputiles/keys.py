@@ -11,7 +11,7 @@ from gputiles.image import Reduction
 from gputiles.images import Image
 from gputiles.request import RegionRequest, ThumbnailRequest, TileRequest, View
 
-CODECS = "jpeg1-isal1"  # part of every entity tag: other encoders, or other arithmetic, are other bytes
+CODECS = "jpeg1-isal1-webp1"  # part of every entity tag: other encoders, or other arithmetic, are other bytes
 ICC = "icc1"  # likewise, of pictures in converted colours
 UPRIGHT = Turn()
 

@@ -11,7 +11,15 @@ from gputiles.geometry import Rect
 from gputiles.image import ImageInfo
 from gputiles.request import RegionRequest, TileRequest
 
-SUFFIXES = {"jpg": "JPEG", "jpeg": "JPEG", "png": "PNG", "npy": "NPY", "tif": "TIFF", "tiff": "TIFF"}
+SUFFIXES = {
+    "jpg": "JPEG",
+    "jpeg": "JPEG",
+    "png": "PNG",
+    "webp": "WEBP",
+    "npy": "NPY",
+    "tif": "TIFF",
+    "tiff": "TIFF",
+}
 
 
 def encoding_of(name: str, suffix: str) -> str:

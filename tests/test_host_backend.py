@@ -217,6 +217,37 @@ def test_a_jpeg_longer_than_the_format_allows_is_refused() -> None:
     assert isinstance(outcome, LimitExceeded)
 
 
+@pytest.mark.parametrize("samples", [1, 2, 3, 4])
+def test_a_webp_keeps_colours_and_alpha_and_is_as_good_as_its_quality(samples: int) -> None:
+    rows, columns = np.mgrid[:60, :80]
+    layers = {1: [rows * 4], 2: [rows * 4, 255 - columns], 3: [rows * 4, columns * 3, 255 - rows * 2]}
+    smooth = np.stack(layers.get(samples, [*layers[3], 255 - columns]), axis=-1).astype(np.uint8)
+    stored, mode = raster_of(np.ascontiguousarray(smooth)), "RGBA" if samples in (2, 4) else "RGB"
+    shown = np.asarray(Image.open(BytesIO(_unstyled(stored, Encoding(Format.PNG)))).convert(mode)).astype(int)
+    sizes = []
+    for quality in (20, 95):
+        data = _unstyled(stored, Encoding(Format.WEBP, quality))
+        opened = Image.open(BytesIO(data))
+        assert (opened.format, opened.size, opened.mode) == ("WEBP", (80, 60), mode)
+        sizes.append(len(data))
+    assert sizes[0] < sizes[1]
+    assert np.abs(np.asarray(opened) - shown)[..., :3].mean() < 4, "colours are lossy"
+    assert np.array_equal(np.asarray(opened)[..., 3:], shown[..., 3:]), "alpha is not"
+
+
+def _unstyled(stored: Raster, encoding: Encoding) -> bytes:
+    height, width, _ = stored.shape
+    (data,) = BACKEND.render([RenderJob(Recipe((0,)), (stored,), width, height, encoding)])
+    assert isinstance(data, bytes)
+    return data
+
+
+def test_a_webp_larger_than_the_format_allows_is_refused() -> None:
+    wide = raster_of(np.zeros((1, 16_384, 1), np.uint8))
+    (outcome,) = BACKEND.render([grey_job(wide, Encoding(Format.WEBP))])
+    assert isinstance(outcome, LimitExceeded)
+
+
 def test_two_threads_render_what_one_renders() -> None:
     jobs = [grey_job(raster_of(level(64, 70) + np.uint16(9 * i))) for i in range(40)]
     expected = [BACKEND.render([job]) for job in jobs]
@@ -228,9 +259,12 @@ def test_tiles_of_one_call_are_what_each_is_alone_and_errors_stay_their_own() ->
     """JPEGs of several sizes, one of them too large for shared scratch; PNGs, a turn, a refusal."""
     wide = raster_of(np.zeros((1, 65501, 1), np.uint8))
     large = raster_of(level(1100, 1200))
-    encodings = [Encoding(), Encoding(Format.PNG), Encoding(quality=40), Encoding(turn=Turn(1))]
+    encodings = [
+        *(Encoding(), Encoding(Format.PNG), Encoding(quality=40), Encoding(turn=Turn(1))),
+        *(Encoding(Format.WEBP), Encoding(Format.WEBP, 40, turn=Turn(1))),
+    ]
     jobs = [
-        grey_job(raster_of(level(64 + 9 * i, 70) + np.uint16(9 * i)), encodings[i % 4]) for i in range(12)
+        grey_job(raster_of(level(64 + 9 * i, 70) + np.uint16(9 * i)), encodings[i % 6]) for i in range(12)
     ]
     jobs[5:5] = [grey_job(wide, Encoding()), grey_job(large, Encoding())]
     outcomes = BACKEND.render(jobs)

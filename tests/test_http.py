@@ -247,3 +247,25 @@ async def test_every_shared_file_is_listed_and_described_or_refused_never_500() 
                 assert reply.status in (200, 404, 413, 415, 422), (item["name"], path, body)
                 if reply.status != 200:
                     assert json.loads(body)["message"]
+
+
+async def test_webp_is_one_encoding_more(client: Client) -> None:
+    base = f"/item/{await find(client, 'multi.ome.tif')}"
+    tile = await client.get(f"{base}/tiles/zxy/0/0/0?encoding=WEBP&jpegQuality=80")
+    jpeg = await client.get(f"{base}/tiles/zxy/0/0/0?encoding=JPEG&jpegQuality=80")
+    coarse = await client.get(f"{base}/tiles/zxy/0/0/0?encoding=webp&jpegQuality=10")
+    assert (tile.status, tile.content_type, coarse.content_type) == (200, "image/webp", "image/webp")
+    assert len({answer.headers["ETag"] for answer in (tile, jpeg, coarse)}) == 3
+    opened = Pillow.open(BytesIO(await tile.read()))
+    assert (opened.format, opened.size) == ("WEBP", (128, 128))
+    assert len(await coarse.read()) < len(await tile.read())
+    item = base.removeprefix("/item/")
+    for path in (
+        f"/xyz/{item}/0/0/0.webp",
+        f"/iiif/3/{item}/full/max/90/default.webp",
+        f"{base}/tiles/thumbnail?encoding=WEBP",
+        f"{base}/tiles/region?width=60&height=60&fill=red&encoding=WEBP",
+    ):
+        answer = await client.get(path)
+        assert (answer.status, answer.content_type) == (200, "image/webp"), path
+        assert Pillow.open(BytesIO(await answer.read())).format == "WEBP"

@@ -15,11 +15,10 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from gputiles import arrays
 from gputiles.backends import Outcome, RenderJob, plans, tables
 from gputiles.backends.arena import aligned
 from gputiles.backends.card import Card, on_card
-from gputiles.backends.encode import JpegForm, PngForm, Run, encode_turned
+from gputiles.backends.encode import JpegForm, PngForm, Run, encode_turned, whole_file
 from gputiles.backends.making import attempt
 from gputiles.backends.modules import PIECE, RUN
 from gputiles.backends.plans import Picture
@@ -225,13 +224,13 @@ class Draughtsman:
         if encoding.turn != UPRIGHT:
             made = self._helpers.submit(encode_turned, pixels, encoding, self._run, _buffer)
         else:
-            made = self._helpers.submit(arrays.file_of, pixels, encoding.format)
+            made = self._helpers.submit(whole_file, pixels, encoding)
         return made.result
 
 
 def form_of(shape: tuple[int, int, int], encoding: Encoding) -> Form:
     """Return how a picture of ``shape`` becomes a file. Raises LimitExceeded where it cannot."""
-    if encoding.turn != UPRIGHT or encoding.format.holds_values:
+    if encoding.turn != UPRIGHT or encoding.format.is_whole:
         return PlainForm(shape)
     return JpegForm(shape, encoding) if encoding.format is Format.JPEG else PngForm(shape)
 

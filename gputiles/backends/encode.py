@@ -1,4 +1,4 @@
-"""Encoding on the host: JPEG by our kernel, PNG by our filter and ISA-L.
+"""Encoding on the host: JPEG by our kernel, PNG by our filter and ISA-L, WebP by libwebp.
 
 A file is made of units, whole rows of pixels that are encoded each by itself: any share of them
 may be encoded on any thread, and the bytes do not depend on how they were shared out.
@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple, Protocol, TypeAlias
 
+import imagecodecs
 import numpy as np
 from isal import isal_zlib
 from numpy.typing import NDArray
@@ -17,9 +18,11 @@ from gputiles import arrays, jfif, png
 from gputiles.backends import tables
 from gputiles.backends.turn import turned
 from gputiles.encoded import Encoding, Format
+from gputiles.errors import LimitExceeded
 
 DEFLATE_LEVEL = 1
 DEFLATED = 131_072  # pixels of a PNG that are compressed by themselves
+LONGEST_WEBP = 16_383  # pixels on a side
 SCRATCH = 8 * 1024**2  # bytes for scans at a time, if one row of MCUs fits
 
 Run: TypeAlias = Callable[[str, NDArray[Any]], None]
@@ -184,7 +187,25 @@ class PngFile(PngForm):
 def encode_turned(pixels: NDArray[np.uint8], encoding: Encoding, run: Run, buffer: Buffer) -> bytes:
     """Return the file of a picture that is turned before it is encoded."""
     pixels = turned(pixels, encoding.turn)
-    if encoding.format.holds_values:
-        return arrays.file_of(pixels, encoding.format)
+    if encoding.format.is_whole:
+        return whole_file(pixels, encoding)
     file: File = JpegFile(pixels, encoding) if encoding.format is Format.JPEG else PngFile(pixels, buffer)
     return file.join(file.encode(range(file.units), run, buffer))
+
+
+def whole_file(pixels: NDArray[np.uint8], encoding: Encoding) -> bytes:
+    """Return the file of a picture in a format that is neither JPEG nor PNG.
+
+    Raises LimitExceeded beyond the sides that a WebP can have.
+    """
+    if encoding.format is not Format.WEBP:
+        return arrays.file_of(pixels, encoding.format)
+    height, width, samples = pixels.shape
+    if max(height, width) > LONGEST_WEBP:
+        raise LimitExceeded(f"WEBP: at most {LONGEST_WEBP} pixels on a side; got {width} x {height}")
+    colours = pixels if samples > 2 else np.repeat(pixels[..., :1], 3, axis=2)
+    if samples == 2:
+        colours = np.concatenate([colours, pixels[..., 1:]], axis=2)
+    return bytes(
+        imagecodecs.webp_encode(np.ascontiguousarray(colours), level=encoding.quality, lossless=False)
+    )

@@ -14,7 +14,6 @@ from typing import Any, NamedTuple, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from gputiles import arrays
 from gputiles.backends import (
     DecodeJob,
     DownsampleJob,
@@ -29,7 +28,7 @@ from gputiles.backends import (
     tables,
 )
 from gputiles.backends.conversion import Converter
-from gputiles.backends.encode import SCRATCH, File, JpegFile, Part, PngFile, encode_turned
+from gputiles.backends.encode import SCRATCH, File, JpegFile, Part, PngFile, encode_turned, whole_file
 from gputiles.backends.hostlib import Call, Library
 from gputiles.backends.paste import decode_tiles, mosaic, raster_of
 from gputiles.backends.plans import Target, address, placed
@@ -201,7 +200,7 @@ class HostBackend:
         if job.encoding.format is Format.PNG:
             return self._encode(canvas, PngFile(canvas.pixels, self._buffer))
         self._draw(canvas)
-        return arrays.file_of(canvas.pixels, job.encoding.format)
+        return whole_file(canvas.pixels, job.encoding)
 
     def _begin(self, job: tuple[int, RenderJob]) -> Begun:
         """Plan a tile of several, by its number; all of their pictures lie in the same memory."""

@@ -117,4 +117,4 @@ def pictures(*formats: Format, headers: Mapping[str, str] | None = None) -> tupl
     return kept({format.value: {} for format in formats}, "the picture", headers)
 
 
-PICTURES = pictures(Format.JPEG, Format.PNG, Format.TIFF, Format.NPY)
+PICTURES = pictures(Format.JPEG, Format.PNG, Format.WEBP, Format.TIFF, Format.NPY)
