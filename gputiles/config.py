@@ -119,6 +119,7 @@ class Config:
         style_store: SQLite file of posted styles, and of presets; None keeps them in memory.
         style_limit: most posted styles kept.
         associated_images: which of a file's other pictures (``PICTURES``) may be seen.
+        internal_metadata: whether a file's own texts, a label's perhaps among them, may be seen.
         uploads: folder below a root that uploaded files are stored in; None allows no uploads.
         upload_limit: most bytes of an uploaded file.
         reduction: how missing levels are made: ``mean``, ``nearest``, or ``auto``: as the file suggests.
@@ -152,6 +153,7 @@ class Config:
     style_store: Path | None = None
     style_limit: int = 10_000
     associated_images: tuple[str, ...] = ("thumbnail",)
+    internal_metadata: bool = True
     uploads: Path | None = None
     upload_limit: int = 1 << 36
     reduction: str = "auto"

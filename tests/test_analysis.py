@@ -501,3 +501,14 @@ async def test_masked_and_sparse_pixels_are_not_counted() -> None:
             item = await find(client, name)
             found = await (await client.get(f"/item/{item}/tiles/histogram")).json()
             assert [entry["samples"] for entry in found] == [counted] * 3
+
+
+async def test_internal_metadata_can_be_hidden(tmp_path: Path) -> None:
+    tifffile.imwrite(tmp_path / "image.tif", np.zeros((20, 30), np.uint8), description="A NAME")
+    for shown, status in ((True, 200), (False, 404)):
+        config = Config(roots=(tmp_path,), workers=1, internal_metadata=shown)
+        async with TestClient(TestServer(create_app(config))) as client:
+            item = await find(client, "image.tif")
+            answer = await client.get(f"/item/{item}/tiles/internal_metadata")
+            assert (answer.status, "A NAME" in await answer.text()) == (status, shown)
+            assert shown or "'internal-metadata'" in (await answer.json())["message"]

@@ -113,6 +113,7 @@ TYPES: dict[str, Any] = {
     "style_store": click.Path(dir_okay=False, path_type=Path),
     "style_limit": COUNT,
     "associated_images": Pictures(),
+    "internal_metadata": click.BOOL,
     "uploads": click.Path(exists=True, file_okay=False, path_type=Path, resolve_path=True),
     "upload_limit": Size(),
     "reduction": click.Choice(["auto", *(each.value for each in Reduction)]),

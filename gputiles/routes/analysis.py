@@ -9,6 +9,7 @@ from aiohttp import web
 from gputiles import style
 from gputiles.counting import count
 from gputiles.encoded import Encoding, Format
+from gputiles.errors import NotFound
 from gputiles.geometry import Rect
 from gputiles.histograms import MOST_BINS, CountRequest, HistogramQuery
 from gputiles.image import ImageInfo
@@ -139,8 +140,10 @@ async def internal_metadata(request: web.Request) -> web.Response:
 
     ``populatedLevels`` is how many levels are stored in the file.
     """
-    state = request.app[STATE]
-    image = await image_of(state, ask.item_of(request, parameters.single(request.query)))
+    state, item = request.app[STATE], ask.item_of(request, parameters.single(request.query))
+    if not state.config.internal_metadata:
+        raise NotFound("internal metadata are not shown here: the setting 'internal-metadata' says so")
+    image = await image_of(state, item)
     async with state.engine.images.handle(image) as source:
         told = await state.engine.reading_room.run(read_checked, image, source.internals)
     return as_json(told | {"populatedLevels": sum(image.info.stored)})
