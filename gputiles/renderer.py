@@ -165,7 +165,8 @@ class Renderer:
             cells = Rect(request.x, request.y, 1, 1)
             taken = await self.rasters.take(work, recipe.frames, request.z, cells, hold)
             rasters = tuple(frame[request.x, request.y] for frame in taken)
-            return await self._encode(work, request.view.encoding, recipe, rasters, full, request.edge.colour)
+            job = render_job(info, request.view.encoding, recipe, rasters, full, request.edge.colour)
+            return await self._encode(work, job)
 
     async def _tile_values(self, work: Work, request: TileRequest, size: tuple[int, int]) -> bytes:
         """Return the stored values of a tile, zeros where the image does not fill it."""
@@ -213,7 +214,9 @@ class Renderer:
             return await self.room.run(arrays.file_of, array, view.encoding.format)
         recipe = await self.recipe(work, view)
         rasters = await self.regions(work, recipe.frames, request)
-        return await self._encode(work, view.encoding, recipe, tuple(rasters), size, None)
+        return await self._encode(
+            work, render_job(work.image.info, view.encoding, recipe, tuple(rasters), size, None)
+        )
 
     async def regions(self, work: Work, frames: tuple[int, ...], request: RegionRequest) -> list[Raster]:
         """Return the region's raster of each frame, made of the coarsest level that is fine enough."""
@@ -286,16 +289,7 @@ class Renderer:
         self.recipes.put(key, recipe, 1, work.image.reference)
         return recipe
 
-    async def _encode(
-        self,
-        work: Work,
-        encoding: Encoding,
-        recipe: Recipe,
-        rasters: tuple[Raster, ...],
-        size: tuple[int, int],
-        fill: tuple[int, int, int, int] | None,
-    ) -> bytes:
-        job = render_job(work.image.info, encoding, recipe, rasters, size, fill)
+    async def _encode(self, work: Work, job: RenderJob) -> bytes:
         data: bytes = await self.batcher.submit("render", job, work.trace)
         return data
 

@@ -241,13 +241,18 @@ async def test_a_hundred_tiles_of_a_viewer_are_one_question_in_30_seconds(
     assert peer.questions(item) == 3
 
 
+def granted(peer: Peer, name: str, value: int) -> tuple[str, str]:
+    """Return a private folder that the reader may see for now, and an item in it."""
+    folder = peer.admin.createFolder(peer.private, name, public=False)["_id"]
+    reader = next(user["_id"] for user in peer.admin.get("user") if user["login"] == "reader")
+    grant(peer.admin, folder, reader)
+    return folder, item_of(peer, folder, value)
+
+
 async def test_what_is_revoked_is_refused_after_at_most_30_seconds(
     peer: Peer, client: Client, clock: Clock
 ) -> None:
-    folder = peer.admin.createFolder(peer.private, "revoked", public=False)["_id"]
-    reader = next(user["_id"] for user in peer.admin.get("user") if user["login"] == "reader")
-    grant(peer.admin, folder, reader)
-    item = item_of(peer, folder, 15)
+    folder, item = granted(peer, "revoked", 15)
     assert await status(client, tile(item), peer.user) == 200
     revoke(peer.admin, folder)
     clock.now += 30
@@ -259,10 +264,8 @@ async def test_what_is_revoked_is_refused_after_at_most_30_seconds(
 async def test_a_socket_that_is_open_is_told_of_what_is_revoked(
     peer: Peer, client: Client, clock: Clock
 ) -> None:
-    folder = peer.admin.createFolder(peer.private, "socket", public=False)["_id"]
-    reader = next(user["_id"] for user in peer.admin.get("user") if user["login"] == "reader")
-    grant(peer.admin, folder, reader)
-    path = f"/item/{item_of(peer, folder, 16)}/live"
+    folder, item = granted(peer, "socket", 16)
+    path = f"/item/{item}/live"
     asked = {"request": 7, "tiles": [[0, 0, 0]]}
     async with client.ws_connect(path, headers={"Girder-Token": peer.user}) as socket:
         await socket.send_json(asked)
