@@ -25,10 +25,12 @@ logger = logging.getLogger(__name__)
 
 Version: TypeAlias = tuple[int, int, int, int]
 
-SUFFIXES = (
+TIFF_SUFFIXES = (
     ".tif", ".tiff", ".btf", ".tf2", ".tf8",
     ".svs", ".qptiff", ".ndpi", ".scn", ".lsm", ".stk", ".gel", ".bif",
 )  # fmt: skip
+STILL_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".jp2", ".j2k")
+SUFFIXES = (*TIFF_SUFFIXES, *STILL_SUFFIXES)
 """Endings of the file names that are taken for images, in lower case."""
 
 

@@ -51,7 +51,7 @@ def test_files_with_an_images_ending_are_items(name: str, tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize("name", [
-    "notes.txt", "tif", "slide.tif.bak", ".hidden.tif", ".folder/slide.tif", "slide.png", "slide.tif~",
+    "notes.txt", "tif", "slide.tif.bak", ".hidden.tif", ".folder/slide.tif", "slide.gif", "slide.tif~",
 ])  # fmt: skip
 def test_other_files_are_not(name: str, tmp_path: Path) -> None:
     touch(tmp_path / name)

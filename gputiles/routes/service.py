@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from typing import Any
 
 from aiohttp import web
 
@@ -16,7 +17,7 @@ from gputiles.routes.respond import as_json
 from gputiles.routes.route import Body, Route, as_object
 from gputiles.routes.schemas import ANYTHING, INTEGER, TEXT, named, one_of, record, table
 from gputiles.state import STATE
-from gputiles.walk import SUFFIXES
+from gputiles.walk import STILL_SUFFIXES, TIFF_SUFFIXES
 
 LONGEST_STYLE = 4 * 1024**2  # bytes of a posted style
 
@@ -66,17 +67,21 @@ async def clear(request: web.Request) -> web.Response:
 
 async def sources(request: web.Request) -> web.Response:
     """``GET /large_image/sources``: the readers, and the file names that they take."""
-    extensions = {suffix.lstrip("."): 1 for suffix in SUFFIXES}
     return as_json(
         {
-            "tiff": {
-                "extensions": extensions,
-                "mimeTypes": {"image/tiff": 1},
-                "version": __version__,
-            },
-            "test": {"extensions": {}, "mimeTypes": {}, "version": __version__},
+            "tiff": _reader(TIFF_SUFFIXES, "image/tiff"),
+            "still": _reader(STILL_SUFFIXES, "image/png", "image/jpeg", "image/webp", "image/jp2"),
+            "test": _reader(()),
         }
     )
+
+
+def _reader(suffixes: tuple[str, ...], *types: str) -> dict[str, Any]:
+    return {
+        "extensions": {suffix.lstrip("."): 1 for suffix in suffixes},
+        "mimeTypes": dict.fromkeys(types, 1),
+        "version": __version__,
+    }
 
 
 async def health(request: web.Request) -> web.Response:

@@ -47,7 +47,7 @@ class YCbCrCodec:
         pixels = self.codec.decode(data, width, height)
         if self.done is not None and self.done(data):
             return pixels
-        return _by_bands(lambda band: ycbcr_to_rgb(band, self.reference, self.luma), pixels)
+        return in_bands(lambda band: ycbcr_to_rgb(band, self.reference, self.luma), pixels)
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +91,7 @@ class CmykCodec:
 
     def decode(self, data: bytes, width: int, height: int) -> NDArray[Any]:
         """Decode ``data`` to RGB (height, width, 3)."""
-        return _by_bands(cmyk_to_rgb, self.codec.decode(data, width, height))
+        return in_bands(cmyk_to_rgb, self.codec.decode(data, width, height))
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,10 +111,10 @@ class StraightAlphaCodec:
 
     def decode(self, data: bytes, width: int, height: int) -> NDArray[Any]:
         """Decode ``data`` to colours that are not multiplied, and alpha: (height, width, samples)."""
-        return _by_bands(straighten, self.codec.decode(data, width, height))
+        return in_bands(straighten, self.codec.decode(data, width, height))
 
 
-def _by_bands(convert: Callable[[NDArray[Any]], NDArray[Any]], pixels: NDArray[Any]) -> NDArray[Any]:
+def in_bands(convert: Callable[[NDArray[Any]], NDArray[Any]], pixels: NDArray[Any]) -> NDArray[Any]:
     """Convert (rows, columns, samples) some rows at a time: the arithmetic takes many times their bytes."""
     rows = max(1, _BAND // max(1, pixels.shape[1]))
     if len(pixels) <= rows:

@@ -22,12 +22,17 @@ _NODATA = 42113
 _ICC = 34675
 
 
+def usual_tile(size: tuple[int, int]) -> int:
+    """Return the side of the tiles of an image of (width, height) pixels that has none of its own."""
+    return 512 if max(size) > _LARGE else 256
+
+
 def choose_grid(page: Page) -> Grid:
     """Return the grid of a page: its own tiles where they are of a usual size, else 256 or 512.
 
     Raises LimitExceeded where a tile would take too much memory.
     """
-    usual = 512 if max(page.size) > _LARGE else 256
+    usual = usual_tile(page.size)
     own = page.tiled and page.chunk_width in _TILE and page.chunk_height in _TILE
     width, height = (page.chunk_width, page.chunk_height) if own else (usual, usual)
     size = min(width, page.width) * min(height, page.height) * page.decoded_samples * page.dtype.itemsize
@@ -46,7 +51,7 @@ def read_info(layout: Layout, grid: Grid, stored: tuple[bool, ...]) -> ImageInfo
     nodata = _nodata(page, warnings)
     colormap = None if layout.lut_is_hint else _colormap(page, warnings)
     if page.orientation != 1:
-        warnings.append(f"orientation {page.orientation} is ignored: the image is served as it is stored")
+        warnings.append(turned(page.orientation))
     if page.alpha is Alpha.PREMULTIPLIED:
         warnings.append("colours are multiplied with alpha and served so: planes are decoded one by one")
     profile = _profile(page, _colour(page, palette), colormap is not None, warnings)
@@ -75,6 +80,11 @@ def read_info(layout: Layout, grid: Grid, stored: tuple[bool, ...]) -> ImageInfo
     )
 
 
+def turned(orientation: int) -> str:
+    """Return the warning about an image that wants to be turned."""
+    return f"orientation {orientation} is ignored: the image is served as it is stored"
+
+
 def has_profile(page: Page) -> bool:
     """Whether the page carries an ICC profile other than sRGB's."""
     try:
@@ -96,8 +106,16 @@ def _profile(page: Page, colour: Colour, mapped: bool, warnings: list[str]) -> b
     if page.photometric is Photometric.CMYK:
         warnings.append("the ICC profile is not applied: it is of inks, which are mixed without it")
         return None
+    return usable_profile(data, colour, _unfit(page, colour, mapped), warnings)
+
+
+def usable_profile(data: bytes, colour: Colour, unfit: str, warnings: list[str]) -> bytes | None:
+    """Return a profile if it is to be applied; ``unfit`` says what about the samples forbids it.
+
+    Adds a warning where it cannot be applied.
+    """
     verdict = icc.judge(data, icc.SPACES[colour])
-    problem = verdict.problem or (_unfit(page, colour, mapped) if verdict.changes else "")
+    problem = verdict.problem or (unfit if verdict.changes else "")
     if problem:
         warnings.append(f"the ICC profile is not applied: {problem}")
     return icc.shared(data) if verdict.changes and not problem else None

@@ -35,7 +35,7 @@ def read_internals(source: ByteSource, format: str) -> dict[str, Any]:
     scanner or ImageJ wrote as key=value.
     """
     pages = walk(source, *read_dialect(source))[0][:_MOST_PAGES]
-    result: dict[str, Any] = {"tilesource": "tiff", "format": format, "tiff": _texts(pages)}
+    result: dict[str, Any] = {"tilesource": "tiff", "format": format, "tiff": read_texts(pages)}
     if format == "OME-TIFF":
         result["omexml"] = _text(pages[0], _DESCRIPTION)
     if format in _FACTS:
@@ -44,7 +44,8 @@ def read_internals(source: ByteSource, format: str) -> dict[str, Any]:
     return result
 
 
-def _texts(pages: list[Directory]) -> dict[str, str]:
+def read_texts(pages: list[Directory]) -> dict[str, str]:
+    """Return the texts of directories by large_image's names; a second one of a kind as ``name:2``."""
     found: dict[str, str] = {}
     left = _MOST_TEXTS
     for code, name in _TEXTS.items():

@@ -185,14 +185,16 @@ def choose_frames(pages: Sequence[Page]) -> tuple[list[Page], list[Page]]:
 
 def resolution(page: Page) -> tuple[float | None, float | None]:
     """Return millimetres per pixel from tags 282, 283 and 296, None where they are not told."""
-    unit = {2: 25.4, 3: 10.0}.get(page.tags.integer(296, 2))
-    sizes = []
-    for code in (282, 283):
-        density = page.tags.ratio(code)
-        size = unit / density if unit and density and density > 0 else None
-        # larger pixels are the densities of printers and screens (72, 300 … per inch)
-        sizes.append(size if size is not None and size < _MOST_MM else None)
-    return sizes[0], sizes[1]
+    unit = {2: 25.4, 3: 10.0}.get(page.tags.integer(296, 2), 0.0)
+    across, down = (pixel_size(unit, page.tags.ratio(code)) for code in (282, 283))
+    return across, down
+
+
+def pixel_size(unit: float, density: float | None) -> float | None:
+    """Return the millimetres of a pixel, ``density`` of which are ``unit`` long; None for a printer's."""
+    size = unit / density if unit and density and density > 0 else None
+    # larger pixels are the densities of printers and screens (72, 300 … per inch)
+    return size if size is not None and size < _MOST_MM else None
 
 
 def plain_layout(book: Book, format: str = "TIFF") -> Layout:

@@ -11,6 +11,7 @@ from gputiles.sources import Source
 from gputiles.sources.blocks import Blocks
 from gputiles.sources.bytesource import ByteSource, ObjectSource, PathSource
 from gputiles.sources.remote import Place, RemoteSource
+from gputiles.sources.still import is_still, open_still
 from gputiles.sources.tiff import open_tiff
 
 _BROKEN = (
@@ -55,6 +56,8 @@ def _open(
     source: ByteSource, path: Path | None, root: Path | None, chunk_limit: int, associated: str | None
 ) -> Source:
     try:
+        if is_still(source):
+            return open_still(source, chunk_limit=chunk_limit, associated=associated)
         return open_tiff(source, path, root=root, chunk_limit=chunk_limit, associated=associated)
     except GputilesError:
         source.close()
