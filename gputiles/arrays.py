@@ -7,18 +7,26 @@ from io import BytesIO
 from typing import Any
 
 import numpy as np
+from isal import isal_zlib
 from numpy.typing import NDArray
 
+from gputiles import png
 from gputiles.encoded import Format
-from gputiles.errors import LimitExceeded
+from gputiles.errors import BadRequest, LimitExceeded
 
+DEFLATE_LEVEL = 1
 _SHORT, _LONG = 3, 4  # TIFF types: 16 and 32 bits
 _SAMPLE_FORMATS = {"u": 1, "i": 2, "f": 3}
 _LARGEST_TIFF = 2**32 - 2**16
 
 
 def file_of(array: NDArray[Any], format: Format) -> bytes:
-    """Return (rows, columns, samples) of any dtype as an NPY or an uncompressed TIFF file."""
+    """Return (rows, columns, samples) of any dtype as an NPY or an uncompressed TIFF file.
+
+    Of uint8 or uint16 and 1 to 4 samples also as a PNG; BadRequest of others.
+    """
+    if format is Format.PNG:
+        return _png(array)
     return _npy(array) if format is Format.NPY else _tiff(array)
 
 
@@ -32,6 +40,22 @@ def _npy(array: NDArray[Any]) -> bytes:
     file = BytesIO()
     np.lib.format.write_array(file, array, allow_pickle=False)
     return file.getvalue()
+
+
+def _png(array: NDArray[Any]) -> bytes:
+    """Return a PNG whose rows are all filtered by what is above them."""
+    height, width, samples = array.shape
+    if array.dtype not in (np.uint8, np.uint16) or samples > 4:
+        raise BadRequest(
+            "encoding: PNG16 holds uint8 or uint16 of 1 to 4 samples; "
+            f"the values are {array.dtype} of {samples}"
+        )
+    rows = array.astype(array.dtype.newbyteorder(">")).reshape(height, -1).view(np.uint8)
+    filtered = np.full((height, 1 + rows.shape[1]), png.UP, np.uint8)
+    filtered[0, 1:] = rows[0]
+    np.subtract(rows[1:], rows[:-1], out=filtered[1:, 1:])
+    stream = isal_zlib.compress(filtered.tobytes(), DEFLATE_LEVEL)
+    return png.frame(stream, width, height, samples, bits=8 * array.dtype.itemsize)
 
 
 def _tiff(array: NDArray[Any]) -> bytes:

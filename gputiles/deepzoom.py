@@ -74,7 +74,7 @@ class Pyramid:
 def suffix_of(encoding: str) -> str:
     """Return the suffix of tiles in an encoding; BadRequest where Deep Zoom has none for it."""
     format = FORMATS.get(encoding.upper())
-    if format is None or format not in SUFFIXES:
+    if format is None or format not in SUFFIXES or encoding.upper() == "PNG16":
         allowed = " or ".join(known.name for known in SUFFIXES)
         raise BadRequest(f"encoding: expected {allowed}; got {encoding[:64]!r}")
     return SUFFIXES[format]

@@ -56,6 +56,7 @@ class Encoding:
     that equal encodings are equal values. ``explicit`` says that the caller named a quality or subsampling,
     which rules out passing stored bytes through. ``turn`` comes before all of it. ``shown``
     asks for the colours that a person sees, of a format that could hold the stored values.
+    ``values`` asks for the stored values, of a format that otherwise shows colours: PNG.
     """
 
     format: Format = Format.JPEG
@@ -64,11 +65,12 @@ class Encoding:
     explicit: bool = False
     turn: Turn = Turn()
     shown: bool = False
+    values: bool = False
 
     @property
     def takes_values(self) -> bool:
         """Whether the stored values are sent where no style says what to make of them."""
-        return self.format.holds_values and not self.shown and self.turn == Turn()
+        return (self.format.holds_values or self.values) and not self.shown and self.turn == Turn()
 
 
 @dataclass(frozen=True, slots=True)

@@ -39,6 +39,8 @@ def shown(image: Image, view: View) -> str:
     text += f"|{encoding.format.name}|{encoding.quality}|{encoding.subsampling}|{encoding.explicit}"
     if encoding.shown:
         text += "|shown"
+    if encoding.values:
+        text += "|values"
     if encoding.turn != UPRIGHT:
         text += f"|{encoding.turn.quarter}|{encoding.turn.mirror}|{encoding.turn.tone.value}"
     return text

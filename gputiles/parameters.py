@@ -10,25 +10,25 @@ from gputiles.errors import BadRequest
 
 FORMATS = {
     "JPEG": Format.JPEG, "JPG": Format.JPEG, "JFIF": Format.JPEG, "PNG": Format.PNG,
-    "WEBP": Format.WEBP, "TIFF": Format.TIFF, "TIF": Format.TIFF, "NPY": Format.NPY,
+    "PNG16": Format.PNG, "WEBP": Format.WEBP, "TIFF": Format.TIFF, "TIF": Format.TIFF, "NPY": Format.NPY,
 }  # fmt: skip
 QUALITIES = range(1, 101)  # of a JPEG, or a WebP
 SUBSAMPLINGS = (0, 1, 2)
 
 
 def parse_format(name: str, quality: int | None = None, subsampling: int | None = None) -> Encoding:
-    """Return the encoding that a name (JPEG, JFIF, PNG, WEBP, TIFF or NPY), quality and subsampling mean.
+    """Return the encoding that a name of ``FORMATS``, quality and subsampling mean.
 
-    None is the default: quality 95, 4:4:4.
+    None is the default: quality 95, 4:4:4. PNG16 is a PNG of the stored values.
     """
     format = FORMATS.get(name.upper())
     if format is None:
-        raise BadRequest(f'Invalid encoding "{name[:64]}"; expected JPEG, PNG, WEBP, TIFF or NPY')
+        raise BadRequest(f'Invalid encoding "{name[:64]}"; expected JPEG, PNG, PNG16, WEBP, TIFF or NPY')
     if quality is not None and quality not in QUALITIES:
         raise BadRequest(f"jpegQuality: expected 1 to 100; got {quality}")
     if subsampling is not None and subsampling not in SUBSAMPLINGS:
         raise BadRequest(f"jpegSubsampling: expected 0 (4:4:4), 1 (4:2:2) or 2 (4:2:0); got {subsampling}")
-    wanted = Encoding(format)
+    wanted = Encoding(format, values=name.upper() == "PNG16")
     if format in (Format.JPEG, Format.WEBP) and quality is not None:
         wanted = replace(wanted, quality=quality)
     if format is Format.JPEG:

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 COLOUR_TYPES = {1: 0, 2: 4, 3: 2, 4: 6}  # samples of a pixel → colour type
+UP = 2  # the filter that subtracts the row above
 END = b"\x00\x00\x00\x00IEND\xaeB`\x82"
 
 

@@ -16,7 +16,7 @@ from gputiles.batcher import Batcher
 from gputiles.cache import Hold, Shelf
 from gputiles.config import Config
 from gputiles.encoded import EncodedTile, Encoding
-from gputiles.errors import Changed, LimitExceeded, NotFound
+from gputiles.errors import BadRequest, Changed, LimitExceeded, NotFound
 from gputiles.geometry import Rect, ceil_div
 from gputiles.image import Alpha, Colour, ImageInfo
 from gputiles.images import Image, Images, read_checked
@@ -136,7 +136,7 @@ class Renderer:
         _: Hold[EncodedTile],
     ) -> EncodedTile:
         work.trace.cache = "raw-hit"
-        check_frame(work.image.info, request.view.frame)
+        check_view(work.image.info, request.view)
         data = await render(work, request)
         return self.keep(work.image, request.view, keys.key(work.image, request), data)
 
@@ -320,6 +320,13 @@ def tile_size(info: ImageInfo, request: TileRequest) -> tuple[int, int]:
         return info.tile_width, info.tile_height
     rect = info.grid.rect(request.z, request.x, request.y)
     return rect.width, rect.height
+
+
+def check_view(info: ImageInfo, view: View) -> None:
+    """Raise NotFound for a frame that the image lacks, BadRequest for stored values in a style."""
+    check_frame(info, view.frame)
+    if view.encoding.values and view.style is not None:
+        raise BadRequest("encoding: PNG16 holds the stored values, which have no style")
 
 
 def check_frame(info: ImageInfo, frame: int) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlencode
 
+import imagecodecs
 import numpy as np
 import pytest
 import tifffile
@@ -18,11 +19,14 @@ from numpy.typing import NDArray
 from PIL import Image as Pillow
 
 from gputiles.app import create_app
+from gputiles.arrays import file_of
 from gputiles.config import Config
+from gputiles.encoded import Format
 from gputiles.errors import BadRequest
 from gputiles.geometry import Grid, Rect
 from gputiles.image import ImageInfo
 from gputiles.regions import RegionQuery, resolve
+from tests.grids import assert_refused
 from tests.test_http import find
 
 Client = TestClient[Any, Any]
@@ -269,3 +273,34 @@ async def test_filled_regions_lie_where_large_image_puts_them(
         for data in (await answer.read(), theirs)
     )
     assert np.abs(ours - other).max() <= 1
+
+
+@pytest.mark.parametrize("samples", [1, 2, 3, 4])
+@pytest.mark.parametrize("dtype", ["uint8", "uint16"])
+@pytest.mark.parametrize("size", [(1, 1), (1, 40), (30, 1), (33, 47)])
+def test_a_png_of_values_is_exact(size: tuple[int, int], dtype: str, samples: int) -> None:
+    values = np.random.default_rng(samples).integers(0, np.iinfo(dtype).max, (*size, samples), dtype)
+    decoded = imagecodecs.apng_decode(file_of(values, Format.PNG))
+    assert decoded.dtype == dtype
+    assert np.array_equal(decoded.reshape(values.shape), values)
+
+
+@pytest.mark.parametrize("path", ["zxy/3/1/2", "region?left=128&top=256&right=256&bottom=384"])
+async def test_png16_holds_the_stored_values(client: Client, path: str) -> None:
+    item = await find(client, "image.ome.tif")
+    url = f"/item/{item}/tiles/{path}{'&' if '?' in path else '?'}frame=1&encoding="
+    answer = await client.get(f"{url}PNG16")
+    assert (answer.status, answer.content_type) == (200, "image/png")
+    assert np.array_equal(imagecodecs.apng_decode(await answer.read()), FULL[1, 256:384, 128:256])
+    colours = await client.get(f"{url}PNG")
+    assert imagecodecs.apng_decode(await colours.read()).dtype == np.uint8
+    assert colours.headers["ETag"] != answer.headers["ETag"]
+    await assert_refused(await client.get(f"{url}PNG16&style={{}}"), 400, "PNG16 holds the stored values")
+
+
+async def test_png16_of_other_types_is_refused(tmp_path: Path) -> None:
+    tifffile.imwrite(tmp_path / "float.tif", np.zeros((20, 30), np.float32))
+    async with TestClient(TestServer(create_app(Config(roots=(tmp_path,), workers=1)))) as client:
+        item = await find(client, "float.tif")
+        answer = await client.get(f"/item/{item}/tiles/region?encoding=PNG16")
+        await assert_refused(answer, 400, "uint8 or uint16 of 1 to 4 samples; the values are float32 of 1")
