@@ -26,7 +26,7 @@ logger = logging.getLogger(__name__)
 Version: TypeAlias = tuple[int, int, int, int]
 
 TIFF_SUFFIXES = (
-    ".tif", ".tiff", ".btf", ".tf2", ".tf8",
+    ".tif", ".tiff", ".ptif", ".ptiff", ".btf", ".tf2", ".tf8",
     ".svs", ".qptiff", ".ndpi", ".scn", ".lsm", ".stk", ".gel", ".bif",
 )  # fmt: skip
 STILL_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".jp2", ".j2k")
