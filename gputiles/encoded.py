@@ -57,6 +57,7 @@ class Encoding:
     which rules out passing stored bytes through. ``turn`` comes before all of it. ``shown``
     asks for the colours that a person sees, of a format that could hold the stored values.
     ``values`` asks for the stored values, of a format that otherwise shows colours: PNG.
+    ``embed`` asks a JPEG or PNG to carry the file's ICC profile where its colours are as stored.
     """
 
     format: Format = Format.JPEG
@@ -66,6 +67,7 @@ class Encoding:
     turn: Turn = Turn()
     shown: bool = False
     values: bool = False
+    embed: bool = False
 
     @property
     def takes_values(self) -> bool:

@@ -20,6 +20,9 @@ STEPS = tuple(
     )
 )
 
+ICC_MARK = b"ICC_PROFILE\0"
+MOST_ICC = 65533 - 2 - len(ICC_MARK)  # bytes of a profile in one segment
+
 
 class Codes(NamedTuple):
     """A Huffman table: how many codes there are of each length 1 … 16, and their symbols."""
@@ -116,3 +119,20 @@ def header(width: int, height: int, samples: int, quality: int, subsampling: int
 
 def _segment(marker: int, data: bytes) -> bytes:
     return b"".join((b"\xff", bytes([marker]), struct.pack(">H", len(data) + 2), data))
+
+
+@lru_cache(maxsize=16)
+def profile_segments(profile: bytes) -> bytes:
+    """Return the APP2 segments that carry an ICC profile (ICC.1, annex B.4)."""
+    parts = [profile[at : at + MOST_ICC] for at in range(0, len(profile), MOST_ICC)]
+    heads = (ICC_MARK + bytes((number, len(parts))) for number in range(1, len(parts) + 1))
+    return b"".join(
+        b"\xff\xe2" + struct.pack(">H", 2 + len(head) + len(part)) + head + part
+        for head, part in zip(heads, parts, strict=True)
+    )
+
+
+def with_profile(file: bytes, profile: bytes) -> bytes:
+    """Return a JFIF file of ours that carries an ICC profile: behind its first segment."""
+    at = 4 + int.from_bytes(file[4:6], "big")
+    return file[:at] + profile_segments(profile) + file[at:]

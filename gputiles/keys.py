@@ -41,6 +41,8 @@ def shown(image: Image, view: View) -> str:
         text += "|shown"
     if encoding.values:
         text += "|values"
+    if encoding.embed:
+        text += "|embed"
     if encoding.turn != UPRIGHT:
         text += f"|{encoding.turn.quarter}|{encoding.turn.mirror}|{encoding.turn.tone.value}"
     return text

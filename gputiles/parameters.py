@@ -16,10 +16,13 @@ QUALITIES = range(1, 101)  # of a JPEG, or a WebP
 SUBSAMPLINGS = (0, 1, 2)
 
 
-def parse_format(name: str, quality: int | None = None, subsampling: int | None = None) -> Encoding:
+def parse_format(
+    name: str, quality: int | None = None, subsampling: int | None = None, *, embed: bool = False
+) -> Encoding:
     """Return the encoding that a name of ``FORMATS``, quality and subsampling mean.
 
     None is the default: quality 95, 4:4:4. PNG16 is a PNG of the stored values.
+    ``embed`` asks for the file's ICC profile.
     """
     format = FORMATS.get(name.upper())
     if format is None:
@@ -28,7 +31,9 @@ def parse_format(name: str, quality: int | None = None, subsampling: int | None 
         raise BadRequest(f"jpegQuality: expected 1 to 100; got {quality}")
     if subsampling is not None and subsampling not in SUBSAMPLINGS:
         raise BadRequest(f"jpegSubsampling: expected 0 (4:4:4), 1 (4:2:2) or 2 (4:2:0); got {subsampling}")
-    wanted = Encoding(format, values=name.upper() == "PNG16")
+    if embed and format not in (Format.JPEG, Format.PNG):
+        raise BadRequest(f"embedProfile: expected a JPEG or PNG to carry it; got {name}")
+    wanted = Encoding(format, values=name.upper() == "PNG16", embed=embed)
     if format in (Format.JPEG, Format.WEBP) and quality is not None:
         wanted = replace(wanted, quality=quality)
     if format is Format.JPEG:

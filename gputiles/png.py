@@ -5,6 +5,7 @@ from __future__ import annotations
 import struct
 import zlib
 from collections.abc import Iterable
+from functools import lru_cache
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 COLOUR_TYPES = {1: 0, 2: 4, 3: 2, 4: 6}  # samples of a pixel → colour type
@@ -21,6 +22,17 @@ def frame(stream: bytes, width: int, height: int, samples: int, bits: int = 8) -
 def zlib_stream(parts: Iterable[bytes | memoryview], checksum: int) -> bytes:
     """Return the parts of a deflate stream as a zlib stream (RFC 1950); ``checksum`` is Adler-32."""
     return b"".join((b"\x78\x01", *parts, checksum.to_bytes(4, "big")))
+
+
+@lru_cache(maxsize=16)
+def _profile_chunk(profile: bytes) -> bytes:
+    return _chunk(b"iCCP", b"ICC profile\0\0" + zlib.compress(profile))
+
+
+def with_profile(file: bytes, profile: bytes) -> bytes:
+    """Return a PNG file that carries an ICC profile: behind its header."""
+    at = len(SIGNATURE) + 25
+    return file[:at] + _profile_chunk(profile) + file[at:]
 
 
 def _chunk(kind: bytes, data: bytes) -> bytes:

@@ -10,12 +10,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gputiles import arrays, icc, keys, style
+from gputiles import arrays, icc, jfif, keys, png, style
 from gputiles.backends import Raster, RenderJob, ResampleJob
 from gputiles.batcher import Batcher
 from gputiles.cache import Hold, Shelf
 from gputiles.config import Config
-from gputiles.encoded import EncodedTile, Encoding
+from gputiles.encoded import EncodedTile, Encoding, Format
 from gputiles.errors import BadRequest, Changed, LimitExceeded, NotFound
 from gputiles.geometry import Rect, ceil_div
 from gputiles.image import Alpha, Colour, ImageInfo
@@ -142,9 +142,19 @@ class Renderer:
 
     def keep(self, image: Image, view: View, key: str, data: bytes) -> EncodedTile:
         """Put an answer on the shelf, under its key, and return it."""
+        data = self._embedded(image.info, view, data)
         tile = EncodedTile(data, view.encoding.format.value, self._tag(image, view, key))
         self.tiles.put(key, tile, len(data) + OVERHEAD, image.reference)
         return tile
+
+    def _embedded(self, info: ImageInfo, view: View, file: bytes) -> bytes:
+        """Return a picture with the file's profile, if that is asked for and describes its colours."""
+        if not view.encoding.embed or info.profile is None or self._intent(info, view):
+            return file
+        if not (is_plain(info) if view.style is None else view.style.bands is None):
+            return file
+        carrying = png.with_profile if view.encoding.format is Format.PNG else jfif.with_profile
+        return carrying(file, info.profile)
 
     def _tag(self, image: Image, view: View, key: str) -> str:
         intent, decoders = self._intent(image.info, view), self.batcher.backend.decoders
@@ -193,8 +203,7 @@ class Renderer:
     def may_pass(self, info: ImageInfo, view: View) -> bool:
         """Say whether stored JPEG tiles of the image may be the view, as they are."""
         unchanged = view.style is None and view.encoding == JPEG and self._intent(info, view) is None
-        plain = info.dtype == np.uint8 and info.colormap is None and info.alpha is Alpha.NONE
-        return unchanged and plain
+        return unchanged and is_plain(info) and info.alpha is Alpha.NONE
 
     async def _render_thumbnail(self, work: Work, request: ThumbnailRequest) -> bytes:
         if max(request.width, request.height) > MOST_THUMBNAIL:
@@ -320,6 +329,11 @@ def tile_size(info: ImageInfo, request: TileRequest) -> tuple[int, int]:
         return info.tile_width, info.tile_height
     rect = info.grid.rect(request.z, request.x, request.y)
     return rect.width, rect.height
+
+
+def is_plain(info: ImageInfo) -> bool:
+    """Say whether the default look may be the stored bytes: of 8 bits that are colours themselves."""
+    return info.dtype == np.uint8 and info.colormap is None
 
 
 def check_view(info: ImageInfo, view: View) -> None:

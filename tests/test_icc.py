@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image as Pillow
 
-from gputiles import icc
+from gputiles import icc, jfif, png
 from gputiles.app import SERVER, create_app
 from gputiles.backends import MeasureJob, Measurement, RenderJob
 from gputiles.backends.conversion import Converter
@@ -577,3 +577,60 @@ def test_pixels_of_real_files_come_as_near_to_littlecms_as_random_ones(name: str
         for profile in profiles.values():
             exact = spec_icc.littlecms(pixels, profile)
             assert apart(spec_icc.convert(tables(profile), pixels), exact).max() <= most
+
+
+# -- profiles that are passed on
+
+
+@pytest.mark.parametrize("encoding", ["PNG", "JPEG"])
+@pytest.mark.parametrize("path", ["zxy/2/0/0", "thumbnail", "region?width=50&height=50&fill=red"])
+async def test_a_profile_is_passed_on_where_it_is_asked_for_and_colours_are_as_stored(
+    root: Path, path: str, encoding: str
+) -> None:
+    async def profile(client: Client, query: str) -> bytes | None:
+        url = f"{await find(client, 'adobe.tif')}/{path}{'&' if '?' in path else '?'}encoding={encoding}"
+        answer = await client.get(url + query)
+        assert answer.status == 200, await answer.text()
+        opened = Pillow.open(BytesIO(await answer.read()))
+        opened.load()
+        found: bytes | None = opened.info.get("icc_profile")
+        return found
+
+    async with serving(root) as client:
+        assert await profile(client, "&embedProfile=true") is None, "the colours are sRGB"
+        assert await profile(client, '&style={"icc":false}') is None
+        assert await profile(client, '&style={"icc":false}&embedProfile=true') == ADOBE
+        band = '&style={"icc":false,"bands":[{"band":1,"palette":"viridis"}]}&embedProfile=true'
+        assert await profile(client, band) is None, "the colours are the style's"
+    async with serving(root, icc=False) as client:
+        assert await profile(client, "") is None
+        assert await profile(client, "&embedProfile=true") == ADOBE
+
+
+async def test_the_profile_passed_on_changes_no_pixel_and_other_formats_have_none(root: Path) -> None:
+    stored: dict[str, Any] = {"photometric": "ycbcr", "compression": "jpeg", "tile": (128, 128)}
+    pixels = random_pixels(300)[:, :250] // 8 + 100
+    tifffile.imwrite(root / "stored.tif", pixels, subsampling=(1, 1), iccprofile=ADOBE, **stored)
+    async with serving(root, icc=False) as client:
+        base = f"{await find(client, 'stored.tif')}/zxy/2/0/0"
+        pair = [f"{base}?jpegQuality=90", f"{base}?jpegQuality=90&embedProfile=1"]
+        plain, carrying = [await (await client.get(url)).read() for url in pair]
+        assert len(carrying) > len(plain)
+        assert np.array_equal(*(np.asarray(Pillow.open(BytesIO(data))) for data in (plain, carrying)))
+        answer = await client.get(f"{base}?encoding=WEBP&embedProfile=1")
+        assert answer.status == 400
+        assert "embedProfile: expected a JPEG or PNG" in (await answer.json())["message"]
+
+
+@pytest.mark.parametrize("size", [1, 65519, 65520, 200_000])
+def test_profiles_of_any_size_are_read_back(size: int) -> None:
+    profile = np.random.default_rng(size).bytes(size)
+    pixels = Pillow.new("RGB", (20, 30), (9, 99, 200))
+    file = BytesIO()
+    pixels.save(file, "JPEG")
+    assert Pillow.open(BytesIO(jfif.with_profile(file.getvalue(), profile))).info["icc_profile"] == profile
+    file = BytesIO()
+    pixels.save(file, "PNG")
+    opened = Pillow.open(BytesIO(png.with_profile(file.getvalue(), profile)))
+    opened.load()
+    assert opened.info["icc_profile"] == profile

@@ -51,7 +51,10 @@ PLACE = (
     whole("x", "the tile's column"),
     whole("y", "the tile's row"),
 )
-VIEW = (FRAME, STYLE, parameters.ENCODING, parameters.QUALITY, parameters.SUBSAMPLING)
+VIEW = (
+    *(FRAME, STYLE, parameters.ENCODING, parameters.QUALITY, parameters.SUBSAMPLING),
+    parameters.EMBED,
+)
 SIDES = tuple(
     integer(side, f"at most so many pixels; without either {THUMBNAIL}", 0, minimum=2, maximum=MOST_THUMBNAIL)
     for side in ("width", "height")

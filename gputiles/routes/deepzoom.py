@@ -17,7 +17,7 @@ from gputiles.request import RegionRequest
 from gputiles.routes import ask, parameters
 from gputiles.routes.answer import in_time
 from gputiles.routes.ask import image_of
-from gputiles.routes.parameters import FRAME, QUALITY, STYLE, SUBSAMPLING, integer, text, whole
+from gputiles.routes.parameters import EMBED, FRAME, QUALITY, STYLE, SUBSAMPLING, integer, text, whole
 from gputiles.routes.respond import CORS
 from gputiles.routes.route import Answer, Route, pictures
 from gputiles.routes.schemas import one_of
@@ -33,8 +33,8 @@ PLACE = (
 )
 TILE_SIZE = integer("tilesize", "pixels of a tile's side, a power of 2", 1, default=256, maximum=LARGEST_TILE)
 OVERLAP = integer("overlap", "pixels that neighbours share, fewer than tilesize", 0, default=0)
-WORDS = tuple(word for word, format in FORMATS.items() if format in TAKEN)
-SHOWN = (FRAME, STYLE, text("encoding", "the tiles' format", one_of(WORDS)), QUALITY, SUBSAMPLING)
+WORDS = tuple(word for word, format in FORMATS.items() if format in TAKEN and word != "PNG16")
+SHOWN = (FRAME, STYLE, text("encoding", "the tiles' format", one_of(WORDS)), QUALITY, SUBSAMPLING, EMBED)
 TAKES = (*ask.IMAGE, *SHOWN, TILE_SIZE, OVERLAP)
 DESCRIPTOR = (Answer(200, "the descriptor", {"text/xml": {}}),)
 TILES = pictures(Format.JPEG, Format.PNG)

@@ -167,6 +167,7 @@ SUBSAMPLING = integer(
     "jpegSubsampling", "how a JPEG's colours are subsampled: 0 (4:4:4), 1 (4:2:2) or 2 (4:2:0)", 0,
     maximum=SUBSAMPLINGS[-1],
 )  # fmt: skip
+EMBED = flag("embedProfile", "let a JPEG or PNG whose colours are as stored carry the file's ICC profile")
 EDGE = Parameter(
     "edge",
     "what completes a tile at the rim: false (zeros), crop, or a colour",
@@ -180,7 +181,7 @@ FRAMES = Parameter("frameList", "several frames: 0,1,2 or [0,1,2]", frame_list, 
 def encoding(given: Parameters, default: str) -> Encoding:
     """Return what ``encoding``, ``jpegQuality`` and ``jpegSubsampling`` ask for."""
     numbers = (each.of(given) if each.name in given else None for each in (QUALITY, SUBSAMPLING))
-    return parse_format(given.get(ENCODING.name, default), *numbers)
+    return parse_format(given.get(ENCODING.name, default), *numbers, embed=EMBED.of(given))
 
 
 # -- requests as a whole
