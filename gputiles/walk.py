@@ -30,6 +30,8 @@ TIFF_SUFFIXES = (
     ".svs", ".qptiff", ".ndpi", ".scn", ".lsm", ".stk", ".gel", ".bif",
 )  # fmt: skip
 STILL_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".jp2", ".j2k")
+FOLDER_SUFFIX = ".zarr"
+"""The ending of a folder that is one image; what lies in it is not walked."""
 SUFFIXES = (*TIFF_SUFFIXES, *STILL_SUFFIXES)
 """Endings of the file names that are taken for images, in lower case."""
 
@@ -68,7 +70,8 @@ class FileRef:
 class Item:
     """A file of the library: its id, its name (path below the root, or address), its size in bytes.
 
-    ``version`` is (size, mtime_ns, ctime_ns, inode) as the walk saw it.
+    ``version`` is (size, mtime_ns, ctime_ns, inode) as the walk saw it; of a folder that is one
+    image both are those of its metadata file.
     """
 
     id: str
@@ -125,10 +128,27 @@ def _files(root: Path) -> Iterator[_Found]:
         status = real.stat()
     except (OSError, RuntimeError) as error:
         raise NotFound(f"The root {printable(str(root))!r} does not exist or cannot be read.") from error
-    if stat.S_ISDIR(status.st_mode):
+    if stat.S_ISDIR(status.st_mode) and is_image_folder(root.name):
+        yield root.name, FileRef(real, real), _metadata_status(real, status)
+    elif stat.S_ISDIR(status.st_mode):
         yield from _Walk(real).files()
     elif stat.S_ISREG(status.st_mode):
         yield root.name, FileRef(real, real.parent), status
+
+
+def is_image_folder(name: str) -> bool:
+    """Say whether a folder of that name is one image."""
+    return name.lower().endswith(FOLDER_SUFFIX)
+
+
+def _metadata_status(folder: Path, status: os.stat_result) -> os.stat_result:
+    """Return what a folder's metadata file is, or else the folder itself: that is its version."""
+    for name in ("zarr.json", ".zattrs"):
+        try:
+            return os.stat(folder / name, follow_symlinks=False)
+        except OSError:
+            continue
+    return status
 
 
 class _Walk:
@@ -153,7 +173,10 @@ class _Walk:
                 status = self._status(entry)
                 if status is None:
                     continue
-                if stat.S_ISDIR(status.st_mode):
+                if stat.S_ISDIR(status.st_mode) and is_image_folder(entry.name):
+                    path = self._root / relative
+                    yield relative, FileRef(path, self._root), _metadata_status(path, status)
+                elif stat.S_ISDIR(status.st_mode):
                     (self._linked if entry.is_symlink() else folders).append(relative)
                 elif stat.S_ISREG(status.st_mode) and entry.name.lower().endswith(SUFFIXES):
                     yield relative, FileRef(self._root / relative, self._root), status

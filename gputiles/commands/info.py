@@ -15,7 +15,7 @@ from gputiles.sources.open import open_source
 
 
 @click.command()
-@click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.argument("file", type=click.Path(exists=True, path_type=Path))
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON object.")
 def command(file: Path, as_json: bool) -> None:
     """Tell what the image FILE holds: levels, frames, channels, type, pixel size, warnings."""

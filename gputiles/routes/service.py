@@ -17,7 +17,7 @@ from gputiles.routes.respond import as_json
 from gputiles.routes.route import Body, Route, as_object
 from gputiles.routes.schemas import ANYTHING, INTEGER, TEXT, named, one_of, record, table
 from gputiles.state import STATE
-from gputiles.walk import STILL_SUFFIXES, TIFF_SUFFIXES
+from gputiles.walk import FOLDER_SUFFIX, STILL_SUFFIXES, TIFF_SUFFIXES
 
 LONGEST_STYLE = 4 * 1024**2  # bytes of a posted style
 
@@ -71,6 +71,7 @@ async def sources(request: web.Request) -> web.Response:
         {
             "tiff": _reader(TIFF_SUFFIXES, "image/tiff"),
             "still": _reader(STILL_SUFFIXES, "image/png", "image/jpeg", "image/webp", "image/jp2"),
+            "zarr": _reader((FOLDER_SUFFIX,)),
             "test": _reader(()),
         }
     )

@@ -21,15 +21,26 @@ Item = tuple[Rect, int, int, int]  # place, sample, offset, stored bytes
 
 def unit_tiles(page: Page, grid: Grid, z: int) -> tuple[int, int]:
     """Return (columns, rows) of tiles that are best read together, at level ``z``."""
-    columns, rows = grid.tiles(z)
     if page.rows_addressable:
-        return _addressable_tiles(page, grid, columns), 1
-    most = max(_UNIT_BYTES, _decoded(page, page.chunk_width, page.chunk_height))
-    across = _shared(page.chunk_width, grid.tile_width, columns)
-    down = _shared(page.chunk_height, grid.tile_height, rows)
+        return _addressable_tiles(page, grid, grid.tiles(z)[0]), 1
+    pixel = page.decoded_samples * page.dtype.itemsize
+    return shared_tiles((page.chunk_width, page.chunk_height), page.size, pixel, grid, z)
+
+
+def shared_tiles(
+    chunk: tuple[int, int], size: tuple[int, int], pixel: int, grid: Grid, z: int
+) -> tuple[int, int]:
+    """Return (columns, rows) of tiles that share chunks of ``chunk`` pixels, of ``pixel`` bytes each.
+
+    ``size`` is that of the level; both are (width, height).
+    """
+    columns, rows = grid.tiles(z)
+    most = max(_UNIT_BYTES, _pixels(size, *chunk) * pixel)
+    across = _shared(chunk[0], grid.tile_width, columns)
+    down = _shared(chunk[1], grid.tile_height, rows)
     for unit in ((across, down), (across, 1), (1, down)):
-        size = _decoded(page, unit[0] * grid.tile_width, unit[1] * grid.tile_height)
-        if size <= most and unit[0] * unit[1] <= _UNIT_TILES:
+        decoded = _pixels(size, unit[0] * grid.tile_width, unit[1] * grid.tile_height) * pixel
+        if decoded <= most and unit[0] * unit[1] <= _UNIT_TILES:
             return unit
     return 1, 1
 
@@ -48,8 +59,11 @@ def _shared(chunk: int, tile: int, tiles: int) -> int:
 
 
 def _decoded(page: Page, width: int, height: int) -> int:
-    width, height = min(width, page.width), min(height, page.height)
-    return width * height * page.decoded_samples * page.dtype.itemsize
+    return _pixels(page.size, width, height) * page.decoded_samples * page.dtype.itemsize
+
+
+def _pixels(size: tuple[int, int], width: int, height: int) -> int:
+    return min(width, size[0]) * min(height, size[1])
 
 
 def read_chunks(page: Page, codec: ChunkCodec, area: Rect) -> tuple[Chunk, ...]:

@@ -27,14 +27,18 @@ def usual_tile(size: tuple[int, int]) -> int:
     return 512 if max(size) > _LARGE else 256
 
 
+def tile_of(size: tuple[int, int], own: tuple[int, int]) -> tuple[int, int]:
+    """Return the (width, height) of an image's tiles: its ``own`` where they are of a usual size."""
+    usual = usual_tile(size)
+    return own if own[0] in _TILE and own[1] in _TILE else (usual, usual)
+
+
 def choose_grid(page: Page) -> Grid:
     """Return the grid of a page: its own tiles where they are of a usual size, else 256 or 512.
 
     Raises LimitExceeded where a tile would take too much memory.
     """
-    usual = usual_tile(page.size)
-    own = page.tiled and page.chunk_width in _TILE and page.chunk_height in _TILE
-    width, height = (page.chunk_width, page.chunk_height) if own else (usual, usual)
+    width, height = tile_of(page.size, (page.chunk_width, page.chunk_height) if page.tiled else (0, 0))
     size = min(width, page.width) * min(height, page.height) * page.decoded_samples * page.dtype.itemsize
     if size > _MOST_TILE:
         raise LimitExceeded(
@@ -62,7 +66,7 @@ def read_info(layout: Layout, grid: Grid, stored: tuple[bool, ...]) -> ImageInfo
         samples=page.decoded_samples,
         colour=_colour(page, palette),
         alpha=page.alpha,
-        frames=_frames(layout),
+        frames=frames_of(layout.axes),
         axes=layout.axes,
         channels=layout.channels,
         mm_x=layout.mm_x,
@@ -136,10 +140,10 @@ def _colour(page: Page, palette: bool) -> Colour:
     return Colour.GREY if page.colour is Colour.PALETTE and not palette else page.colour
 
 
-def _frames(layout: Layout) -> tuple[Frame, ...]:
-    names = [name for name, _ in reversed(layout.axes)]
-    lengths = [range(length) for _, length in reversed(layout.axes)]
-    positions = itertools.product(*lengths)
+def frames_of(axes: tuple[tuple[str, int], ...]) -> tuple[Frame, ...]:
+    """Return the frames on ``axes``, which are fastest first."""
+    names = [name for name, _ in reversed(axes)]
+    positions = itertools.product(*(range(length) for _, length in reversed(axes)))
     return tuple(Frame(tuple(zip(names, position, strict=True))[::-1]) for position in positions)
 
 

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import os
 import struct
 from pathlib import Path
 from typing import BinaryIO
 
-from gputiles.errors import Damaged, GputilesError
+from gputiles.errors import Damaged, GputilesError, NotFound
 from gputiles.sources import Source
 from gputiles.sources.blocks import Blocks
 from gputiles.sources.bytesource import ByteSource, ObjectSource, PathSource
 from gputiles.sources.remote import Place, RemoteSource
 from gputiles.sources.still import is_still, open_still
 from gputiles.sources.tiff import open_tiff
+from gputiles.sources.zarr import open_zarr
 
 _BROKEN = (
     struct.error, LookupError, ValueError, ArithmeticError, MemoryError, RecursionError, TypeError,
@@ -29,10 +31,12 @@ def open_source(
 ) -> Source:
     """Open an image file or a binary file object, or the ``associated`` picture of that name in it.
 
-    A path is opened once. Companions of the file are read only beside it and below
-    ``root``. Raises NotFound, Damaged, Unsupported or LimitExceeded with the reason.
+    A folder is taken for OME-Zarr. A path is opened once. Companions of the file are read
+    only beside it and below ``root``. Raises NotFound, Damaged, Unsupported or LimitExceeded with the reason.
     """
     path = Path(file) if isinstance(file, str | Path) else None
+    if path is not None and os.path.isdir(path):  # is_dir() raises where it may not look
+        return _open_folder(path, root, chunk_limit, associated)
     source = ObjectSource(file) if not isinstance(file, str | Path) else PathSource(Path(file))
     return _open(source, path, root, chunk_limit, associated)
 
@@ -50,6 +54,15 @@ def open_remote(
         opened.close()
         raise source.failure
     return opened
+
+
+def _open_folder(path: Path, root: Path | None, chunk_limit: int, associated: str | None) -> Source:
+    try:
+        return open_zarr(path, root, chunk_limit=chunk_limit, associated=associated)
+    except FileNotFoundError as error:  # it went while it was read
+        raise NotFound(f"{path.name}: {error.strerror}") from error
+    except _BROKEN as error:
+        raise Damaged(f"{path.name}: the metadata make no sense: {error!r}") from error
 
 
 def _open(
