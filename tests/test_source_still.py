@@ -169,6 +169,13 @@ def test_jpeg_is_read(samples: int, progressive: bool, subsampling: int) -> None
     assert np.abs(found.astype(int) - expected).max() <= 1
 
 
+def test_jpeg_of_red_green_and_blue_is_not_converted() -> None:
+    """Within a level: Pillow may be built with another libjpeg."""
+    data = imagecodecs.jpeg8_encode(RGB, level=95, colorspace="RGB", outcolorspace="RGB")
+    assert np.abs(decoded(data).astype(int) - shown(data)).max() <= 1
+    assert np.abs(decoded(data).astype(int) - RGB).max() <= 8
+
+
 @pytest.mark.parametrize("inside", ["CMYK", "YCCK"])
 def test_jpeg_of_inks_is_mixed(inside: str) -> None:
     """Within a level: Pillow may be built with another libjpeg."""

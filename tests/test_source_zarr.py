@@ -13,16 +13,20 @@ from typing import Any
 import numpy as np
 import pytest
 import zarr
+from click.testing import CliRunner
 from numcodecs import BZ2, LZ4, Blosc, GZip, Zlib, Zstd
 from numpy.typing import NDArray
 from zarr import codecs
 
+import gputiles
+from gputiles.commands import info
 from gputiles.config import Config
 from gputiles.engine import Engine
 from gputiles.errors import Damaged, GputilesError, LimitExceeded, NotFound, Unsupported
 from gputiles.image import Channel, Reduction
 from gputiles.sources import Source
 from gputiles.sources.open import open_source
+from gputiles.sources.zarrchunks import crc32c
 from gputiles.walk import FileRef, walk
 from tests.grids import assert_refused, pixels, serving
 from tests.reading import full, read_level
@@ -82,6 +86,13 @@ def opened(folder: Path, **options: Any) -> Iterator[Source]:
 def rewrite(path: Path, **changes: Any) -> None:
     """Change members of the object in a metadata file."""
     path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
+
+
+def sharding(**changes: Any) -> Options:
+    """Return codecs that put 128x128 pixels into shards, with one thing changed."""
+    little = {"name": "bytes", "configuration": {"endian": "little"}}
+    plain = {"chunk_shape": [64, 64], "codecs": [little], "index_codecs": [little, {"name": "crc32c"}]}
+    return {"codecs": [{"name": "sharding_indexed", "configuration": {**plain, **changes}}]}
 
 
 # -- pixels
@@ -190,6 +201,53 @@ def test_an_array_of_which_nothing_is_stored_is_read(tmp_path: Path) -> None:
         assert not full(source).any()
 
 
+# -- shards
+
+
+@pytest.mark.parametrize("place", ["start", "end"])
+@pytest.mark.parametrize("compressors", [[], [codecs.ZstdCodec()]])
+@pytest.mark.parametrize(("chunks", "shards"), [
+    ((1, 64, 64), (1, 128, 256)), ((2, 100, 90), (4, 400, 450)), ((1, 301, 430), (3, 301, 430)),
+])  # fmt: skip
+def test_chunks_in_shards_are_read(
+    place: Any, compressors: Any, chunks: tuple[int, ...], shards: tuple[int, ...], tmp_path: Path
+) -> None:
+    array = stack("cyx", "u2")
+    array[1, :150, :200] = 0  # chunks that a shard does not hold
+    serializer = codecs.ShardingCodec(
+        chunk_shape=chunks, codecs=[codecs.BytesCodec(), *compressors], index_location=place
+    )
+    options: Options = {"chunks": shards, "serializer": serializer, "compressors": None}
+    with opened(group(tmp_path / "a.zarr", [array], "cyx", version=3, **options)) as source:
+        assert all(np.array_equal(full(source, c)[..., 0], array[c]) for c in range(3))
+
+
+def test_tiles_of_a_shard_are_as_large_as_its_chunks(tmp_path: Path) -> None:
+    options: Options = {"chunks": (128, 128), "shards": (512, 512)}
+    with opened(group(tmp_path / "a.zarr", [PLANE], "yx", version=3, **options)) as source:
+        assert source.info.tile_width == 128
+        assert source.info.unit(source.info.levels - 1, 1, 1).width == 1
+
+
+@pytest.mark.parametrize(("at", "reason"), [(-3, "checksum"), (-20, "checksum")])
+def test_a_shard_whose_index_is_spoiled_is_damaged(at: int, reason: str, tmp_path: Path) -> None:
+    options: Options = {"chunks": (128, 128), "shards": (512, 512)}
+    folder = group(tmp_path / "a.zarr", [PLANE], "yx", version=3, **options)
+    shard = folder / "0" / "c" / "0" / "0"
+    data = bytearray(shard.read_bytes())
+    data[at] ^= 1
+    shard.write_bytes(data)
+    with opened(folder) as source, pytest.raises(Damaged, match=reason):
+        full(source)
+    shard.write_bytes(data[:50])
+    with opened(folder) as source, pytest.raises(Damaged, match="the file ends"):
+        full(source)
+
+
+def test_the_checksum_is_castagnolis() -> None:
+    assert crc32c(b"123456789") == 0xE3069283
+
+
 # -- levels
 
 
@@ -229,7 +287,7 @@ def test_a_level_that_is_gone_is_left_out_but_full_resolution_is_needed(tmp_path
     with opened(folder) as source:
         assert "the level 1 was dropped: 1: no array of Zarr" in source.info.warnings[0]
     (folder / "0" / ".zarray").unlink()
-    with pytest.raises(NotFound, match=r"neither zarr\.json nor \.zarray"):
+    with pytest.raises(Damaged, match=r"neither zarr\.json nor \.zarray"):
         open_source(folder)
 
 
@@ -370,7 +428,13 @@ def test_arrays_of_version_2_that_are_not_read_say_why(
     ({"codecs": [{"name": "zfpy"}]}, Unsupported, "codec 'zfpy' is not read"),
     ({"codecs": [{"name": "bytes", "configuration": {"endian": "middle"}}]}, Damaged, "'little' or 'big'"),
     ({"codecs": [{"name": "transpose", "configuration": {"order": [0, 0]}}]}, Damaged, "transpose"),
-    ({"codecs": [{"name": "sharding_indexed"}]}, Unsupported, "shards"),
+    ({"codecs": [{"name": "sharding_indexed"}]}, Damaged, "chunk_shape"),
+    ({"codecs": [{"name": "sharding_indexed"}, {"name": "gzip"}]}, Unsupported, "other codecs around shards"),
+    (sharding(chunk_shape=[100, 128]), Damaged, "chunk_shape"),
+    (sharding(chunk_shape=[0, 128]), Damaged, "chunk_shape"),
+    (sharding(codecs=3), Damaged, "codecs"), (sharding(index_location="middle"), Damaged, "'start' or 'end'"),
+    (sharding(index_codecs=[{"name": "gzip"}]), Unsupported, "index_codecs"),
+    (sharding(codecs=[{"name": "sharding_indexed"}]), Unsupported, "shards in shards"),
     ({"storage_transformers": [{"name": "x"}]}, Unsupported, "storage transformers"),
 ])  # fmt: skip
 def test_arrays_of_version_3_that_are_not_read_say_why(
@@ -471,16 +535,20 @@ def test_a_spoiled_chunk_spoils_its_tile_alone(content: bytes, tmp_path: Path) -
 
 
 @pytest.mark.parametrize(
-    "name", ["2-blosc-zstd", "2-zlib", "2-lz4", "2-bz2", "3-zstd", "3-gzip", "3-none", "3-blosc"]
+    "name", ["2-blosc-zstd", "2-zlib", "2-lz4", "2-bz2", "3-zstd", "3-gzip", "3-none", "3-blosc", "3-sharded"]
 )
 def test_spoiled_files_are_refused_in_words(name: str, tmp_path: Path) -> None:
     rng = random.Random(name)
     version, _, codec = name.partition("-")
+    if codec == "sharded":
+        codec, more = "zstd", {"shards": (3, 64, 64), "chunks": (1, 32, 32)}
+    else:
+        more = {"chunks": (1, 64, 64)}
     compressors = V2[codec] if version == "2" else V3[codec]
     small = stack("cyx", "u2")[:, :60, :50]
     folder = group(
         tmp_path / "a.zarr", [small], "cyx", version=int(version), compressors=compressors,
-        attributes={"omero": OMERO}, chunks=(1, 64, 64),
+        attributes={"omero": OMERO}, **more,
     )  # fmt: skip
     files = {path: path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
     reasons = []
@@ -545,6 +613,15 @@ async def test_a_folder_is_one_item_whose_tiles_are_served(tmp_path: Path) -> No
         )
         assert np.array_equal(await pixels(client, address), stack("cyx")[1][:128, 128:256])
         assert "zarr" in (await (await client.get("/large_image/sources")).json())["zarr"]["extensions"]
+
+
+def test_folders_are_opened_from_python_and_the_command_line(tmp_path: Path) -> None:
+    folder = group(tmp_path / "a.zarr", [stack("cyx")], "cyx")
+    with gputiles.open(folder, config=None) as image:
+        assert np.array_equal(image.raster(2, 0, 0, frame=2)[..., 0], stack("cyx")[2][:128, :128])
+    answer = CliRunner().invoke(info.command, [str(folder)])
+    assert answer.exit_code == 0, answer.output
+    assert "OME-Zarr" in answer.output
 
 
 def test_a_root_may_be_such_a_folder_itself(tmp_path: Path) -> None:

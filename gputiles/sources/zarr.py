@@ -4,24 +4,23 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from gputiles.backends import Chunk, ChunkCodec, DecodeJob
+from gputiles.backends import Chunk, DecodeJob
 from gputiles.errors import Damaged, GputilesError, LimitExceeded, NotFound, Unavailable, Unsupported
 from gputiles.geometry import Grid, Rect, ceil_div, unit_sizes
 from gputiles.image import Channel, ImageInfo, Reduction
-from gputiles.sources.bytesource import PathSource, Versioned, content_version
+from gputiles.sources.bytesource import Versioned, content_version
 from gputiles.sources.chunks import shared_tiles
 from gputiles.sources.facts import frames_of, tile_of
 from gputiles.sources.layout import fits
 from gputiles.sources.ngff import Multiscale, read_multiscale
 from gputiles.sources.zarrarray import V2_ATTRIBUTES, V2_GROUP, V3, Array, read_array, read_json
+from gputiles.sources.zarrchunks import Reader, inside
 from gputiles.sources.zarrcodec import FillCodec, ZarrCodec
 
-_SLACK = 256 * 1024  # stored bytes that a chunk may need beyond twice its decoded size
 _MOST_SIDE = 1 << 30
 _PIECED = 512  # the side of tiles that are made of smaller chunks, or more
 _MOST_PIECES = 4096  # chunks, each of them a file, of such a tile
@@ -87,43 +86,14 @@ class ZarrSource:
         across, down = _chunk(level)
         cells = Rect(left // across, top // down, ceil_div(right, across) - left // across,
                      ceil_div(bottom, down) - top // down)  # fmt: skip
-        chunks = tuple(self._chunk(level, self._indices(frame), *cell) for cell in cells.cells())
+        reader, indices = Reader(self._root, {}), self._indices(frame)
+        chunks = tuple(_read_chunk(reader, level, indices, *cell) for cell in cells.cells())
         return DecodeJob(chunks, tiles, (width, height), 1, self.info.dtype)
 
     def _indices(self, frame: int) -> tuple[int, ...]:
         """Return a frame's index on each of the array's axes but the last two."""
         position = dict(self.info.frames[frame].index)
         return tuple(position.get(axis.upper(), 0) for axis in self._image.multiscale.axes[:-2])
-
-    def _chunk(self, level: Array, indices: tuple[int, ...], column: int, row: int) -> Chunk:
-        """Read one chunk for one plane of it."""
-        across, down = _chunk(level)
-        outer = tuple(index // side for index, side in zip(indices, level.chunks[:-2], strict=True))
-        plane = tuple(index % side for index, side in zip(indices, level.chunks[:-2], strict=True))
-        place = Rect(column * across, row * down, across, down)
-        data = self._read(level, level.folder / level.key((*outer, row, column)))
-        if data is None:
-            return Chunk(FillCodec(level.fill, level.dtype), b"", place)
-        codec: ChunkCodec = ZarrCodec(
-            level.steps, level.chunks, level.stored, level.dtype, level.order, plane
-        )
-        return Chunk(codec, data, place)
-
-    def _read(self, level: Array, path: Path) -> bytes | GputilesError | None:
-        """Return a chunk's stored bytes, an error where they cannot be read, None where there are none."""
-        try:
-            real = inside(path, self._root)
-            if real is None:
-                return None
-            most = 2 * level.chunk_bytes + _SLACK
-            with closing(PathSource(real)) as source:
-                if source.size > most:
-                    raise Damaged(f"a chunk of {source.size} stored bytes; most {most}")
-                return source.read_at(0, source.size)
-        except Unavailable:  # says nothing about the file
-            raise
-        except GputilesError as error:
-            return error
 
     def passthrough(self, frame: int, z: int, x: int, y: int) -> bytes | None:
         """Return None: no chunk is a JPEG stream."""
@@ -154,24 +124,6 @@ def open_zarr(
     folder = folder.resolve()
     root = folder if root is None else root.resolve()
     return ZarrSource(folder, root, _read_image(folder, root, chunk_limit))
-
-
-def inside(path: Path, root: Path) -> Path | None:
-    """Return the real path of a file or folder; None where there is none.
-
-    Raises Damaged where it leads out of ``root`` or is no file or folder.
-    """
-    try:
-        real = path.resolve(strict=True)
-    except (FileNotFoundError, NotADirectoryError):
-        return None
-    except (OSError, RuntimeError, ValueError) as error:  # no permission, or a circle of links
-        raise Damaged(f"{path.name}: cannot be found: {error}") from error
-    if not real.is_relative_to(root):
-        raise Damaged(f"{path.name}: leads out of its root")
-    if not real.is_file() and not real.is_dir():  # reading a pipe would never end
-        raise Damaged(f"{path.name}: neither a file nor a folder")
-    return real
 
 
 def read_group(folder: Path, root: Path) -> tuple[dict[str, Any], tuple[Path, ...]]:
@@ -269,6 +221,19 @@ def _check_level(level: Array, lead: Array) -> None:
         )
     if fits(_size(lead), _size(level)) is None:
         raise Unsupported(f"{_size(level)} is not {_size(lead)} divided by a power of two")
+
+
+def _read_chunk(reader: Reader, level: Array, indices: tuple[int, ...], column: int, row: int) -> Chunk:
+    """Read one chunk for one plane of it."""
+    across, down = _chunk(level)
+    outer = tuple(index // side for index, side in zip(indices, level.chunks[:-2], strict=True))
+    plane = tuple(index % side for index, side in zip(indices, level.chunks[:-2], strict=True))
+    place = Rect(column * across, row * down, across, down)
+    data = reader.read(level, (*outer, row, column))
+    if data is None:
+        return Chunk(FillCodec(level.fill, level.dtype), b"", place)
+    codec = ZarrCodec(level.steps, level.chunks, level.stored, level.dtype, level.order, plane)
+    return Chunk(codec, data, place)
 
 
 def _size(level: Array) -> tuple[int, int]:

@@ -13,7 +13,7 @@ import numpy as np
 
 from gputiles.errors import Damaged, NotFound, Unsupported
 from gputiles.sources.bytesource import PathSource
-from gputiles.sources.zarrcodec import Step, parse_pipeline, parse_v2_steps
+from gputiles.sources.zarrcodec import Shard, Step, parse_pipeline, parse_v2_steps
 
 _MOST_JSON = 1 << 24  # bytes of a metadata file
 _MOST_SIDE = 1 << 31
@@ -28,9 +28,9 @@ V3, V2_GROUP, V2_ARRAY, V2_ATTRIBUTES = "zarr.json", ".zgroup", ".zarray", ".zat
 class Array:
     """What an array says of itself.
 
-    ``chunks`` is the shape of all chunks, those at the rim included. ``prefix`` and ``separator``
-    make a chunk's key of its indices; ``steps`` undo its encoding, ``stored`` is the type of its bytes
-    and ``order`` the axes in the order in which they lie there. ``dtype`` is what pixels are served in.
+    ``chunks`` is the shape of all chunks, those at the rim included; with a ``shard``, of those in it.
+    ``prefix`` and ``separator`` make the key of a chunk, or of a shard, of its indices; ``steps`` undo a
+    chunk's encoding, ``stored`` is the type of its bytes and ``order`` the axes as they lie there.
     """
 
     folder: Path
@@ -43,6 +43,7 @@ class Array:
     steps: tuple[Step, ...]
     order: tuple[int, ...]
     metadata: tuple[Path, ...]
+    shard: Shard | None = None
 
     @property
     def dtype(self) -> np.dtype[Any]:
@@ -55,7 +56,7 @@ class Array:
         return math.prod(self.chunks) * self.stored.itemsize
 
     def key(self, indices: tuple[int, ...]) -> str:
-        """Return the name of a chunk's file below the array's folder."""
+        """Return the name of a chunk's (or a shard's) file below the array's folder."""
         parts = [*([self.prefix] if self.prefix else []), *map(str, indices)]
         return self.separator.join(parts) or "0"
 
@@ -91,13 +92,13 @@ def _number(text: str) -> float | str:
 
 
 def read_array(folder: Path) -> Array:
-    """Return the array in a folder. Raises NotFound where there is none, Damaged or Unsupported."""
+    """Return the array in a folder. Raises Damaged, also where there is none, or Unsupported."""
     found = read_json(folder / V3)
     if found is not None:
         return _array_v3(folder, found)
     found = read_json(folder / V2_ARRAY)
     if found is None:
-        raise NotFound(f"{folder.name}: no array of Zarr: neither {V3} nor {V2_ARRAY} is there")
+        raise Damaged(f"{folder.name}: no array of Zarr: neither {V3} nor {V2_ARRAY} is there")
     return _array_v2(folder, found)
 
 
@@ -141,13 +142,13 @@ def _array_v3(folder: Path, found: dict[str, Any]) -> Array:
         raise Unsupported(
             f"{folder.name}: data type {str(named)[:80]!r} is not read; {', '.join(_TYPES)} are"
         )
-    pipeline = parse_pipeline(folder.name, found.get("codecs"), len(shape))
+    pipeline = parse_pipeline(folder.name, found.get("codecs"), chunks)
     stored = np.dtype(_TYPES[named]).newbyteorder(pipeline.endian)
     fallback = "/" if keys[0] == "default" else "."
     return Array(
         folder=folder,
         shape=shape,
-        chunks=chunks,
+        chunks=pipeline.chunks,
         stored=stored,
         fill=_fill(folder, found.get("fill_value"), stored),
         prefix="c" if keys[0] == "default" else "",
@@ -155,6 +156,7 @@ def _array_v3(folder: Path, found: dict[str, Any]) -> Array:
         steps=pipeline.steps,
         order=pipeline.order,
         metadata=(folder / V3,),
+        shard=pipeline.shard,
     )
 
 
