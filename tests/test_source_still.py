@@ -20,6 +20,8 @@ from numpy.typing import NDArray
 from PIL import Image as Pillow
 from PIL import ImageCms
 
+from gputiles.config import Config
+from gputiles.engine import Engine
 from gputiles.errors import Damaged, GputilesError, LimitExceeded, NotFound, Unsupported
 from gputiles.image import Alpha, Colour
 from gputiles.sources import Source, jpegfile, pngfile
@@ -27,6 +29,7 @@ from gputiles.sources.colour import cmyk_to_rgb
 from gputiles.sources.open import open_source
 from tests.grids import assert_refused, pixels, serving
 from tests.reading import full
+from tests.remote_server import remote_server
 
 ROWS, COLUMNS = np.mgrid[:300, :530]
 GREY = ((ROWS * 2 + COLUMNS) & 255).astype(np.uint8)
@@ -202,6 +205,17 @@ def test_jpeg_of_inks_without_adobes_marker_is_not_inverted() -> None:
 def test_jpeg_of_other_processes_is_unsupported(change: Any, reason: str) -> None:
     with pytest.raises(Unsupported, match=reason):
         open_source(io.BytesIO(change(saved(picture(3), "JPEG"))))
+
+
+def test_a_jpeg_too_short_for_its_pixels_is_damaged() -> None:
+    data = ALL["jpg"].replace(struct.pack(">HH", 90, 70), struct.pack(">HH", 9000, 7000), 1)
+    with pytest.raises(Damaged, match="cannot hold 7000x9000 pixels"):
+        open_source(io.BytesIO(data))
+    flat = Pillow.new("L", (3000, 3000), 77)
+    for progressive in (False, True):
+        data = saved(flat, "JPEG", optimize=True, progressive=progressive)
+        with opened(data) as source:
+            assert np.ptp(full(source)) == 0
 
 
 def test_exif_orientation_is_a_warning() -> None:
@@ -457,6 +471,15 @@ async def test_a_file_that_is_cut_off_is_never_half_a_picture(name: str, tmp_pat
         (item,) = await (await client.get("/item")).json()
         answer = await client.get(f"/item/{item['id']}/tiles/zxy/0/0/0")
         await assert_refused(answer, 422, "cut off")
+
+
+async def test_pictures_on_other_servers_are_read() -> None:
+    async with remote_server() as remote:
+        remote.files |= {name: ALL[name] for name in ("png", "jpg", "webp", "jp2")}
+        async with Engine(Config(remote=(remote.url,), workers=1)) as engine:
+            for name in remote.files:
+                image = await engine.image(engine.remotes.find(remote.url + name))
+                assert np.array_equal(await engine.renderer.raster(image, 0, 0, 0, 0), decoded(ALL[name]))
 
 
 def test_the_end_of_a_jpeg_is_looked_for_behind_its_scans() -> None:

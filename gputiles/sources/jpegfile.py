@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gputiles.errors import Damaged, Unsupported
+from gputiles.geometry import ceil_div
 from gputiles.image import Alpha, Colour
 from gputiles.sources import jpeg
 from gputiles.sources.bytesource import ByteSource
@@ -31,6 +32,7 @@ def read_jpeg(source: ByteSource) -> Head:
     data = _before_scan(source)
     header = jpeg.read_header(data)
     samples = _check(source.name, header)
+    _check_length(source, header)
     parts = [(marker, data[start:end]) for marker, start, end in jpeg.segments(data)]
     return Head(
         format="JPEG",
@@ -61,6 +63,19 @@ def _check(name: str, header: jpeg.Header) -> int:
     if not header.width or not header.height:
         raise Damaged(f"{name}: a JPEG file of {header.width}x{header.height} pixels has no pixels")
     return 1 if len(header.components) == 1 else 3
+
+
+def _check_length(source: ByteSource, header: jpeg.Header) -> None:
+    """Raise Damaged where the file is too short for its pixels: the rest of them would be grey.
+
+    Each block of 8x8 pixels takes at least the one bit that its mean is coded with.
+    """
+    blocks = ceil_div(header.width, 8) * ceil_div(header.height, 8)
+    if 8 * source.size < blocks:
+        raise Damaged(
+            f"{source.name}: a JPEG file of {source.size} bytes cannot hold"
+            f" {header.width}x{header.height} pixels"
+        )
 
 
 def _before_scan(source: ByteSource) -> bytes:
