@@ -1,6 +1,8 @@
 # make demo   a sample image and a page that shows it
 # make test   the tests
 # make viewer gets the viewer's library, with npm; make demo does so where there is npm
+# make bench, bench-quick   the benchmarks, in full and in a minute (EXTRAS=test,bench); bench-baseline renews
+#   what bench-quick compares with
 # make test-gpu, sanitize-gpu, bench-gpu   on a machine with a CUDA card (EXTRAS=test,cuda13)
 # Everything is installed into .venv; PYTHON names the interpreter to make it with.
 
@@ -16,7 +18,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 LIBRARY := gputiles/viewer/openseadragon.min.js
 BUILT_FROM := pyproject.toml $(wildcard kernels/*)
 
-.PHONY: demo viewer test test-gpu sanitize-gpu bench-gpu fuzz lint types wheel-check docker-check smoke
+.PHONY: demo viewer test test-gpu sanitize-gpu bench-gpu bench bench-quick bench-baseline fuzz lint types wheel-check docker-check smoke
 .PHONY: readme-picture screenshots install clean
 
 demo: $(VENV)/.installed
@@ -46,6 +48,16 @@ sanitize-gpu: $(VENV)/.installed-test
 
 bench-gpu: $(VENV)/.installed-test
 	$(BIN)/python benchmarks/gpu.py $(ARGS)
+
+bench: $(VENV)/.installed-test
+	$(BIN)/python -m benchmarks $(ARGS)
+
+bench-quick: $(VENV)/.installed-test
+	$(BIN)/python -m benchmarks --quick $(ARGS)
+
+# On a machine that does nothing else, with the change that made something slower on purpose.
+bench-baseline: $(VENV)/.installed-test
+	$(BIN)/python -m benchmarks --quick --baseline $(ARGS)
 
 docker-check: $(VENV)/.installed-test
 	$(BIN)/python .ci/dockerfile_check.py

@@ -62,10 +62,30 @@ def timed(call: Callable[[int], object], numbers: range) -> float:
     return (time.perf_counter() - began) * 1000 / len(numbers)
 
 
-def compare(path: Path, encoding: str, pairs: int, burst: int) -> dict[str, object]:
-    """Return the medians and ratios of ``pairs`` alternating calls."""
+def bursts(pairs: int, burst: int) -> list[range]:
+    """Return the numbers of every pair's calls; 0 is the call that is compared."""
+    return [range(1 + pair * burst, 1 + (pair + 1) * burst) for pair in range(pairs)]
+
+
+def decoded(picture: bytes) -> np.ndarray:
+    """Return the pixels of an encoded picture: (rows, columns, 3) of int."""
+    return np.asarray(Image.open(io.BytesIO(picture)).convert("RGB")).astype(int)
+
+
+def spread(times: list[tuple[float, float]]) -> dict[str, object]:
+    """Return the medians of pairs (gputiles, large_image) in milliseconds, and of their ratios."""
+    ratios = sorted(b / a for a, b in times)
+    return {
+        "gputiles_ms": round(statistics.median(a for a, _ in times), 3),
+        "large_image_ms": round(statistics.median(b for _, b in times), 3),
+        "ratio": round(statistics.median(ratios), 2),
+        "ratio_10_90": [round(ratios[len(ratios) // 10], 2), round(ratios[-1 - len(ratios) // 10], 2)],
+    }
+
+
+def peer(path: Path, encoding: str) -> Callable[[int], bytes]:
+    """Return large_image's call: the first tile in the style of a number."""
     options = {"jpegQuality": 95, "jpegSubsampling": 0} if encoding == "JPEG" else {}
-    extra = {"quality": 95, "subsampling": 0} if encoding == "JPEG" else {}
 
     def theirs(number: int) -> bytes:
         source = large_image_source_ometiff.open(
@@ -73,24 +93,29 @@ def compare(path: Path, encoding: str, pairs: int, burst: int) -> dict[str, obje
         )
         return source.getTile(0, 0, 0)
 
+    return theirs
+
+
+def product(image: gputiles.Image, encoding: str) -> Callable[[int], bytes]:
+    """Return gputiles' call: the first tile in the style of a number."""
+    extra = {"quality": 95, "subsampling": 0} if encoding == "JPEG" else {}
+    return lambda number: image.tile(0, 0, 0, style=style(number), encoding=encoding, **extra)
+
+
+def write(path: Path, data: np.ndarray, side: int = SIDE) -> None:
+    """Write (channels, rows, columns) as an OME-TIFF in deflated tiles of ``side``."""
+    metadata = {"axes": "CYX", "Channel": {"Name": [f"channel {c}" for c in range(len(data))]}}
+    tifffile.imwrite(path, data, tile=(side, side), compression="zlib", metadata=metadata)
+
+
+def compare(path: Path, encoding: str, pairs: int, burst: int) -> dict[str, object]:
+    """Return the medians and ratios of ``pairs`` alternating calls."""
+    theirs = peer(path, encoding)
     with gputiles.open(path) as image:
-
-        def ours(number: int) -> bytes:
-            return image.tile(0, 0, 0, style=style(number), encoding=encoding, **extra)
-
-        pictures = [np.asarray(Image.open(io.BytesIO(answer))).astype(int) for answer in (ours(0), theirs(0))]
-        worst = int(np.abs(pictures[0] - pictures[1]).max())
-        bursts = [range(1 + pair * burst, 1 + (pair + 1) * burst) for pair in range(pairs)]
-        pairs_of_times = [(timed(ours, numbers), timed(theirs, numbers)) for numbers in bursts]
-    ratios = sorted(b / a for a, b in pairs_of_times)
-    return {
-        "encoding": encoding,
-        "gputiles_ms": round(statistics.median(a for a, _ in pairs_of_times), 2),
-        "large_image_ms": round(statistics.median(b for _, b in pairs_of_times), 2),
-        "ratio": round(statistics.median(ratios), 1),
-        "ratio_10_90": [round(ratios[len(ratios) // 10], 1), round(ratios[-1 - len(ratios) // 10], 1)],
-        "worst_pixel_difference": worst,
-    }
+        ours = product(image, encoding)
+        worst = int(np.abs(decoded(ours(0)) - decoded(theirs(0))).max())
+        times = [(timed(ours, numbers), timed(theirs, numbers)) for numbers in bursts(pairs, burst)]
+    return {"encoding": encoding, **spread(times), "worst_pixel_difference": worst}
 
 
 def main() -> None:
@@ -108,8 +133,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         for kind in ("noise", "cells"):
             path = Path(folder) / f"{kind}.ome.tif"
-            metadata = {"axes": "CYX", "Channel": {"Name": [f"channel {c}" for c in range(6)]}}
-            tifffile.imwrite(path, pictures(kind), tile=(SIDE, SIDE), compression="zlib", metadata=metadata)
+            write(path, pictures(kind))
             for encoding in ("JPEG", "PNG"):
                 print(
                     json.dumps({"picture": kind, **compare(path, encoding, arguments.pairs, arguments.burst)})

@@ -32,23 +32,40 @@ COLUMNS, ROWS, CHANNELS = 8, 5, 8
 COLOURS = ("#f00", "#0f0", "#00f", "#ff0", "#f0f", "#0ff", "#fff", "#f80")
 
 
+PLACES = tuple((x, y) for y in range(ROWS) for x in range(COLUMNS))
+
+
+def bands(number: int) -> dict[str, object]:
+    """Return the style of pass ``number``."""
+    return {
+        "bands": [
+            {"frame": c, "min": number, "max": 9000, "palette": colour} for c, colour in enumerate(COLOURS)
+        ]
+    }
+
+
+async def restyled(engine: Engine, reference: FileRef, number: int, singly: bool = False) -> list[bytes]:
+    """Return all tiles in style ``number``, in the order of PLACES."""
+    view = View(style=style.parse(bands(number)), encoding=Encoding(explicit=True))
+    image = await engine.image(reference)
+    z = image.info.levels - 1
+    places = tuple((z, x, y) for x, y in PLACES)
+    if singly:
+        requests = (TileRequest(*place, view) for place in places)
+        tiles = await asyncio.gather(*(engine.renderer.tile(image, request, Trace()) for request in requests))
+        return [tile.data for tile in tiles]
+    found: dict[int, bytes] = {}
+    async for ready in viewports.tiles(engine.renderer, image, ViewportRequest(places, view), Trace()):
+        found |= {place: tile.data for place, tile in ready if isinstance(tile, EncodedTile)}
+    if len(found) != len(places):
+        raise SystemExit(f"{len(found)} of {len(places)} tiles came")
+    return [found[place] for place in range(len(places))]
+
+
 async def viewport(engine: Engine, reference: FileRef, number: int, singly: bool) -> float:
     """Return the milliseconds of all tiles in style ``number``."""
     began = time.perf_counter()
-    bands = [{"frame": c, "min": number, "max": 9000, "palette": colour} for c, colour in enumerate(COLOURS)]
-    view = View(style=style.parse({"bands": bands}), encoding=Encoding(explicit=True))
-    image = await engine.image(reference)
-    z = image.info.levels - 1
-    places = tuple((z, x, y) for y in range(ROWS) for x in range(COLUMNS))
-    if singly:
-        requests = (TileRequest(*place, view) for place in places)
-        await asyncio.gather(*(engine.renderer.tile(image, request, Trace()) for request in requests))
-    else:
-        found = 0
-        async for ready in viewports.tiles(engine.renderer, image, ViewportRequest(places, view), Trace()):
-            found += sum(isinstance(tile, EncodedTile) for _, tile in ready)
-        if found != len(places):
-            raise SystemExit(f"{found} of {len(places)} tiles came")
+    await restyled(engine, reference, number, singly)
     return (time.perf_counter() - began) * 1000
 
 

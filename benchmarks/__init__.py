@@ -1,0 +1,1 @@
+"""Benchmarks: gputiles against others, pair by pair, in one run (``python -m benchmarks``)."""

@@ -1,0 +1,99 @@
+"""Measure gputiles against large_image: ``python -m benchmarks [--quick] [--out FOLDER] [--only CLASS …]``.
+
+Prints a table, writes report.json, report.md and (where matplotlib is) plots into FOLDER, and says
+what got slower than the baseline. Needs the extra ``bench``.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import tempfile
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+if missing := [
+    name for name in ("large_image_source_ometiff", "large_image_source_tiff", "PIL") if not find_spec(name)
+]:
+    sys.exit(f"not installed: {', '.join(missing)}; needs the extra 'bench'")
+
+from benchmarks import gate, inputs, report, stages
+from benchmarks.classes import CLASSES, Scope
+from benchmarks.pairs import PixelsDiffer, measure
+
+QUICK, FULL, TINY = "quick", "full", "tiny"
+PAIRS = {QUICK: 7, FULL: 25, TINY: 1}
+SIDES = {QUICK: (4096, 2048), FULL: (8192, 8192), TINY: (512, 512)}  # of a slide, of an overview's file
+PROFILED = {QUICK: 3, FULL: 6, TINY: 2}  # tiles across a file whose stages are looked at
+
+
+def arguments(words: list[str] | None = None) -> argparse.Namespace:
+    """Return what the command line asks for."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__.splitlines()[0])
+    size = parser.add_mutually_exclusive_group()
+    size.add_argument("--quick", dest="mode", action="store_const", const=QUICK, help="under a minute")
+    size.add_argument("--tiny", dest="mode", action="store_const", const=TINY, help="is it known to run?")
+    parser.add_argument("--pairs", type=int, help="pairs of every row")
+    parser.add_argument("--out", type=Path, default=Path("build/bench"), help="folder of the report")
+    parser.add_argument("--only", nargs="+", choices=CLASSES, default=list(CLASSES), metavar="CLASS")
+    parser.add_argument("--baseline", action="store_true", help="make this run the baseline")
+    parser.set_defaults(mode=FULL)
+    asked = parser.parse_args(words)
+    if asked.baseline and (asked.mode != QUICK or set(asked.only) != set(CLASSES)):
+        parser.error("--baseline: the baseline is a whole quick run")
+    if asked.pairs is not None and asked.pairs < 1:
+        parser.error(f"--pairs: at least 1; got {asked.pairs}")
+    return asked
+
+
+def rows(scope: Scope, names: list[str]) -> list[dict[str, Any]]:
+    """Measure the classes, one contest after the other."""
+    found = []
+    for name in names:
+        for picture in inputs.PICTURES:
+            for contest in CLASSES[name](scope, picture):
+                print(f"measuring {contest.name} ...", file=sys.stderr, flush=True)
+                found.append(measure(contest, scope.pairs))
+    return found
+
+
+def measured(asked: argparse.Namespace, command: str) -> dict[str, Any]:
+    """Return the report of a run."""
+    slide, overview = SIDES[asked.mode]
+    with tempfile.TemporaryDirectory() as folder:
+        scope = Scope(Path(folder), asked.pairs or PAIRS[asked.mode], slide, overview)
+        found = report.circumstances(asked.mode, command) | {"rows": rows(scope, asked.only)}
+        found["stages"] = stages.profile(Path(folder), PROFILED[asked.mode])
+    found["gate"] = gate.compare(found)
+    return found
+
+
+def plotted(found: dict[str, Any], folder: Path) -> list[str]:
+    """Draw the plots where matplotlib is installed; return their names."""
+    if find_spec("matplotlib") is None:
+        print("no plots: matplotlib is not installed (extra 'bench')", file=sys.stderr)
+        return []
+    from benchmarks import plots
+
+    return plots.draw(found, folder)
+
+
+def main() -> None:
+    """Measure, print and write."""
+    asked = arguments()
+    sys.setswitchinterval(0.001)  # as the server does
+    try:
+        found = measured(asked, " ".join(["python -m benchmarks", *sys.argv[1:]]))
+    except PixelsDiffer as error:
+        sys.exit(f"not measured: {error}")
+    asked.out.mkdir(parents=True, exist_ok=True)
+    report.write(found, asked.out, plotted(found, asked.out))
+    print(report.table(found))
+    print("\n".join(found["gate"]["said"]))
+    if asked.baseline:
+        gate.write(found)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,182 @@
+"""The classes: what is measured. Each yields its contests for one picture, and tidies up after them."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from math import ceil, sqrt
+from pathlib import Path
+from typing import Any, TypeAlias
+
+import large_image_source_ometiff
+import large_image_source_tiff
+
+import gputiles
+from benchmarks import inputs, restyle, viewport
+from benchmarks.pairs import Contest
+from gputiles.config import Config, usable_cores
+from gputiles.engine import Engine
+from gputiles.walk import FileRef
+
+JPEG = "JPEG q95 4:4:4"
+OPTIONS = {"jpegQuality": 95, "jpegSubsampling": 0}
+STORED = f"RGB {{side}}², JPEG q{inputs.JPEG_LEVEL} 4:2:0 256² tiles, full resolution only"
+
+
+@dataclass(frozen=True)
+class Scope:
+    """How much is measured, and where the files are written; sides in pixels."""
+
+    folder: Path
+    pairs: int
+    slide: int = 4096
+    overview: int = 8192
+
+
+def threads() -> str:
+    """Say how many threads either side may use."""
+    return f"gputiles {usable_cores()}, large_image 1"
+
+
+def resident(scope: Scope, picture: str) -> Iterator[Contest]:
+    """Restyle a 6-channel 512² tile that both have read: a new style in every call."""
+    path = inputs.multiplex(scope.folder / f"resident-{picture}.ome.tif", picture, 6, 512, 1, 1)
+    with gputiles.open(path) as image:
+        for output in (JPEG, "PNG"):
+            encoding = output.split(" ")[0]
+            yield Contest(
+                kind="restyle",
+                file="6 channels 512² uint16, one deflated tile, resident",
+                picture=picture,
+                output=output,
+                threads=threads(),
+                ours=_listed(restyle.product(image, encoding)),
+                theirs=_listed(restyle.peer(path, encoding)),
+            )
+
+
+def viewports(scope: Scope, picture: str) -> Iterator[Contest]:
+    """Restyle 40 tiles of 8 channels (R1)."""
+    path = scope.folder / f"viewport-{picture}.ome.tif"
+    inputs.multiplex(path, picture, viewport.CHANNELS, 256, viewport.COLUMNS, viewport.ROWS)
+    reference = FileRef(path.resolve(), path.resolve().parent)
+    with asyncio.Runner() as loop:
+        engine = loop.run(_started())
+        try:
+            yield Contest(
+                kind="viewport",
+                file="8 channels 2048 × 1280 uint16, deflated 256² tiles, resident; 40 tiles a call",
+                picture=picture,
+                output=JPEG,
+                threads=threads(),
+                ours=lambda number: loop.run(viewport.restyled(engine, reference, number)),
+                theirs=_their_viewport(path),
+                burst=1,
+            )
+        finally:
+            loop.run(engine.close())
+
+
+async def _started() -> Engine:
+    engine = Engine(Config())
+    await engine.start()
+    return engine
+
+
+def _their_viewport(path: Path) -> Callable[[int], list[bytes]]:
+    def theirs(number: int) -> list[bytes]:
+        source = large_image_source_ometiff.open(
+            str(path), style=json.dumps(viewport.bands(number)), encoding="JPEG", **OPTIONS
+        )
+        return [source.getTile(x, y, source.levels - 1) for x, y in viewport.PLACES]
+
+    return theirs
+
+
+def cold(scope: Scope, picture: str) -> Iterator[Contest]:
+    """Render a 6-channel 512² tile that neither has read before, of an open file, in one style."""
+    across = ceil(sqrt(1 + scope.pairs))
+    path = inputs.multiplex(scope.folder / f"cold-{picture}.ome.tif", picture, 6, 512, across, across)
+    look = restyle.style(0)
+    source = large_image_source_ometiff.open(str(path), style=json.dumps(look), encoding="JPEG", **OPTIONS)
+    with gputiles.open(path) as image:
+        options: dict[str, Any] = {"style": look, "encoding": "JPEG", "quality": 95, "subsampling": 0}
+        yield Contest(
+            kind="cold",
+            file=f"6 channels {across * 512}² uint16, deflated 512² tiles; each call another tile",
+            picture=picture,
+            output=JPEG,
+            threads=threads(),
+            ours=_walk(across, lambda x, y: image.tile(image.info.levels - 1, x, y, **options)),
+            theirs=_walk(across, lambda x, y: source.getTile(x, y, source.levels - 1)),
+            burst=1,
+        )
+
+
+def slides(scope: Scope, picture: str) -> Iterator[Contest]:
+    """Fetch an unstyled tile of a slide that neither has read before (R3); gputiles passes it on."""
+    across = scope.slide // 256
+    path = inputs.slide(scope.folder / f"slide-{picture}.tif", picture, scope.slide)
+    source = large_image_source_tiff.open(str(path), encoding="JPEG", **OPTIONS)
+    with gputiles.open(path) as image:
+        yield Contest(
+            kind="slide",
+            file=f"{STORED.format(side=scope.slide)}; each call another tile",
+            picture=picture,
+            output="JPEG as stored (gputiles), q95 4:4:4 (large_image)",
+            threads=threads(),
+            ours=_walk(across, lambda x, y: image.tile(image.info.levels - 1, x, y, encoding="JPEG")),
+            theirs=_walk(across, lambda x, y: source.getTile(x, y, source.levels - 1)),
+            mean=4.0,  # large_image encodes once more
+            worst=64,
+            burst=min(16, (across * across - 1) // scope.pairs),
+        )
+
+
+def overviews(scope: Scope, picture: str) -> Iterator[Contest]:
+    """Make the one tile of the coarsest level of a file that stores full resolution only (R6)."""
+    path = inputs.slide(scope.folder / f"overview-{picture}.tif", picture, scope.overview)
+
+    def ours(_: int) -> list[bytes]:
+        with gputiles.open(path) as image:
+            return [image.tile(0, 0, 0, encoding="PNG")]
+
+    def theirs(_: int) -> list[bytes]:
+        source = large_image_source_tiff.open(str(path), encoding="PNG", noCache=True)
+        return [source.getTile(0, 0, 0)]
+
+    yield Contest(
+        kind="overview",
+        file=f"{STORED.format(side=scope.overview)}; opened anew in each call",
+        picture=picture,
+        output="PNG",
+        threads=threads(),
+        ours=ours,
+        theirs=theirs,
+        mean=64.0,  # large_image's reduction is another
+        worst=255,
+        exact=inputs.exact_overview(path),
+        burst=1,
+    )
+
+
+def _listed(call: Callable[[int], bytes]) -> Callable[[int], list[bytes]]:
+    return lambda number: [call(number)]
+
+
+def _walk(across: int, tile: Callable[[int, int], bytes]) -> Callable[[int], list[bytes]]:
+    """Return a call that gets the tile of its number, row by row."""
+    return lambda number: [tile(number % across, number // across)]
+
+
+Class: TypeAlias = Callable[[Scope, str], Iterator[Contest]]
+
+CLASSES: dict[str, Class] = {
+    "restyle": resident,
+    "viewport": viewports,
+    "cold": cold,
+    "slide": slides,
+    "overview": overviews,
+}

@@ -1,0 +1,85 @@
+"""The files that are measured: written anew in every run, the same pixels each time."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import tifffile
+
+from benchmarks import restyle
+from gputiles.tissue import CHANNELS, PERIOD, Tissue
+
+PICTURES = ("noise", "tissue")
+JPEG_LEVEL = 90  # quality of the stored tiles of a slide
+
+
+@cache
+def _tissue() -> Tissue:
+    return Tissue(PERIOD, 1)
+
+
+@cache
+def planes(picture: str, channels: int, side: int = 512) -> np.ndarray:
+    """Return (channels, side, side) uint16: noise, or the sample's tissue; ``side`` is at most 1024."""
+    if picture == "noise":
+        random = np.random.default_rng(4)
+        return random.integers(0, 60_000, (channels, side, side)).astype(np.uint16)
+    drawn = [_tissue().draw(channel, 0, 0, side, side) for channel in range(min(channels, len(CHANNELS)))]
+    return np.stack([drawn[channel % len(drawn)] for channel in range(channels)])
+
+
+@cache
+def slide_picture(picture: str, side: int) -> np.ndarray:
+    """Return (side, side, 3) uint8: noise, or tissue as if stained, dark on white."""
+    if picture == "noise":
+        return np.random.default_rng(5).integers(0, 256, (side, side, 3)).astype(np.uint8)
+    stain = planes("tissue", 6, side)[[1, 0, 5]].astype(np.float32)
+    return (245 - np.clip(stain / 40, 0, 215)).transpose(1, 2, 0).astype(np.uint8)
+
+
+def multiplex(path: Path, picture: str, channels: int, tile: int, across: int, down: int) -> Path:
+    """Write an OME-TIFF of ``across`` × ``down`` deflated tiles, uint16, full resolution only."""
+    side = min(512, tile * max(across, down))
+    plane = planes(picture, channels, side)
+    times = (1, -(-down * tile // side), -(-across * tile // side))
+    restyle.write(path, np.tile(plane, times)[:, : down * tile, : across * tile], tile)
+    return path
+
+
+def slide(path: Path, picture: str, side: int, tile: int = 256) -> Path:
+    """Write a TIFF of JPEG tiles, YCbCr 4:2:0, full resolution only; its picture repeats."""
+    pixels = slide_picture(picture, min(side, 1024))
+    tifffile.imwrite(
+        path,
+        _tiles(pixels, side, tile),
+        shape=(side, side, 3),
+        dtype=np.uint8,
+        tile=(tile, tile),
+        photometric="ycbcr",
+        subsampling=(2, 2),
+        compression="jpeg",
+        compressionargs={"level": JPEG_LEVEL},
+    )
+    return path
+
+
+def _tiles(pixels: np.ndarray, side: int, tile: int) -> Iterator[np.ndarray]:
+    period = len(pixels)
+    for y, x in itertools.product(range(0, side, tile), repeat=2):
+        top, left = y % period, x % period
+        yield np.ascontiguousarray(pixels[top : top + tile, left : left + tile])
+
+
+def exact_overview(path: Path, tile: int = 256) -> np.ndarray:
+    """Return the one tile of the coarsest level: means of 2 × 2, level by level, half to even."""
+    level = tifffile.imread(path)
+    while len(level) > tile:
+        total = np.zeros((len(level) // 2, len(level) // 2, 3), np.uint16)
+        for y, x in itertools.product(range(2), repeat=2):
+            total += level[y::2, x::2]
+        level = (total + 1 + (total >> 2 & 1)) >> 2
+    return level.astype(int)

@@ -1,0 +1,89 @@
+"""Pairs: two ways to the same picture, compared, then timed in turns."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from benchmarks import calibration
+from benchmarks.restyle import bursts, decoded, spread, timed
+
+Call = Callable[[int], list[bytes]]
+
+
+class PixelsDiffer(Exception):
+    """A side did not draw what it should; nothing of it is timed."""
+
+
+@dataclass(frozen=True)
+class Contest:
+    """One row to be: both sides, and in which circumstances.
+
+    A call gets the number of its turn (0 is compared, then 1, 2 …) and returns encoded pictures.
+    ``mean`` and ``worst`` bound the difference of both sides' 8-bit samples; ``exact`` is what
+    gputiles must draw to the last bit, where that is known.
+    """
+
+    kind: str
+    file: str
+    picture: str
+    output: str
+    threads: str
+    ours: Call
+    theirs: Call
+    mean: float = 0.25
+    worst: int = 8
+    exact: np.ndarray | None = None
+    burst: int = 8
+
+    @property
+    def name(self) -> str:
+        """Return what the row is known by, in the baseline too."""
+        return f"{self.kind}, {self.picture}, {self.output.split(' ')[0]}"
+
+
+def differences(contest: Contest) -> dict[str, float]:
+    """Return the mean and the worst difference of both sides. Raises PixelsDiffer beyond the bounds."""
+    ours, theirs = ([decoded(picture) for picture in call(0)] for call in (contest.ours, contest.theirs))
+    if contest.exact is not None and not np.array_equal(ours[0], contest.exact):
+        raise PixelsDiffer(f"{contest.name}: gputiles' picture is not exact")
+    if [picture.shape for picture in ours] != [picture.shape for picture in theirs]:
+        raise PixelsDiffer(f"{contest.name}: the sides' pictures differ in number or size")
+    apart = [np.abs(mine - other) for mine, other in zip(ours, theirs, strict=True)]
+    mean = float(np.mean([each.mean() for each in apart]))
+    worst = max(int(each.max()) for each in apart)
+    if mean > contest.mean or worst > contest.worst:
+        raise PixelsDiffer(
+            f"{contest.name}: mean difference at most {contest.mean}, worst at most {contest.worst}; "
+            f"got {mean:.3f} and {worst}"
+        )
+    return {"mean_difference": round(mean, 4), "worst_difference": worst}
+
+
+def measure(contest: Contest, pairs: int) -> dict[str, Any]:
+    """Return the row of a contest: its circumstances, its times, and the loops that ran beside it."""
+    found = differences(contest)
+    loops = calibration.run()
+    times = [
+        (timed(contest.ours, numbers), timed(contest.theirs, numbers))
+        for numbers in bursts(pairs, contest.burst)
+    ]
+    beside = calibration.medians(loops + calibration.run())
+    row = spread(times)
+    return {
+        "name": contest.name,
+        "class": contest.kind,
+        "file": contest.file,
+        "picture": contest.picture,
+        "output": contest.output,
+        "threads": contest.threads,
+        "pairs": pairs,
+        "burst": contest.burst,
+        **row,
+        **found,
+        "loops_ms": {name: round(value, 4) for name, value in beside.items()},
+        "in_loops": round(row["gputiles_ms"] / calibration.unit(beside), 4),
+    }

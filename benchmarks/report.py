@@ -1,0 +1,139 @@
+"""The report: a table for the terminal, JSON, and Markdown."""
+
+from __future__ import annotations
+
+import json
+import platform
+import re
+import subprocess
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from gputiles.config import usable_cores
+
+PACKAGES = (
+    "gputiles", "large-image", "large-image-source-ometiff", "large-image-source-tiff",
+    "numpy", "imagecodecs", "isal", "tifffile", "pillow",
+)  # fmt: skip
+COLUMNS = ("class, picture, output", "gputiles ms", "large_image ms", "ratio", "10–90 %", "vs baseline")
+
+
+def circumstances(mode: str, command: str) -> dict[str, Any]:
+    """Return what a figure is worth nothing without: machine, versions, commit, command."""
+    return {
+        "mode": mode,
+        "command": command,
+        "commit": _commit(),
+        "machine": f"{_processor()}, {usable_cores()} cores usable, {platform.system()}",
+        "versions": {"python": platform.python_version()} | {name: _version(name) for name in PACKAGES},
+    }
+
+
+def _commit() -> str:
+    """Return the commit of these sources, with a sign where they were changed since."""
+    command = ["git", "describe", "--always", "--dirty", "--abbrev=12", "--exclude=*"]
+    try:
+        return subprocess.run(
+            command, cwd=Path(__file__).parent, capture_output=True, text=True, check=True
+        ).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):  # no git, or sources without their history
+        return "unknown"
+
+
+def _processor() -> str:
+    try:
+        found = re.search(r"^model name\s*: (.+)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
+    except OSError:  # not Linux
+        found = None
+    return found[1] if found else platform.processor() or platform.machine()
+
+
+def _version(name: str) -> str:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return "not installed"
+
+
+def cells(row: dict[str, Any], changes: dict[str, float]) -> tuple[str, ...]:
+    """Return a row of the table, as text."""
+    low, high = row["ratio_10_90"]
+    change = changes.get(row["name"])
+    return (
+        row["name"],
+        f"{row['gputiles_ms']:.2f}",
+        f"{row['large_image_ms']:.2f}",
+        f"{row['ratio']:.1f}",
+        f"{low:.1f}–{high:.1f}",
+        "" if change is None else f"{change:.2f}",
+    )
+
+
+def table(report: dict[str, Any]) -> str:
+    """Return the rows for a terminal, in aligned columns."""
+    lines = [COLUMNS, *(cells(row, report["gate"]["changes"]) for row in report["rows"])]
+    widths = [max(len(line[column]) for line in lines) for column in range(len(COLUMNS))]
+    return "\n".join(
+        "  ".join(
+            [line[0].ljust(widths[0]), *(c.rjust(w) for c, w in zip(line[1:], widths[1:], strict=True))]
+        )
+        for line in lines
+    )
+
+
+def markdown(report: dict[str, Any], plots: list[str]) -> str:
+    """Return the whole report in Markdown; ``plots`` are the names of pictures beside it."""
+    parts = [
+        f"# Benchmarks: gputiles against large_image ({report['mode']})",
+        _circumstances(report),
+        "Pairs A B A B in one process; each row's pixels were compared first. Ratio: the median of "
+        "large_image's time by gputiles' in each pair, with the 10th and 90th percentile. Against the "
+        "baseline: time counted in calibration loops, 1.20 is a fifth slower.",
+        _rows(COLUMNS, [cells(row, report["gate"]["changes"]) for row in report["rows"]]),
+        *(f"- {line}" for line in report["gate"]["said"]),
+        *(f"![{name}]({name})" for name in plots),
+        "## What was measured",
+        _rows(
+            ("row", "file", "output", "threads", "pairs × calls", "mean, worst difference"),
+            [_terms(row) for row in report["rows"]],
+        ),
+    ]
+    if report["stages"]:
+        titles = tuple(report["stages"][0])
+        stages = [tuple(str(stage[title]) for title in titles) for stage in report["stages"]]
+        parts += ["## Stages of one cold 6-channel 512² tile, one worker, ms", _rows(titles, stages)]
+    return "\n\n".join(parts) + "\n"
+
+
+def _circumstances(report: dict[str, Any]) -> str:
+    versions = ", ".join(f"{name} {found}" for name, found in report["versions"].items())
+    return "\n".join(
+        [
+            f"- machine: {report['machine']}",
+            f"- versions: {versions}",
+            f"- commit: {report['commit']}",
+            f"- command: `{report['command']}`",
+        ]
+    )
+
+
+def _terms(row: dict[str, Any]) -> tuple[str, ...]:
+    return (
+        row["name"],
+        row["file"],
+        row["output"],
+        row["threads"],
+        f"{row['pairs']} × {row['burst']}",
+        f"{row['mean_difference']}, {row['worst_difference']}",
+    )
+
+
+def _rows(titles: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
+    return "\n".join("| " + " | ".join(row) + " |" for row in (titles, ("---",) * len(titles), *rows))
+
+
+def write(report: dict[str, Any], folder: Path, plots: list[str]) -> None:
+    """Write ``report.json`` and ``report.md`` into ``folder``."""
+    (folder / "report.json").write_text(json.dumps(report, indent=2, ensure_ascii=False) + "\n")
+    (folder / "report.md").write_text(markdown(report, plots))
