@@ -7,6 +7,7 @@ what got slower than the baseline. Needs the extra ``bench``.
 from __future__ import annotations
 
 import argparse
+import shutil
 import sys
 import tempfile
 from importlib.util import find_spec
@@ -18,13 +19,21 @@ if missing := [
 ]:
     sys.exit(f"not installed: {', '.join(missing)}; needs the extra 'bench'")
 
-from benchmarks import gate, inputs, report, stages
+from benchmarks import curves, gate, http_load, inputs, report, stages
 from benchmarks.classes import CLASSES, Scope
 from benchmarks.pairs import PixelsDiffer, measure
 
 QUICK, FULL, TINY = "quick", "full", "tiny"
 PAIRS = {QUICK: 7, FULL: 25, TINY: 1}
 SIDES = {QUICK: (4096, 2048), FULL: (8192, 8192), TINY: (512, 512)}  # of a slide, of an overview's file
+HTTP, CURVES = "http", "curves"  # have no other side: a full run measures them, or one that names them
+LOAD = {QUICK: (1, 2), FULL: (5, 5), TINY: (1, 1)}  # runs of a row over HTTP, seconds of each
+BURSTS = {QUICK: 3, FULL: 20, TINY: 1}  # of every point of a curve
+POINTS = {
+    QUICK: (curves.CHANNELS, curves.SIDES),
+    FULL: (curves.CHANNELS, curves.SIDES),
+    TINY: ((1, 3), (256,)),
+}
 PROFILED = {QUICK: 3, FULL: 6, TINY: 2}  # tiles across a file whose stages are looked at
 
 
@@ -36,11 +45,13 @@ def arguments(words: list[str] | None = None) -> argparse.Namespace:
     size.add_argument("--tiny", dest="mode", action="store_const", const=TINY, help="is it known to run?")
     parser.add_argument("--pairs", type=int, help="pairs of every row")
     parser.add_argument("--out", type=Path, default=Path("build/bench"), help="folder of the report")
-    parser.add_argument("--only", nargs="+", choices=CLASSES, default=list(CLASSES), metavar="CLASS")
+    every = [*CLASSES, HTTP, CURVES]
+    parser.add_argument("--only", nargs="+", choices=every, metavar="CLASS", help=", ".join(every))
     parser.add_argument("--baseline", action="store_true", help="make this run the baseline")
     parser.set_defaults(mode=FULL)
     asked = parser.parse_args(words)
-    if asked.baseline and (asked.mode != QUICK or set(asked.only) != set(CLASSES)):
+    asked.only = asked.only or (every if asked.mode == FULL else list(CLASSES))
+    if asked.baseline and (asked.mode != QUICK or not CLASSES.keys() <= set(asked.only)):
         parser.error("--baseline: the baseline is a whole quick run")
     if asked.pairs is not None and asked.pairs < 1:
         parser.error(f"--pairs: at least 1; got {asked.pairs}")
@@ -50,10 +61,10 @@ def arguments(words: list[str] | None = None) -> argparse.Namespace:
 def rows(scope: Scope, names: list[str]) -> list[dict[str, Any]]:
     """Measure the classes, one contest after the other."""
     found = []
-    for name in names:
+    for name in filter(CLASSES.get, names):
         for picture in inputs.PICTURES:
             for contest in CLASSES[name](scope, picture):
-                print(f"measuring {contest.name} ...", file=sys.stderr, flush=True)
+                tell(f"measuring {contest.name} ...")
                 found.append(measure(contest, scope.pairs))
     return found
 
@@ -61,18 +72,42 @@ def rows(scope: Scope, names: list[str]) -> list[dict[str, Any]]:
 def measured(asked: argparse.Namespace, command: str) -> dict[str, Any]:
     """Return the report of a run."""
     slide, overview = SIDES[asked.mode]
+    found = report.circumstances(asked.mode, command)
     with tempfile.TemporaryDirectory() as folder:
         scope = Scope(Path(folder), asked.pairs or PAIRS[asked.mode], slide, overview)
-        found = report.circumstances(asked.mode, command) | {"rows": rows(scope, asked.only)}
-        found["stages"] = stages.profile(Path(folder), PROFILED[asked.mode])
+        found["rows"] = rows(scope, asked.only)
+        found["stages"] = stages.profile(scope.folder, PROFILED[asked.mode])
+        found["http"] = over_http(scope, asked)
+        found["curves"] = curved(scope, asked)
     found["gate"] = gate.compare(found)
     return found
+
+
+def over_http(scope: Scope, asked: argparse.Namespace) -> list[dict[str, Any]]:
+    """Return the rows over HTTP, where they are asked for and ``wrk`` is installed."""
+    if HTTP not in asked.only:
+        return []
+    tell("measuring over HTTP ..." if shutil.which("wrk") else "nothing over HTTP: wrk is not installed")
+    return http_load.rows(scope.folder, scope.slide, *LOAD[asked.mode])
+
+
+def curved(scope: Scope, asked: argparse.Namespace) -> list[dict[str, Any]]:
+    """Return the points of the curves, where they are asked for."""
+    if CURVES not in asked.only:
+        return []
+    tell("measuring curves ...")
+    return curves.points(scope.folder, *POINTS[asked.mode], BURSTS[asked.mode])
+
+
+def tell(text: str) -> None:
+    """Say what goes on, beside the output."""
+    print(text, file=sys.stderr, flush=True)
 
 
 def plotted(found: dict[str, Any], folder: Path) -> list[str]:
     """Draw the plots where matplotlib is installed; return their names."""
     if find_spec("matplotlib") is None:
-        print("no plots: matplotlib is not installed (extra 'bench')", file=sys.stderr)
+        tell("no plots: matplotlib is not installed (extra 'bench')")
         return []
     from benchmarks import plots
 
@@ -89,7 +124,7 @@ def main() -> None:
         sys.exit(f"not measured: {error}")
     asked.out.mkdir(parents=True, exist_ok=True)
     report.write(found, asked.out, plotted(found, asked.out))
-    print(report.table(found))
+    print(report.tables(found))
     print("\n".join(found["gate"]["said"]))
     if asked.baseline:
         gate.write(found)

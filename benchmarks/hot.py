@@ -16,7 +16,8 @@ import statistics
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from multiprocessing.connection import Connection
 from pathlib import Path
 from urllib.request import urlopen
@@ -57,22 +58,34 @@ def _limits() -> dict[str, object]:
     return {"handler_cancellation": SERVER["handler_cancellation"]}
 
 
-def started(target: Callable[..., None], *arguments: object) -> str:
-    """Start a server in a process of its own; return what it says when it is ready."""
-    ours, theirs = multiprocessing.Pipe()
-    multiprocessing.Process(target=target, args=(*arguments, theirs), daemon=True).start()
-    if not ours.poll(20):
-        sys.exit("a server did not start within 20 s")
-    return str(ours.recv())
+@contextmanager
+def serving(target: Callable[..., None], *arguments: object) -> Iterator[str]:
+    """Run a server in a process of its own; give what it says when it is ready."""
+    fresh = multiprocessing.get_context("spawn")  # this one may have threads
+    ours, theirs = fresh.Pipe()
+    process = fresh.Process(target=target, args=(*arguments, theirs), daemon=True)
+    process.start()
+    try:
+        if not ours.poll(20):
+            sys.exit("a server did not start within 20 s")
+        yield str(ours.recv())
+    finally:
+        process.terminate()
+        process.join()
 
 
-def load(url: str, seconds: int) -> float:
-    """Return the requests per second that ``wrk`` gets over 8 connections."""
-    command = ["wrk", "-t1", "-c8", f"-d{seconds}s", url]
-    report = subprocess.run(command, capture_output=True, text=True, check=True).stdout
-    if "Non-2xx" in report:
-        sys.exit(report)
-    return float(re.search(r"Requests/sec:\s*([\d.]+)", report)[1])  # type: ignore[index]
+def asked(url: str, seconds: int, script: Path | None = None) -> str:
+    """Return what ``wrk`` says of 8 connections that ask for ``url``, or for what ``script`` makes of it."""
+    words = ["wrk", "-t1", "-c8", f"-d{seconds}s", "--latency", *(["-s", str(script)] if script else []), url]
+    said = subprocess.run(words, capture_output=True, text=True, check=True).stdout
+    if "Non-2xx" in said or "Socket errors" in said:
+        sys.exit(said)
+    return said
+
+
+def rate(said: str) -> float:
+    """Return the requests per second that ``wrk`` says."""
+    return float(re.search(r"Requests/sec:\s*([\d.]+)", said)[1])  # type: ignore[index]
 
 
 def main() -> None:
@@ -90,17 +103,19 @@ def main() -> None:
         )
         (item,) = walk([path.resolve()])
         tile = f"/item/{item}/tiles/zxy/1/0/0?encoding=PNG"
-        ours = started(serve_tiles, path) + tile
-        with urlopen(ours) as reply:
-            reply.read()
-        with urlopen(ours) as reply:  # the second time it is hot
-            body, headers = reply.read(), dict(reply.headers)
-        kept = {name: value for name, value in headers.items() if name not in OWN}
-        started(serve_constant, body, kept)
-        theirs = "http://127.0.0.1:18765" + tile
-        pairs = [
-            (load(ours, arguments.seconds), load(theirs, arguments.seconds)) for _ in range(arguments.pairs)
-        ]
+        with serving(serve_tiles, path) as base:
+            ours = base + tile
+            with urlopen(ours) as reply:
+                reply.read()
+            with urlopen(ours) as reply:  # the second time it is hot
+                body, headers = reply.read(), dict(reply.headers)
+            kept = {name: value for name, value in headers.items() if name not in OWN}
+            with serving(serve_constant, body, kept):
+                theirs = "http://127.0.0.1:18765" + tile
+                pairs = [
+                    (rate(asked(ours, arguments.seconds)), rate(asked(theirs, arguments.seconds)))
+                    for _ in range(arguments.pairs)
+                ]
     ratios = sorted(a / b for a, b in pairs)
     figures = {
         "bytes": len(body),

@@ -43,7 +43,7 @@ def slide_picture(picture: str, side: int) -> np.ndarray:
 
 def multiplex(path: Path, picture: str, channels: int, tile: int, across: int, down: int) -> Path:
     """Write an OME-TIFF of ``across`` × ``down`` deflated tiles, uint16, full resolution only."""
-    side = min(512, tile * max(across, down))
+    side = min(max(tile, 512), tile * max(across, down))
     plane = planes(picture, channels, side)
     times = (1, -(-down * tile // side), -(-across * tile // side))
     restyle.write(path, np.tile(plane, times)[:, : down * tile, : across * tile], tile)

@@ -13,7 +13,11 @@ matplotlib.rcParams["svg.hashsalt"] = "gputiles"  # the same report, the same fi
 
 def draw(report: dict[str, Any], folder: Path) -> list[str]:
     """Draw what the report holds; return the names of the files."""
-    figures = {"ratios.svg": _ratios(report["rows"])}
+    figures = {}
+    if report["rows"]:
+        figures["ratios.svg"] = _ratios(report["rows"])
+    if report["curves"]:
+        figures["curves.svg"] = _curves(report["curves"])
     if report["stages"]:
         figures["stages.svg"] = _stages(report["stages"])
     for name, figure in figures.items():
@@ -47,4 +51,19 @@ def _stages(stages: list[dict[str, Any]]) -> Figure:
         left = [start + length for start, length in zip(left, lengths, strict=True)]
     axes.set_xlabel("ms of one cold 6-channel 512² tile to JPEG, one worker")
     figure.legend(loc="outside upper center", ncols=len(titles))
+    return figure
+
+
+def _curves(points: list[dict[str, Any]]) -> Figure:
+    """Return tiles a second against channels, and against the side of a tile."""
+    figure = Figure(figsize=(8, 3.5), layout="constrained")
+    parts = figure.subplots(1, 2)
+    titles = {"channels": "channels of a 512² tile", "side": "side of a tile of 6 channels"}
+    for axes, (curve, title) in zip(parts, titles.items(), strict=True):
+        found = [point for point in points if point["curve"] == curve]
+        axes.loglog(
+            [point[curve] for point in found], [point["per_s"] for point in found], marker="o", base=2
+        )
+        axes.set_xlabel(title)
+        axes.set_ylabel("restyled tiles/s")
     return figure

@@ -17,6 +17,15 @@ PACKAGES = (
     "numpy", "imagecodecs", "isal", "tifffile", "pillow",
 )  # fmt: skip
 COLUMNS = ("class, picture, output", "gputiles ms", "large_image ms", "ratio", "10–90 %", "vs baseline")
+HTTP_COLUMNS = (
+    "over HTTP, 8 connections",
+    "tiles/s",
+    "least–most",
+    "p50 ms",
+    "p99 ms",
+    "generator's ceiling",
+)
+CURVE_COLUMNS = ("restyled in process, 8 in flight", "tiles/s", "least–most")
 
 
 def circumstances(mode: str, command: str) -> dict[str, Any]:
@@ -70,10 +79,41 @@ def cells(row: dict[str, Any], changes: dict[str, float]) -> tuple[str, ...]:
     )
 
 
-def table(report: dict[str, Any]) -> str:
-    """Return the rows for a terminal, in aligned columns."""
-    lines = [COLUMNS, *(cells(row, report["gate"]["changes"]) for row in report["rows"])]
-    widths = [max(len(line[column]) for line in lines) for column in range(len(COLUMNS))]
+def http_cells(row: dict[str, Any]) -> tuple[str, ...]:
+    """Return a row over HTTP, as text."""
+    low, high = row["per_s_range"]
+    return (
+        row["name"],
+        f"{row['per_s']:.0f}",
+        f"{low:.0f}–{high:.0f}",
+        f"{row['p50_ms']:.2f}",
+        f"{row['p99_ms']:.2f}",
+        f"{row['generator_per_s']:.0f}" + ("" if row["valid"] else ", too near: invalid"),
+    )
+
+
+def curve_cells(point: dict[str, Any]) -> tuple[str, ...]:
+    """Return a point of a curve, as text."""
+    low, high = point["per_s_range"]
+    return (
+        f"{point['channels']} channels, {point['side']}²",
+        f"{point['per_s']:.0f}",
+        f"{low:.0f}–{high:.0f}",
+    )
+
+
+def tables(report: dict[str, Any]) -> str:
+    """Return all rows for a terminal, in aligned columns."""
+    parts = [
+        (COLUMNS, [cells(row, report["gate"]["changes"]) for row in report["rows"]]),
+        (HTTP_COLUMNS, [http_cells(row) for row in report["http"]]),
+        (CURVE_COLUMNS, [curve_cells(point) for point in report["curves"]]),
+    ]
+    return "\n\n".join(_aligned([titles, *rows]) for titles, rows in parts if rows)
+
+
+def _aligned(lines: list[tuple[str, ...]]) -> str:
+    widths = [max(len(line[column]) for line in lines) for column in range(len(lines[0]))]
     return "\n".join(
         "  ".join(
             [line[0].ljust(widths[0]), *(c.rjust(w) for c, w in zip(line[1:], widths[1:], strict=True))]
@@ -103,6 +143,13 @@ def markdown(report: dict[str, Any], plots: list[str]) -> str:
         titles = tuple(report["stages"][0])
         stages = [tuple(str(stage[title]) for title in titles) for stage in report["stages"]]
         parts += ["## Stages of one cold 6-channel 512² tile, one worker, ms", _rows(titles, stages)]
+    if report["http"]:
+        parts += ["## Over HTTP", _rows(HTTP_COLUMNS, [http_cells(row) for row in report["http"]])]
+        parts += [
+            "\n".join(f"- {row['name']}: {row['file']}; {row['bytes']} bytes" for row in report["http"])
+        ]
+    if report["curves"]:
+        parts += ["## Curves", _rows(CURVE_COLUMNS, [curve_cells(point) for point in report["curves"]])]
     return "\n\n".join(parts) + "\n"
 
 

@@ -45,11 +45,11 @@ def pictures(kind: str) -> np.ndarray:
     return rng.poisson(planes + 300).clip(0, 65535).astype(np.uint16)
 
 
-def style(number: int) -> dict[str, object]:
+def style(number: int, channels: int = len(COLOURS)) -> dict[str, object]:
     """Return the style of call ``number``: windows that no call had before."""
     bands = [
-        {"frame": c, "min": 100 + number, "max": 30_000 + number, "palette": colour}
-        for c, colour in enumerate(COLOURS)
+        {"frame": c, "min": 100 + number, "max": 30_000 + number, "palette": COLOURS[c % len(COLOURS)]}
+        for c in range(channels)
     ]
     return {"bands": bands}
 
@@ -83,13 +83,13 @@ def spread(times: list[tuple[float, float]]) -> dict[str, object]:
     }
 
 
-def peer(path: Path, encoding: str) -> Callable[[int], bytes]:
+def peer(path: Path, encoding: str, channels: int = len(COLOURS)) -> Callable[[int], bytes]:
     """Return large_image's call: the first tile in the style of a number."""
     options = {"jpegQuality": 95, "jpegSubsampling": 0} if encoding == "JPEG" else {}
 
     def theirs(number: int) -> bytes:
         source = large_image_source_ometiff.open(
-            str(path), style=json.dumps(style(number)), encoding=encoding, **options
+            str(path), style=json.dumps(style(number, channels)), encoding=encoding, **options
         )
         return source.getTile(0, 0, 0)
 

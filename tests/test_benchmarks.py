@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -21,7 +22,7 @@ if not os.environ.get("CI"):  # there nothing is skipped
     pytest.importorskip("large_image_source_ometiff", reason="needs the extra 'bench'")
     pytest.importorskip("large_image_source_tiff", reason="needs the extra 'bench'")
 
-from benchmarks import gate, inputs, pairs
+from benchmarks import curves, gate, http_load, inputs, pairs, report
 from benchmarks.__main__ import arguments
 from benchmarks.classes import CLASSES
 from gputiles import sample
@@ -118,6 +119,30 @@ def test_a_side_that_draws_something_else_is_not_timed(
 ) -> None:
     with pytest.raises(pairs.PixelsDiffer, match=said):
         pairs.measure(a_contest(BLACK, theirs, **more), 1)
+
+
+@pytest.mark.skipif(shutil.which("wrk") is None, reason="needs wrk")
+@pytest.mark.parametrize("number", [1, 2])
+def test_tiles_over_http_are_the_engines_and_counted(tmp_path: Path, number: int) -> None:
+    drive = list(http_load.drives(tmp_path, 512))[number]
+    found = http_load.row(drive, tmp_path / "requests.lua", runs=1, seconds=1)
+    assert found["per_s"] > 0
+    assert 0 < found["p50_ms"] <= found["p99_ms"]
+    assert found["generator_per_s"] > 0
+
+
+def test_curves_have_their_points_and_a_plot(tmp_path: Path) -> None:
+    found = curves.points(tmp_path, (1, 3), (256, 1024), bursts=1)
+    assert [(point["curve"], point["channels"], point["side"]) for point in found] == [
+        ("channels", 1, 512), ("channels", 3, 512), ("side", 6, 256), ("side", 6, 1024),
+    ]  # fmt: skip
+    assert all(point["per_s"] > 0 for point in found)
+    told = report.tables({"rows": [], "http": [], "curves": found})
+    assert len(told.splitlines()) == 1 + len(found)
+    pytest.importorskip("matplotlib", reason="needs the extra 'bench'")
+    from benchmarks import plots
+
+    assert plots.draw({"rows": [], "stages": [], "curves": found}, tmp_path) == ["curves.svg"]
 
 
 def test_the_exact_overview_is_the_samples_reduction_of_what_is_stored(tmp_path: Path) -> None:

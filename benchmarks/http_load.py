@@ -1,0 +1,180 @@
+"""HTTP: tiles a second that ``wrk`` gets over 8 connections on loopback, in a closed loop.
+
+Beside them stands the generator's ceiling: what it gets of a bare protocol that answers every
+request with the same bytes. A row within 1.5 times of that says nothing of the server.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import re
+import shutil
+import statistics
+from collections.abc import Iterator
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+from urllib.request import urlopen
+
+import gputiles
+from benchmarks import inputs
+from benchmarks.hot import asked, rate, serving
+from benchmarks.pairs import PixelsDiffer
+from benchmarks.restyle import COLOURS
+from gputiles.app import run
+from gputiles.config import Config
+from gputiles.walk import walk
+
+NEAR = 1.5
+PLAIN = "/item/{item}/tiles/zxy/{z}/{x}/{y}?encoding={encoding}"
+
+# Fills in the column, the row, and a number that no request had before.
+SCRIPT = """
+local n = FIRST
+local template = [[PATH]]
+request = function()
+  n = n + 1
+  local path = template:gsub("@x", n % ACROSS):gsub("@y", math.floor(n / ACROSS) % ACROSS)
+  path = path:gsub("@n", string.format("%.4f", 20000 + n / 10000))
+  return wrk.format("GET", path)
+end
+"""
+
+
+@dataclass(frozen=True)
+class Drive:
+    """One row to be: a file, how it is served, and which tiles of it are asked for."""
+
+    name: str
+    file: str
+    path: Path
+    config: Config
+    style: str | None = None  # JSON, with @n in it
+    encoding: str = "JPEG"
+    across: int = 1
+
+
+def drives(folder: Path, side: int) -> Iterator[Drive]:
+    """Yield hot tiles, tiles spread over a slide, and a new style in every request."""
+    slide = inputs.slide(folder / "http-slide.tif", "tissue", side)
+    planes = inputs.multiplex(folder / "http-planes.ome.tif", "tissue", 6, 512, 1, 1)
+    bands = ",".join(
+        f'{{"frame":{c},"min":100,"max":@n,"palette":"{colour}"}}' for c, colour in enumerate(COLOURS)
+    )
+    stored = f"RGB {side}², JPEG 256² tiles as stored"
+    yield Drive("hot tile", f"{stored}; one tile, from the cache", slide, _config(slide))
+    yield Drive(
+        "spread tiles",
+        f"{stored}; all in turn, no cache of encoded tiles",
+        slide,
+        _config(slide, tile_cache=0),
+        across=side // 256,
+    )
+    yield Drive(
+        "new styles",
+        "6 channels 512² uint16, resident, JPEG q95 4:4:4; a new style in every request",
+        planes,
+        _config(planes),
+        style=f'{{"bands":[{bands}]}}',
+    )
+
+
+def _config(path: Path, **more: Any) -> Config:
+    return Config(roots=(path.resolve(),), port=0, **more)
+
+
+def serve(config: Config, ready: Connection) -> None:
+    """Serve with gputiles."""
+    run(config, ready.send)
+
+
+class _Constant(asyncio.Protocol):
+    """Answers every request with the same bytes, unread."""
+
+    def __init__(self, answer: bytes) -> None:
+        self._answer = answer
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport: Any = transport
+
+    def data_received(self, data: bytes) -> None:
+        self._transport.write(self._answer)  # wrk sends the next request when it has this one's answer
+
+
+def serve_bare(body: bytes, ready: Connection) -> None:
+    """Serve ``body`` by a protocol that does nothing else."""
+    answer = b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(body), body)
+
+    async def forever() -> None:
+        server = await asyncio.get_running_loop().create_server(lambda: _Constant(answer), "127.0.0.1", 0)
+        ready.send(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}")
+        await server.serve_forever()
+
+    asyncio.run(forever())
+
+
+def rows(folder: Path, side: int, runs: int, seconds: int) -> list[dict[str, Any]]:
+    """Return a row a drive; none where ``wrk`` is not installed."""
+    if shutil.which("wrk") is None:
+        return []
+    return [row(drive, folder / "requests.lua", runs, seconds) for drive in drives(folder, side)]
+
+
+def row(drive: Drive, script: Path, runs: int, seconds: int) -> dict[str, Any]:
+    """Return the row of a drive; ``script`` is where what ``wrk`` runs is written. Raises PixelsDiffer."""
+    with serving(serve, drive.config) as base:
+        path, body = _checked(drive, base)
+        said = []
+        for number in range(runs):
+            _write(script, drive, path, number)
+            said.append(asked(base + path, seconds, script))
+    with serving(serve_bare, body) as base:
+        ceiling = max(rate(asked(base, seconds, script)) for _ in range(runs))
+    rates = sorted(map(rate, said))
+    return {
+        "name": drive.name,
+        "file": drive.file,
+        "bytes": len(body),
+        "connections": 8,
+        "per_s": round(statistics.median(rates), 1),
+        "per_s_range": [round(rates[0], 1), round(rates[-1], 1)],
+        **{f"p{part}_ms": statistics.median(_latency(each, part) for each in said) for part in (50, 99)},
+        "generator_per_s": round(ceiling, 1),
+        "valid": ceiling >= NEAR * rates[-1],
+    }
+
+
+def _checked(drive: Drive, base: str) -> tuple[str, bytes]:
+    """Return the path that the script fills in, and the first answer, which must be the engine's own."""
+    (item,) = walk([drive.path.resolve()])
+    with gputiles.open(drive.path) as image:
+        z = image.info.levels - 1
+        look = None if drive.style is None else drive.style.replace("@n", "20000")
+        expected = image.tile(z, 0, 0, style=look, encoding=drive.encoding)
+    path = PLAIN.format(item=item, z=z, x="@x", y="@y", encoding=drive.encoding)
+    if drive.style is not None:
+        path += "&style=" + quote(drive.style, safe="@")
+    first = path.replace("@x", "0").replace("@y", "0").replace("@n", "20000")
+    with urlopen(base + first) as reply:
+        body = reply.read()
+    if body != expected:
+        raise PixelsDiffer(f"{drive.name}: the server's tile is not the engine's")
+    return path, body
+
+
+def _write(script: Path, drive: Drive, path: str, number: int) -> None:
+    words = {"FIRST": str(number * 10_000_000), "PATH": path, "ACROSS": str(drive.across)}
+    text = SCRIPT
+    for word, value in words.items():
+        text = text.replace(word, value)
+    script.write_text(text)
+
+
+def _latency(said: str, part: int) -> float:
+    """Return a percentile of the latencies, in milliseconds, as ``wrk`` says it."""
+    found = re.search(rf"^\s*{part}%\s+([\d.]+)(us|ms|s)$", said, re.MULTILINE)
+    if found is None:
+        raise ValueError(f"wrk: expected a line of {part}%; got {said!r}")
+    return round(float(found[1]) * {"us": 0.001, "ms": 1.0, "s": 1000.0}[found[2]], 3)
