@@ -24,7 +24,7 @@ from benchmarks.classes import CLASSES, Scope
 from benchmarks.pairs import PixelsDiffer, measure
 
 QUICK, FULL, TINY = "quick", "full", "tiny"
-PAIRS = {QUICK: 7, FULL: 25, TINY: 1}
+PAIRS = {QUICK: 11, FULL: 25, TINY: 1}
 SIDES = {QUICK: (4096, 2048), FULL: (8192, 8192), TINY: (512, 512)}  # of a slide, of an overview's file
 HTTP, CURVES = "http", "curves"  # have no other side: a full run measures them, or one that names them
 LOAD = {QUICK: (1, 2), FULL: (5, 5), TINY: (1, 1)}  # runs of a row over HTTP, seconds of each

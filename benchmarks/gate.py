@@ -1,7 +1,8 @@
 """The gate: what got slower than in the committed baseline, counted in calibration loops.
 
 A row's value is gputiles' milliseconds by the geometric mean of loops that ran beside it: a
-slower machine slows both. It informs; it never fails.
+slower machine slows both. The fastest of either counts, which others' load disturbs least. The
+gate informs; it never fails.
 """
 
 from __future__ import annotations

@@ -129,7 +129,7 @@ def markdown(report: dict[str, Any], plots: list[str]) -> str:
         _circumstances(report),
         "Pairs A B A B in one process; each row's pixels were compared first. Ratio: the median of "
         "large_image's time by gputiles' in each pair, with the 10th and 90th percentile. Against the "
-        "baseline: time counted in calibration loops, 1.20 is a fifth slower.",
+        "baseline: the fastest pair's time counted in calibration loops, 1.20 is a fifth slower.",
         _rows(COLUMNS, [cells(row, report["gate"]["changes"]) for row in report["rows"]]),
         *(f"- {line}" for line in report["gate"]["said"]),
         *(f"![{name}]({name})" for name in plots),

@@ -22,7 +22,7 @@ if not os.environ.get("CI"):  # there nothing is skipped
     pytest.importorskip("large_image_source_ometiff", reason="needs the extra 'bench'")
     pytest.importorskip("large_image_source_tiff", reason="needs the extra 'bench'")
 
-from benchmarks import curves, gate, http_load, inputs, pairs, report
+from benchmarks import calibration, curves, gate, http_load, inputs, pairs, report
 from benchmarks.__main__ import arguments
 from benchmarks.classes import CLASSES
 from gputiles import sample
@@ -129,6 +129,20 @@ def test_tiles_over_http_are_the_engines_and_counted(tmp_path: Path, number: int
     assert found["per_s"] > 0
     assert 0 < found["p50_ms"] <= found["p99_ms"]
     assert found["generator_per_s"] > 0
+
+
+def test_a_row_too_near_the_generators_ceiling_is_marked() -> None:
+    row = {"name": "hot tile", "per_s": 9.0, "per_s_range": [8.0, 9.5], "p50_ms": 1.0, "p99_ms": 2.0}
+    rows = [row | {"generator_per_s": 12.0, "valid": False}, row | {"generator_per_s": 90.0, "valid": True}]
+    lines = report.tables({"rows": [], "http": rows, "curves": []}).splitlines()
+    assert ["invalid" in line for line in lines] == [False, True, False]
+
+
+def test_loops_count_by_their_fastest_runs_and_geometric_mean() -> None:
+    runs = [dict.fromkeys(calibration.LOOPS, value) for value in (8.0, 2.0, 4.0)]
+    assert calibration.fastest(runs) == dict.fromkeys(calibration.LOOPS, 2.0)
+    assert calibration.unit({"one": 2.0, "other": 8.0}) == pytest.approx(4.0)
+    assert all(value > 0 for value in calibration.run(1)[0].values())
 
 
 def test_curves_have_their_points_and_a_plot(tmp_path: Path) -> None:
