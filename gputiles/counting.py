@@ -17,7 +17,8 @@ from gputiles.image import ImageInfo
 from gputiles.images import Image
 from gputiles.ranges import Edges, direct_edges
 from gputiles.rasters import Work, together
-from gputiles.renderer import Renderer, cells_of, level_region, resample_job
+from gputiles.regions import cells_of, level_region
+from gputiles.renderer import Renderer, resample_job
 from gputiles.request import RegionRequest
 from gputiles.trace import Trace
 

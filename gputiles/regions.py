@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from gputiles.errors import BadRequest
-from gputiles.geometry import Rect
+from gputiles.geometry import Rect, ceil_div
 from gputiles.image import ImageInfo
 from gputiles.request import RegionRequest, View
 
@@ -169,3 +169,37 @@ def _span(
 
 def _from_start(value: float, size: int) -> float:
     return value + size if value < 0 else value
+
+
+def fit(width: int, height: int, most_width: int, most_height: int) -> tuple[int, int]:
+    """Return the largest (width, height) of the same aspect within the given one; never enlarged."""
+    if width * most_height >= height * most_width:
+        inside = min(most_width, width)
+        return inside, max(1, height * inside // width)
+    inside = min(most_height, height)
+    return max(1, width * inside // height), inside
+
+
+def level_region(info: ImageInfo, request: RegionRequest) -> tuple[int, Rect]:
+    """Return the coarsest level that has the pixels which a region needs, and the region on it."""
+    region = request.region
+    for z in range(info.levels):
+        scale = 1 << (info.levels - 1 - z)
+        columns = _whole(region.x, region.right, scale, info.width)
+        rows = _whole(region.y, region.bottom, scale, info.height)
+        if scale == 1 or (columns >= request.width and rows >= request.height):
+            break
+    x, y = region.x // scale, region.y // scale
+    return z, Rect(x, y, ceil_div(region.right, scale) - x, ceil_div(region.bottom, scale) - y)
+
+
+def _whole(first: int, end: int, scale: int, size: int) -> int:
+    """Return how many pixels of a level lie wholly in a region, on one axis; the last may be cut."""
+    return (ceil_div(end, scale) if end == size else end // scale) - ceil_div(first, scale)
+
+
+def cells_of(info: ImageInfo, rect: Rect) -> Rect:
+    """Return the tiles that cover a rectangle of a level."""
+    x, y = rect.x // info.tile_width, rect.y // info.tile_height
+    right, bottom = ceil_div(rect.right, info.tile_width), ceil_div(rect.bottom, info.tile_height)
+    return Rect(x, y, right - x, bottom - y)

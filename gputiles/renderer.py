@@ -17,7 +17,7 @@ from gputiles.cache import Hold, Shelf
 from gputiles.config import Config
 from gputiles.encoded import EncodedTile, Encoding, Format
 from gputiles.errors import BadRequest, Changed, LimitExceeded, NotFound
-from gputiles.geometry import Rect, ceil_div
+from gputiles.geometry import Rect
 from gputiles.image import Alpha, Colour, ImageInfo
 from gputiles.images import Image, Images, read_checked
 from gputiles.keys import Request
@@ -25,6 +25,7 @@ from gputiles.measuring import Measuring
 from gputiles.rasters import Rasters, Work, together
 from gputiles.reading_room import ReadingRoom
 from gputiles.recipe import Conversion, ConversionKind, Recipe
+from gputiles.regions import cells_of, fit, level_region
 from gputiles.request import RegionRequest, ThumbnailRequest, TileRequest, View
 from gputiles.trace import Trace
 
@@ -356,40 +357,6 @@ def background(info: ImageInfo, recipe: Recipe) -> tuple[int, int, int] | None:
     which is what a masked pixel's colour is.
     """
     return WHITE if recipe.bands is None and info.colour is Colour.RGB else None
-
-
-def fit(width: int, height: int, most_width: int, most_height: int) -> tuple[int, int]:
-    """Return the largest (width, height) of the same aspect within the given one; never enlarged."""
-    if width * most_height >= height * most_width:
-        inside = min(most_width, width)
-        return inside, max(1, height * inside // width)
-    inside = min(most_height, height)
-    return max(1, width * inside // height), inside
-
-
-def level_region(info: ImageInfo, request: RegionRequest) -> tuple[int, Rect]:
-    """Return the coarsest level that has the pixels which a region needs, and the region on it."""
-    region = request.region
-    for z in range(info.levels):
-        scale = 1 << (info.levels - 1 - z)
-        columns = _inside(region.x, region.right, scale, info.width)
-        rows = _inside(region.y, region.bottom, scale, info.height)
-        if scale == 1 or (columns >= request.width and rows >= request.height):
-            break
-    x, y = region.x // scale, region.y // scale
-    return z, Rect(x, y, ceil_div(region.right, scale) - x, ceil_div(region.bottom, scale) - y)
-
-
-def _inside(first: int, end: int, scale: int, size: int) -> int:
-    """Return how many pixels of a level lie wholly in a region, on one axis; the last may be cut."""
-    return (ceil_div(end, scale) if end == size else end // scale) - ceil_div(first, scale)
-
-
-def cells_of(info: ImageInfo, rect: Rect) -> Rect:
-    """Return the tiles that cover a rectangle of a level."""
-    x, y = rect.x // info.tile_width, rect.y // info.tile_height
-    right, bottom = ceil_div(rect.right, info.tile_width), ceil_div(rect.bottom, info.tile_height)
-    return Rect(x, y, right - x, bottom - y)
 
 
 def resample_job(

@@ -14,8 +14,8 @@ from gputiles.geometry import Rect
 from gputiles.histograms import MOST_BINS, CountRequest, HistogramQuery
 from gputiles.image import ImageInfo
 from gputiles.images import read_checked
-from gputiles.regions import resolve
-from gputiles.renderer import MOST_PIXELS, check_frame, fit, level_region
+from gputiles.regions import fit, level_region, resolve
+from gputiles.renderer import MOST_PIXELS, check_frame
 from gputiles.request import RegionRequest, View
 from gputiles.routes import ask, parameters
 from gputiles.routes.answer import answer, in_time

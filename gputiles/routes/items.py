@@ -16,8 +16,8 @@ from gputiles.geometry import Rect
 from gputiles.image import ImageInfo
 from gputiles.images import Image
 from gputiles.metadata import describe
-from gputiles.regions import RegionQuery, first_pixel
-from gputiles.renderer import Renderer, check_frame, fit
+from gputiles.regions import RegionQuery, first_pixel, fit
+from gputiles.renderer import Renderer, check_frame
 from gputiles.request import RegionRequest, ThumbnailRequest, View
 from gputiles.routes import ask, parameters
 from gputiles.routes.answer import answer, in_time

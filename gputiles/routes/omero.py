@@ -19,7 +19,8 @@ from gputiles.imgdata import Subject
 from gputiles.keys import Request
 from gputiles.look import AllStatistics, Window
 from gputiles.rasters import Work
-from gputiles.renderer import MOST_THUMBNAIL, Renderer, fit
+from gputiles.regions import fit
+from gputiles.renderer import MOST_THUMBNAIL, Renderer
 from gputiles.request import RegionRequest, ThumbnailRequest, View
 from gputiles.routes import ask, parameters
 from gputiles.routes.answer import answer, in_time
