@@ -47,13 +47,13 @@ from gputiles.walk import remote_item
 logger = logging.getLogger(__name__)
 
 ROOMS = (
+    items,  # first: paths are tried one after the other, and most requests are for tiles
     analysis,
     associated,
     deepzoom,
     frames,
     iiif,
     intake,
-    items,
     metrics,
     omero,
     openapi,
@@ -108,28 +108,28 @@ async def _serve_girder(app: web.Application, config: Config, url: str) -> Async
 @web.middleware
 async def guard(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Turn errors into JSON, and count them."""
-    answer = await _guarded(request, handler)
-    if answer.status >= 400:
-        request.app[STATE].refusals[answer.status] += 1
+    try:
+        return await handler(request)
+    except Exception as error:
+        answer = _refusal(request, error)
+    request.app[STATE].refusals[answer.status] += 1
     return answer
 
 
-async def _guarded(request: web.Request, handler: Handler) -> web.StreamResponse:
-    try:
-        return await handler(request)
-    except GputilesError as error:
+def _refusal(request: web.Request, error: Exception) -> web.Response:
+    """Return what an error is to a client."""
+    if isinstance(error, GputilesError):
         return as_refusal(error)
-    except TimeoutError:
+    if isinstance(error, TimeoutError):
         seconds = request.app[STATE].config.deadline
         return as_refusal(DeadlineExceeded(f"no answer within the deadline of {seconds} s"))
-    except web.HTTPException as error:
-        if isinstance(error, web.HTTPMethodNotAllowed) and error.allowed_methods == {"OPTIONS"}:
-            return as_refusal(NotFound(f"There is nothing at {request.path[:200]!r}."))  # but preflights
+    if isinstance(error, web.HTTPMethodNotAllowed) and error.allowed_methods == {"OPTIONS"}:
+        return as_refusal(NotFound(f"There is nothing at {request.path[:200]!r}."))  # but preflights
+    if isinstance(error, web.HTTPException):
         return as_json({"message": error.reason, "type": "rest"}, error.status, _allow(error))
-    except Exception:
-        uid = uuid.uuid4().hex
-        logger.exception("internal error %s on %s", uid, request.path)
-        return as_json({"message": "internal error", "type": "internal", "uid": uid}, 500)
+    uid = uuid.uuid4().hex
+    logger.error("internal error %s on %s", uid, request.path, exc_info=error)
+    return as_json({"message": "internal error", "type": "internal", "uid": uid}, 500)
 
 
 def _allow(error: web.HTTPException) -> dict[str, str]:

@@ -77,7 +77,8 @@ class Route:
         """All paths that lead there: ``tile`` is a word for ``tiles``, a final slash may be left out."""
         words = {self.path, self.path.replace("/item/{item}/tiles", "/item/{item}/tile")}
         bare = {path.rstrip("/") or "/" for path in words}
-        yield from sorted(words | bare)
+        yield self.path
+        yield from sorted((words | bare) - {self.path})
 
 
 def add(router: web.UrlDispatcher, route: Route) -> None:
