@@ -39,7 +39,7 @@ SECONDS = 300  # after which it stops by itself
 SCRIPT = "tools/girder_peer/run.sh"
 AT_ONCE = 4  # requests
 JPEG_MEAN, JPEG_MOST = 1.0, 24  # levels by which decoded JPEGs may differ: two encoders at one quality
-HEADERS = ("Cache-Control", "ETag", "Location")  # what clients rely on
+HEADERS = ("Cache-Control", "Content-Disposition", "ETag", "Location")  # what clients rely on
 
 
 @dataclass(frozen=True)

@@ -251,6 +251,11 @@ slide tiles/region?frame=4
 slide tiles/region?left=1&left=2
 slide tiles/region?left=0&top=0&right=64&bottom=64&encoding=PNG&style=$rgb
 HEAD slide tiles/region?left=0&top=0&right=64&bottom=64
+slide tiles/region?left=0&top=0&right=64&bottom=64&encoding=PNG&contentDisposition=attachment
+slide tiles/region?left=0&top=0&right=64&bottom=64&encoding=PNG&contentDisposition=nonsense
+HEAD slide tiles/histogram?bins=4
+HEAD slide tiles/pixel?left=1&top=1
+slide tiles/zxy/4/2/3?encoding=PNG&frame=
 golden tiles/region?left=10&top=20&right=110&bottom=90&encoding=PNG&style=$window
 golden tiles/region?left=10&top=20&right=110&bottom=90&encoding=PNG&style=$three
 golden tiles/region?left=10&top=20&right=110&bottom=90&encoding=PNG&frame=1&style=$red

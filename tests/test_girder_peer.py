@@ -208,6 +208,12 @@ DIFFERENCES = (
         - item/test/tiles?tileWidth=0
         """,
     ),
+    Difference("an empty `frame` is an absent one", "status", "slide tiles/zxy/4/2/3?encoding=PNG&frame="),
+    Difference(
+        "`contentDisposition` is not read: answers carry no file name.",
+        "headers",
+        "slide tiles/region?left=0&top=0&right=64&bottom=64&encoding=PNG&contentDisposition=attachment",
+    ),
     Difference(
         "`encoding` is read in any case, and `edge` may be `true` or `false`.",
         "status",
