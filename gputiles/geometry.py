@@ -7,7 +7,7 @@ power-of-two reduction of the full image: each side is ``ceil(size / 2**k)`` wit
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from gputiles.errors import NotFound
@@ -88,6 +88,17 @@ class Grid:
             raise NotFound("x is outside layer")
         if not 0 <= y < rows:
             raise NotFound("y is outside layer")
+
+
+def covering(tiles: Sequence[Rect], size: tuple[int, int]) -> Rect:
+    """Return the pixels of a level stored with ``size`` that a block of tiles, row by row, needs.
+
+    The level may lack the grid's last row or column: then the one before it is needed.
+    """
+    width, height = size
+    left, top = min(tiles[0].x, width - 1), min(tiles[0].y, height - 1)
+    right, bottom = min(tiles[-1].right, width), min(tiles[-1].bottom, height)
+    return Rect(left, top, max(right - left, 1), max(bottom - top, 1))
 
 
 def unit_sizes(grid: Grid, stored: Mapping[int, tuple[int, int]]) -> tuple[tuple[int, int], ...]:

@@ -18,6 +18,7 @@ from typing import TypeAlias
 from gputiles.errors import NotFound
 from gputiles.remotes import RemoteRef, Remotes, identify
 from gputiles.sources import Source
+from gputiles.sources.adapters import SUFFIXES as ADAPTED_SUFFIXES
 from gputiles.sources.bytesource import check_descriptors
 from gputiles.sources.open import open_source
 
@@ -32,7 +33,7 @@ TIFF_SUFFIXES = (
 STILL_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".jp2", ".j2k")
 FOLDER_SUFFIX = ".zarr"
 """The ending of a folder that is one image; what lies in it is not walked."""
-SUFFIXES = (*TIFF_SUFFIXES, *STILL_SUFFIXES)
+SUFFIXES = (*TIFF_SUFFIXES, *STILL_SUFFIXES, *ADAPTED_SUFFIXES)
 """Endings of the file names that are taken for images, in lower case."""
 
 

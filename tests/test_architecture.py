@@ -38,8 +38,11 @@ JOBS = "gputiles.backends"  # the package's own module: jobs, a protocol, no cod
 HEIGHT = {name: height for height, names in enumerate(FLOORS.values()) for name in names}
 
 # Modules that import by name while they run: the Python interface and the commands on first
-# use, optional colour maps, the compute backend.
-LATE = {"gputiles", "gputiles.commands", "gputiles.palettes", "gputiles.backends.load"}
+# use, optional colour maps, the compute backend, libraries of other formats.
+LATE = {
+    "gputiles", "gputiles.commands", "gputiles.palettes", "gputiles.backends.load",
+    "gputiles.sources.slides", "gputiles.sources.largeimage",
+}  # fmt: skip
 
 COMPUTES = {"imagecodecs", "isal", "tifffile", "zlib", "ctypes", "PIL", "scipy", "cupy", "numpy"}
 TOUCHES_FILES_OR_LOCKS = {"os", "io", "shutil", "sqlite3", "mmap", "tempfile", "threading", "multiprocessing"}

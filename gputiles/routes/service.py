@@ -16,6 +16,7 @@ from gputiles.routes.parameters import text
 from gputiles.routes.respond import as_json
 from gputiles.routes.route import Body, Route, as_object
 from gputiles.routes.schemas import ANYTHING, INTEGER, TEXT, named, one_of, record, table
+from gputiles.sources import largeimage, slides
 from gputiles.state import STATE
 from gputiles.walk import FOLDER_SUFFIX, STILL_SUFFIXES, TIFF_SUFFIXES
 
@@ -72,6 +73,8 @@ async def sources(request: web.Request) -> web.Response:
             "tiff": _reader(TIFF_SUFFIXES, "image/tiff"),
             "still": _reader(STILL_SUFFIXES, "image/png", "image/jpeg", "image/webp", "image/jp2"),
             "zarr": _reader((FOLDER_SUFFIX,)),
+            "openslide": _reader(slides.SUFFIXES),
+            "large_image": _reader(largeimage.SUFFIXES),
             "test": _reader(()),
         }
     )

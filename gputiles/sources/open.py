@@ -7,8 +7,9 @@ import struct
 from pathlib import Path
 from typing import BinaryIO
 
-from gputiles.errors import Damaged, GputilesError, NotFound
+from gputiles.errors import Damaged, GputilesError, NotFound, Unsupported
 from gputiles.sources import Source
+from gputiles.sources.adapters import is_foreign, open_foreign, open_refused
 from gputiles.sources.blocks import Blocks
 from gputiles.sources.bytesource import ByteSource, ObjectSource, PathSource
 from gputiles.sources.remote import Place, RemoteSource
@@ -37,8 +38,13 @@ def open_source(
     path = Path(file) if isinstance(file, str | Path) else None
     if path is not None and os.path.isdir(path):  # is_dir() raises where it may not look
         return _open_folder(path, root, chunk_limit, associated)
+    if path is not None and is_foreign(path):
+        return open_foreign(path, root, chunk_limit=chunk_limit, associated=associated)
     source = ObjectSource(file) if not isinstance(file, str | Path) else PathSource(Path(file))
-    return _open(source, path, root, chunk_limit, associated)
+    try:
+        return _open(source, path, root, chunk_limit, associated)
+    except Unsupported as refusal:
+        return open_refused(refusal, path, root, chunk_limit=chunk_limit, associated=associated)
 
 
 def open_remote(

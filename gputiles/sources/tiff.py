@@ -8,7 +8,7 @@ from typing import Any
 
 from gputiles.backends import Chunk, ChunkCodec, DecodeJob
 from gputiles.errors import GputilesError, NotFound
-from gputiles.geometry import Rect, unit_sizes
+from gputiles.geometry import Rect, covering, unit_sizes
 from gputiles.image import Alpha, Colour
 from gputiles.sources import jpeg
 from gputiles.sources.book import Book, read_book
@@ -69,12 +69,8 @@ class TiffSource:
         Raises NotFound for a frame that the file lacks or a level that is not stored.
         """
         page = self.page(frame, z)
-        grid, (width, height) = self.info.grid, page.size
-        tiles = tuple(grid.rect(z, x, y) for x, y in unit.cells())
-        # the level may lack the grid's last row or column: then the one before it is needed
-        left, top = min(tiles[0].x, width - 1), min(tiles[0].y, height - 1)
-        right, bottom = min(tiles[-1].right, width), min(tiles[-1].bottom, height)
-        area = Rect(left, top, max(right - left, 1), max(bottom - top, 1))
+        tiles = tuple(self.info.grid.rect(z, x, y) for x, y in unit.cells())
+        area = covering(tiles, page.size)
         return DecodeJob(
             chunks=read_chunks(page, self._codecs[id(page)], area),
             tiles=tiles,
