@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+from collections.abc import Iterator
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -22,6 +24,14 @@ from tests.test_associated import serving
 
 # its source of pictures leaves the file open when a library that it tries first refuses it
 pytestmark = pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+
+
+@pytest.fixture(autouse=True)
+def collected() -> Iterator[None]:
+    """What was left open is collected here, not in another test."""
+    yield
+    gc.collect()
+
 
 RNG = np.random.default_rng(11)
 

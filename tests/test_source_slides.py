@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
+from random import Random
 
 import numpy as np
 import pytest
@@ -172,6 +173,23 @@ def test_a_tile_that_cannot_be_decoded_fails_alone(tmp_path: Path) -> None:
         assert isinstance(read_tile(slide, 0, z, 1, 0), Damaged)
 
 
+def test_damaged_slides_are_read_or_refused_with_a_reason(tmp_path: Path) -> None:
+    """Among them those of which OpenSlide lists a property that it does not tell."""
+    whole, random = shared("data", "openslide-python__small.svs").read_bytes(), Random(1)
+    path, outcomes = tmp_path / "a.svslide", set[type]()
+    for _ in range(100):
+        data = bytearray(whole)
+        for _ in range(random.choice((1, 3, 10))):
+            data[random.randrange(len(data))] = random.randrange(256)
+        path.write_bytes(data)
+        try:
+            source = open_source(path)
+            outcomes.add(type(read_tile(source, 0, source.info.levels - 1, 0, 0)))
+        except GputilesError as error:
+            outcomes.add(type(error))
+    assert outcomes >= {np.ndarray, Damaged, Unsupported}
+
+
 @pytest.mark.parametrize(("frame", "z"), [(1, 0), (-1, 0), (0, 99)])
 def test_frames_and_levels_that_do_not_exist_are_not_found(frame: int, z: int) -> None:
     with adapted(shared("data", SVS)) as slide, pytest.raises(NotFound):
@@ -191,7 +209,8 @@ def test_a_file_that_is_no_slide_is_refused(suffix: str, content: bytes, tmp_pat
 
 def test_a_refusal_stays_where_openslide_cannot_help() -> None:
     refusal = Unsupported("a reason of ours")
-    for name in ("openslide-python__unopenable.tiff", "libvips__1bit.tif"):
+    volume = "imagecodecs__gray.depth.deflate.u1.tif"  # of which OpenSlide shows one slice
+    for name in ("openslide-python__unopenable.tiff", "libvips__1bit.tif", volume):
         with pytest.raises(Unsupported, match="a reason of ours"):
             open_refused(refusal, shared("data", name), None, chunk_limit=1 << 30)
     with pytest.raises(Unsupported, match="a reason of ours"):

@@ -19,7 +19,7 @@ from gputiles.sources.adapted import AdaptedSource, find_levels, single_unit
 from gputiles.sources.bytesource import content_version
 from gputiles.sources.facts import usual_tile
 
-SUFFIXES = (".bmp", ".dv", ".gif", ".ims", ".lif", ".nd2", ".oib", ".vsi", ".zvi")
+SUFFIXES = (".bmp", ".dv", ".ims", ".lif", ".nd2", ".oib", ".vsi", ".zvi")
 """Endings of the files that are given to large_image; which of them it reads depends on its sources."""
 
 # Their files name others, anywhere; or they make an image of nothing.

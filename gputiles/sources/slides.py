@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -34,7 +35,7 @@ class Slide:
         self._path = path
         self._handle: Any = None
         slide = self._open()
-        self._properties: Mapping[str, str] = dict(slide.properties)
+        self._properties: Mapping[str, str] = _read_properties(slide)
         dimensions = dict(enumerate(slide.level_dimensions))
         grid = _grid(dimensions[0], self._properties)
         self._levels = find_levels(grid, dimensions)
@@ -157,18 +158,22 @@ def open_slide(path: Path, root: Path | None, *, chunk_limit: int, associated: s
     """
     paths = slide_files(path, root)
     version = content_version(paths)
-    slide = Slide(path)
+    try:
+        slide = Slide(path)
+    except (slide_library().OpenSlideError, LookupError, ValueError, ArithmeticError) as error:
+        raise Damaged(f"{path.name}: what OpenSlide tells of it makes no sense: {error!r}") from error
     adapter = slide if associated is None else SlidePicture(slide, associated, chunk_limit)
     return AdaptedSource(adapter, paths, version)
 
 
 def knows_slide(path: Path) -> bool:
-    """Say whether OpenSlide is installed and takes the file for one of its formats."""
+    """Say whether OpenSlide is installed and takes a TIFF file for one of a scanner.
+
+    Of those that it calls generic it would show what our reader refuses wrongly, without a word:
+    one slice of a volume.
+    """
     library = slide_library()
-    try:
-        return library is not None and library.OpenSlide.detect_format(path) is not None
-    except library.OpenSlideError:
-        return True  # opening says what is wrong
+    return library is not None and library.OpenSlide.detect_format(path) not in (None, "generic-tiff")
 
 
 @cache
@@ -183,6 +188,15 @@ def slide_library() -> Any:
 @cache
 def _shared_cache() -> Any:
     return slide_library().OpenSlideCache(_CACHE)
+
+
+def _read_properties(slide: Any) -> dict[str, str]:
+    """Return the properties but those that OpenSlide lists and does not tell: of damaged texts."""
+    found = {}
+    for name in slide.properties:
+        with suppress(KeyError, UnicodeDecodeError):
+            found[name] = slide.properties[name]
+    return found
 
 
 def _grid(size: tuple[int, int], properties: Mapping[str, str]) -> Grid:
