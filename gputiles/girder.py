@@ -6,6 +6,7 @@ permissions hold. Called in threads that may wait.
 
 from __future__ import annotations
 
+import importlib
 import re
 import threading
 import time
@@ -22,12 +23,6 @@ from gputiles.remotes import RemoteRef, Remotes
 from gputiles.sources.remote import Refused, Stamp, get_range, total
 from gputiles.walk import Item, printable
 
-try:
-    import girder_client
-    import requests
-except ImportError:  # an extra
-    girder_client = None
-
 MOST_FILES = 16_384  # whose readers are remembered
 MOST_TOKENS = 4  # of one file that are tried to read it
 MOST_WAIT = 10.0  # seconds that Girder may take to answer
@@ -39,14 +34,14 @@ class Girder:
     """Asks one Girder server; ``config.girder_token`` reads files, and stands in for no caller's."""
 
     def __init__(self, url: str, config: Config, remotes: Remotes) -> None:
-        if girder_client is None:
-            raise Unsupported("a Girder server needs girder-client: install gputiles[girder]")
+        library, self._no_answer = _libraries()
+        self._refused = library.HttpError
         address = normalise(url).rstrip("/")
         self.api = address if address.count("/") > 2 else f"{address}/api/v1"
         self.remotes = remotes
         self.token = config.girder_token or None
         self._wait = min(MOST_WAIT, config.remote_timeout)
-        self._client = girder_client.GirderClient(apiUrl=self.api)
+        self._client = library.GirderClient(apiUrl=self.api)
         self._files: LRUCache[str, GirderFile] = LRUCache(MOST_FILES)
         self._lock = threading.Lock()
 
@@ -92,14 +87,22 @@ class Girder:
             return self._client.sendRestRequest(
                 "GET", path, parameters, headers=headers, timeout=self._wait, allow_redirects=False
             )
-        except girder_client.HttpError as error:
+        except self._refused as error:
             raise _refusal(path, error.status) from error
-        except (requests.RequestException, ValueError) as error:
+        except (self._no_answer, ValueError) as error:
             raise Unavailable(f"Girder does not answer: {type(error).__name__}") from error
 
     def allows(self, address: str) -> bool:
         """Say whether Girder may send a reader on to a normalised address."""
         return is_allowed(address, (self.api,)) or self.remotes.allows(address)
+
+
+def _libraries() -> tuple[Any, type[Exception]]:
+    """Return girder-client, imported on first use, and what it raises where nobody answers."""
+    try:
+        return importlib.import_module("girder_client"), importlib.import_module("requests").RequestException
+    except ImportError as error:
+        raise Unsupported("a Girder server needs girder-client: install gputiles[girder]") from error
 
 
 def _identifier(value: Any) -> str:

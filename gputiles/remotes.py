@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import importlib
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -17,11 +18,6 @@ from gputiles.sources.blocks import Blocks
 from gputiles.sources.open import open_remote
 from gputiles.sources.remote import HttpPlace, Place, StorePlace
 from gputiles.sources.wire import Wire
-
-try:
-    import fsspec
-except ImportError:  # an extra
-    fsspec = None
 
 _LIBRARIES = {"s3": "s3fs", "gs": "gcsfs"}
 
@@ -94,8 +90,6 @@ class Remotes:
 
     def _open_store(self, scheme: str) -> Any:
         library = _LIBRARIES[scheme]
-        if fsspec is None:
-            raise Unsupported(f"{scheme}:// needs {library}: install gputiles[{scheme}]")
         limits = {
             "connect_timeout": self._timeout,
             "read_timeout": self._timeout,
@@ -103,6 +97,7 @@ class Remotes:
         }
         options = {"config_kwargs": limits} if scheme == "s3" else {"requests_timeout": self._timeout}
         try:
+            fsspec = importlib.import_module("fsspec")  # here: few need it, and it takes a while
             return fsspec.filesystem(scheme, use_listings_cache=False, skip_instance_cache=True, **options)
         except ImportError as error:
             raise Unsupported(f"{scheme}:// needs {library}: install gputiles[{scheme}]") from error

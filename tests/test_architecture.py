@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+import subprocess
+import sys
 from collections.abc import Iterator
 from functools import cache
 from graphlib import TopologicalSorter
@@ -41,7 +43,7 @@ HEIGHT = {name: height for height, names in enumerate(FLOORS.values()) for name 
 # use, optional colour maps, the compute backend, libraries of other formats.
 LATE = {
     "gputiles", "gputiles.commands", "gputiles.palettes", "gputiles.backends.load",
-    "gputiles.sources.slides", "gputiles.sources.largeimage",
+    "gputiles.sources.slides", "gputiles.sources.largeimage", "gputiles.girder", "gputiles.remotes",
 }  # fmt: skip
 
 COMPUTES = {"imagecodecs", "isal", "tifffile", "zlib", "ctypes", "PIL", "scipy", "cupy", "numpy"}
@@ -172,3 +174,20 @@ def test_the_packages_are_all_in_the_wheel():
 
 def test_the_package_is_where_it_is_looked_for():
     assert Path(PACKAGE / "__init__.py").is_file()
+
+
+@pytest.mark.parametrize(
+    "heavy",
+    ["cupy", "nvidia", "gputiles.backends.cuda", "girder_client", "requests", "fsspec", "openslide",
+     "large_image", "matplotlib", "PIL", "zarr"],
+)  # fmt: skip
+def test_what_few_need_is_not_imported_at_start(at_start, heavy):
+    assert heavy not in at_start
+
+
+@pytest.fixture(scope="module")
+def at_start() -> set[str]:
+    """Return the modules that are there once the server's have been imported."""
+    program = "import sys, gputiles.app; print(*sys.modules)"
+    told = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    return set(told.stdout.split())

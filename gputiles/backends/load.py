@@ -7,7 +7,6 @@ import logging
 from typing import Any
 
 from gputiles.backends import Backend
-from gputiles.backends.cuda import CudaBackend
 from gputiles.backends.host import HostBackend
 from gputiles.errors import BadRequest, Unsupported
 
@@ -27,14 +26,20 @@ def load_backend(device: str, workers: int, raw_cache: int | None = None) -> Bac
     if device == "cpu" or (device == "auto" and not has_driver()):
         return HostBackend(workers, capacity=raw_cache)
     if kind == "cuda" and (number.isdecimal() or device == "cuda"):
-        return CudaBackend(find_cupy(), int(number or 0), workers, raw_cache, find_codecs())
+        return _on_card(int(number or 0), workers, raw_cache)
     if device != "auto":
         raise BadRequest(f"device: expected 'auto', 'cpu', 'cuda' or 'cuda:N'; got {device!r}")
     try:
-        return CudaBackend(find_cupy(), 0, workers, raw_cache, find_codecs())
+        return _on_card(0, workers, raw_cache)
     except Unsupported as error:
         logger.warning("the host computes: %s", error)
         return HostBackend(workers, capacity=raw_cache)
+
+
+def _on_card(number: int, workers: int, raw_cache: int | None) -> Backend:
+    from gputiles.backends.cuda import CudaBackend  # here: most machines have no card
+
+    return CudaBackend(find_cupy(), number, workers, raw_cache, find_codecs())
 
 
 def has_driver() -> bool:
