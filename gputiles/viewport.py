@@ -21,7 +21,7 @@ from gputiles.flights import Flight
 from gputiles.images import Image
 from gputiles.rasters import Work
 from gputiles.recipe import Recipe
-from gputiles.renderer import Renderer, check_frame, render_job, tile_size
+from gputiles.renderer import Renderer, check_view, render_job, tile_size
 from gputiles.request import TileRequest, View, ViewportRequest
 from gputiles.trace import Trace
 
@@ -41,7 +41,7 @@ async def tiles(
     error that all places share: a bad style, a frame that does not exist. Closing the
     iterator calls off what has not started and nobody else waits for.
     """
-    check_frame(image.info, request.view.frame)
+    check_view(image.info, request.view)
     waiting = _Waiting(renderer, Work(image, trace), request, deadline)
     try:
         await waiting.set_out()

@@ -215,6 +215,7 @@ async def test_each_place_has_its_own_error(client: Client) -> None:
         (b'{"tiles": [[0, 0, 0]], "encoding": "BMP"}', 400, "Invalid encoding"),
         (b'{"tiles": [[0, 0, 0]], "style": {"bands": 3}}', 400, "bands"),
         (b'{"tiles": [[0, 0, 0]], "style": "@none"}', 400, "no style was posted"),
+        (b'{"tiles": [[0, 0, 0]], "encoding": "PNG16", "style": {}}', 400, "PNG16 holds the stored values"),
         (b'{"tiles": [[0, 0, 0]], "frame": 3}', 404, "Frame does not exist"),
         (b'{"tiles": [[0, 0, 0]], "frame": "x"}', 400, "frame: expected an integer"),
         (b" " * (4 * 1024**2 + 1), 413, "body: at most"),
