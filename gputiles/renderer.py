@@ -111,10 +111,6 @@ class Renderer:
         render: Callable[[Work, Any], Awaitable[bytes]],
     ) -> EncodedTile:
         """Return the answer from the shelf, or by one run of ``render`` for all who ask."""
-        tile = self.hot(image, request)
-        if tile is not None:
-            trace.cache = "encoded-hit"
-            return tile
         try:
             return await self._share(image, request, trace, render)
         except Changed:  # once more, with the file as it is now
@@ -124,13 +120,19 @@ class Renderer:
     async def _share(
         self, image: Image, request: Any, trace: Trace, render: Callable[[Work, Any], Awaitable[bytes]]
     ) -> EncodedTile:
+        key = keys.key(image, request)
+        entry = self.tiles.get(key)
+        if entry is not None:
+            trace.cache = "encoded-hit"
+            return entry.value
         trace.cache = "coalesced"
-        make = partial(self._make, request, Work(image, trace), render)
-        async with self.tiles.once(keys.key(image, request), make) as tile:
+        make = partial(self._make, key, request, Work(image, trace), render)
+        async with self.tiles.once(key, make) as tile:
             return tile
 
     async def _make(
         self,
+        key: str,
         request: Any,
         work: Work,
         render: Callable[[Work, Any], Awaitable[bytes]],
@@ -139,7 +141,7 @@ class Renderer:
         work.trace.cache = "raw-hit"
         check_view(work.image.info, request.view)
         data = await render(work, request)
-        return self.keep(work.image, request.view, keys.key(work.image, request), data)
+        return self.keep(work.image, request.view, key, data)
 
     def keep(self, image: Image, view: View, key: str, data: bytes) -> EncodedTile:
         """Put an answer on the shelf, under its key, and return it."""
