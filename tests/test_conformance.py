@@ -20,13 +20,13 @@ import pytest
 import tifffile
 from aiohttp.test_utils import TestClient, TestServer
 from numpy.typing import NDArray
-from PIL import Image as Pillow
 
 import gputiles
 from gputiles.app import create_app
 from gputiles.config import Config
 from gputiles.metadata import describe
 from tests.conftest import shared
+from tests.large_image_peer import picture
 from tests.test_http import find
 
 if not os.environ.get("CI"):  # there nothing is skipped
@@ -128,17 +128,6 @@ def theirs(path: Path, style: dict[str, Any] | None = None, **options: Any) -> A
 def ours(path: Path) -> Iterator[gputiles.Image]:
     with gputiles.open(path) as image:
         yield image
-
-
-def picture(data: bytes) -> NDArray[np.int64]:
-    """Return a PNG's pixels; a picture that is opaque without its alpha."""
-    pixels = np.asarray(Pillow.open(BytesIO(data)))
-    pixels = pixels[..., np.newaxis] if pixels.ndim == 2 else pixels
-    if pixels.shape[2] in (2, 4) and (pixels[..., -1] == 255).all():
-        pixels = pixels[..., :-1]
-    if pixels.shape[2] == 3 and (pixels == pixels[..., :1]).all():
-        pixels = pixels[..., :1]
-    return pixels.astype(np.int64)
 
 
 def tiles(image: gputiles.Image) -> list[tuple[int, int, int]]:
