@@ -36,11 +36,22 @@ FRAMES = (
 )
 CROP = "value:.quads[].crop.bottom value:.quads[].crop.right value:.quads[].crop.top"
 
+PANEL_PLANS = """
+panel tiles/tile_frames/quad_info
+panel tiles/tile_frames/quad_info?maxTextureSize=256&maxTextures=4
+panel tiles/tile_frames/quad_info?frameGroup=4&frameGroupFactor=2
+panel tiles/tile_frames/quad_info?frameStride=c
+"""
+PLANS = f"""
+golden tiles/tile_frames/quad_info
+golden tiles/tile_frames/quad_info?frameBase=1&frameStride=2
+{PANEL_PLANS}"""
+
 DIFFERENCES = (
     Difference(
         "`channelColors` and `omero` are added",
         "more:.omero",
-        """
+        f"""
         slide tiles
         page tiles
         golden tiles
@@ -55,53 +66,35 @@ DIFFERENCES = (
         - item/test/tiles
         - item/test/tiles?sizeX=1000&sizeY=700&tileWidth=128&tileHeight=128&maxLevel=3
         slide tiles/tile_frames/quad_info
-        golden tiles/tile_frames/quad_info
-        golden tiles/tile_frames/quad_info?frameBase=1&frameStride=2
-        panel tiles/tile_frames/quad_info
-        panel tiles/tile_frames/quad_info?maxTextureSize=256&maxTextures=4
-        panel tiles/tile_frames/quad_info?frameGroup=4&frameGroupFactor=2
-        panel tiles/tile_frames/quad_info?frameStride=c
+        {PLANS}
         """,
     ),
     Difference(
         "`channelColors` and `omero` are added",
         "more:.channelColors",
-        """
+        f"""
         golden tiles
         panel tiles
         odd tiles
         small tiles
-        golden tiles/tile_frames/quad_info
-        golden tiles/tile_frames/quad_info?frameBase=1&frameStride=2
-        panel tiles/tile_frames/quad_info
-        panel tiles/tile_frames/quad_info?maxTextureSize=256&maxTextures=4
-        panel tiles/tile_frames/quad_info?frameGroup=4&frameGroupFactor=2
-        panel tiles/tile_frames/quad_info?frameStride=c
+        {PLANS}
         """,
     ),
     Difference(
         "`frames` do not repeat the OME-XML's attributes, and an image of one frame has none",
         FRAMES,
-        """
+        f"""
         golden tiles
         panel tiles
-        golden tiles/tile_frames/quad_info
-        golden tiles/tile_frames/quad_info?frameBase=1&frameStride=2
-        panel tiles/tile_frames/quad_info
-        panel tiles/tile_frames/quad_info?maxTextureSize=256&maxTextures=4
-        panel tiles/tile_frames/quad_info?frameGroup=4&frameGroupFactor=2
-        panel tiles/tile_frames/quad_info?frameStride=c
+        {PLANS}
         """,
     ),
     Difference(
         "`frames` do not repeat the OME-XML's attributes, and an image of one frame has none",
         "missing:.frames[].Color",
-        """
+        f"""
         panel tiles
-        panel tiles/tile_frames/quad_info
-        panel tiles/tile_frames/quad_info?maxTextureSize=256&maxTextures=4
-        panel tiles/tile_frames/quad_info?frameGroup=4&frameGroupFactor=2
-        panel tiles/tile_frames/quad_info?frameStride=c
+        {PANEL_PLANS}
         """,
     ),
     Difference(
@@ -117,13 +110,10 @@ DIFFERENCES = (
     Difference(
         "`magnification` is what the file says; it is not guessed from the physical size.",
         "value:.magnification",
-        """
+        f"""
         panel tiles
         odd tiles
-        panel tiles/tile_frames/quad_info
-        panel tiles/tile_frames/quad_info?maxTextureSize=256&maxTextures=4
-        panel tiles/tile_frames/quad_info?frameGroup=4&frameGroupFactor=2
-        panel tiles/tile_frames/quad_info?frameStride=c
+        {PANEL_PLANS}
         """,
     ),
     Difference(
