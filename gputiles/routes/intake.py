@@ -111,10 +111,7 @@ async def _checked(state: State, item: Item) -> Item:
 async def _wanted(request: web.Request) -> tuple[str, str]:
     """Return ``path`` or ``url``, and which."""
     body = await ask.body(request, "import", LONGEST_BODY)
-    try:
-        value = parameters.parse_json(body)
-    except ValueError as error:
-        raise BadRequest(f"import: expected a JSON object with a path; {error}") from error
+    value = parameters.parse_json(body, "import: expected a JSON object with a path")
     given = [name for name in ("path", "url") if isinstance(value, dict) and isinstance(value.get(name), str)]
     if len(given) != 1:
         allowed = '{"path": "folder/image.tif"} or {"url": "https://host/image.tif"}'

@@ -196,9 +196,11 @@ def single(query: MultiMapping[str]) -> dict[str, str]:
     return result
 
 
-def parse_json(body: bytes) -> Any:
-    """Return what a JSON body says; ValueError, with the reason, where it is none."""
+def parse_json(body: bytes, expected: str) -> Any:
+    """Return what a JSON body says; BadRequest, with what was ``expected``, where it is none."""
     try:
         return json.loads(body)
     except RecursionError as error:
-        raise ValueError("it is nested too deeply") from error
+        raise BadRequest(f"{expected}; it is nested too deeply") from error
+    except ValueError as error:
+        raise BadRequest(f"{expected}; {error}") from error

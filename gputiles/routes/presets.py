@@ -110,10 +110,7 @@ async def _body(request: web.Request, state: State) -> str:
 
 
 def _checked(body: bytes) -> str:
-    try:
-        value = parameters.parse_json(body)
-    except ValueError as error:
-        raise BadRequest(f"preset: expected a JSON object; {error}") from error
+    value = parameters.parse_json(body, "preset: expected a JSON object")
     if not isinstance(value, dict) or _is_deep(value):
         raise BadRequest('preset: expected a JSON object such as {"frame": 0, "style": {"bands": []}}')
     kept = {key: value[key] for key in KEYS if value.get(key) is not None}

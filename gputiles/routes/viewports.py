@@ -146,10 +146,7 @@ def _number(asked: dict[str, Any]) -> int:
 
 
 def _parsed(body: bytes) -> dict[str, Any]:
-    try:
-        asked = parameters.parse_json(body)
-    except ValueError as error:
-        raise BadRequest(f"body: expected a JSON object; {error}") from error
+    asked = parameters.parse_json(body, "body: expected a JSON object")
     if not isinstance(asked, dict):
         raise BadRequest(f"body: expected a JSON object; got {str(asked)[:64]!r}")
     return asked
