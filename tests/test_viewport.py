@@ -24,6 +24,7 @@ from gputiles.config import Config
 from gputiles.engine import Engine
 from gputiles.errors import DeadlineExceeded
 from gputiles.request import View, ViewportRequest
+from gputiles.routes import viewports
 from gputiles.state import STATE
 from gputiles.trace import Trace
 from tests.grids import assert_refused
@@ -140,6 +141,21 @@ async def test_a_batch_is_what_each_tile_is_alone(client: Client, name: str, ask
     engine_of(client).renderer.tiles.clear()
     assert await batch(client, base, **asked) == alone, "resident"
     assert {status for status, _ in alone.values()} == {200}
+
+
+async def test_a_long_style_is_parsed_by_the_readers(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    base, engine = await tiles_of(client, "multi.ome.tif"), engine_of(client)
+    bands = [RED | {"max": 4000 + number, "palette": ["#000", "#f00"]} for number in range(400)]
+    called, run = [], engine.reading_room.run
+
+    async def recorded(function: Any, *args: Any, **kwargs: Any) -> Any:
+        called.append(function)
+        return await run(function, *args, **kwargs)
+
+    monkeypatch.setattr(engine.reading_room, "run", recorded)
+    found = await batch(client, base, tiles=[[0, 0, 0]], style={"bands": bands})
+    assert found[0][0] == 200
+    assert {viewports._parsed, style.parse_text} <= set(called)
 
 
 async def test_a_posted_style_serves_a_batch(client: Client) -> None:

@@ -60,7 +60,7 @@ async def batch(request: web.Request) -> web.StreamResponse:
     and that many bytes: the picture, or the error as JSON.
     """
     item = _item(request)
-    asked = _parsed(await ask.body(request, "body", LONGEST))
+    asked = await _read(request, await ask.body(request, "body", LONGEST))
     response = web.StreamResponse(headers={**CORS, "Content-Type": "application/octet-stream"})
     async with aclosing(_outcomes(request, item, asked, Trace())) as found:
         async for ready in found:
@@ -121,7 +121,7 @@ async def _reply(request: web.Request, item: str | Direct, socket: web.WebSocket
     """Send the tiles that a message asks for, and how long that took."""
     trace, began, number = Trace(), perf_counter(), 0
     try:
-        asked = _parsed(text.encode())
+        asked = await _read(request, text.encode())
         number = _number(asked)
         await admitted(request)  # again: a socket may be open for longer than an access lasts
         async with aclosing(_outcomes(request, item, asked, trace)) as found:
@@ -145,11 +145,21 @@ def _number(asked: dict[str, Any]) -> int:
     return number
 
 
+async def _read(request: web.Request, body: bytes) -> dict[str, Any]:
+    """Return what a body says; a long one is not parsed on the loop."""
+    if len(body) <= ask.SHORT_STYLE:
+        return _parsed(body)
+    return await request.app[STATE].engine.reading_room.run(_parsed, body)
+
+
 def _parsed(body: bytes) -> dict[str, Any]:
+    """Return what a body says, its parameters as a URL would give them."""
     asked = parameters.parse_json(body, "body: expected a JSON object")
     if not isinstance(asked, dict):
         raise BadRequest(f"body: expected a JSON object; got {str(asked)[:64]!r}")
-    return asked
+    given = {name: asked[name] for name in PARAMETERS if asked.get(name) is not None}
+    texts = {name: value if isinstance(value, str) else json.dumps(value) for name, value in given.items()}
+    return asked | texts
 
 
 def _item(request: web.Request) -> str | Direct:
@@ -189,9 +199,8 @@ def _place(place: Any) -> tuple[int, int, int]:
 
 
 def _query(asked: dict[str, Any]) -> dict[str, str]:
-    """Return the parameters as a URL would give them."""
+    """Return the parameters, which are known ones."""
     unknown = asked.keys() - {"tiles", *PARAMETERS}
     if unknown:
         raise BadRequest(f"{min(unknown)[:64]}: expected tiles, {', '.join(PARAMETERS)}; got another name")
-    given = {name: asked[name] for name in PARAMETERS if asked.get(name) is not None}
-    return {name: value if isinstance(value, str) else json.dumps(value) for name, value in given.items()}
+    return {name: asked[name] for name in PARAMETERS if asked.get(name) is not None}
