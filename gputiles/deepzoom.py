@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from gputiles.encoded import Format
 from gputiles.errors import BadRequest, NotFound
 from gputiles.geometry import Rect, ceil_div
-from gputiles.parameters import FORMATS
 
 LARGEST_TILE = 4096  # pixels on a side
-SUFFIXES = {Format.JPEG: "jpg", Format.PNG: "png"}
+SUFFIXES = {"JPEG": "jpg", "JPG": "jpg", "JFIF": "jpg", "PNG": "png"}
+"""The suffix of tiles by the word for their encoding."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,11 +72,10 @@ class Pyramid:
 
 def suffix_of(encoding: str) -> str:
     """Return the suffix of tiles in an encoding; BadRequest where Deep Zoom has none for it."""
-    format = FORMATS.get(encoding.upper())
-    if format is None or format not in SUFFIXES or encoding.upper() == "PNG16":
-        allowed = " or ".join(known.name for known in SUFFIXES)
-        raise BadRequest(f"encoding: expected {allowed}; got {encoding[:64]!r}")
-    return SUFFIXES[format]
+    suffix = SUFFIXES.get(encoding.upper())
+    if suffix is None:
+        raise BadRequest(f"encoding: expected JPEG or PNG; got {encoding[:64]!r}")
+    return suffix
 
 
 def check_tiles(tile_size: int, overlap: int) -> None:

@@ -7,11 +7,10 @@ from collections.abc import Mapping
 from aiohttp import web
 
 from gputiles.deepzoom import LARGEST_TILE, Pyramid, check_tiles, suffix_of
-from gputiles.deepzoom import SUFFIXES as TAKEN
+from gputiles.deepzoom import SUFFIXES as WORDS
 from gputiles.encoded import Format
 from gputiles.errors import BadRequest
 from gputiles.image import ImageInfo
-from gputiles.parameters import FORMATS
 from gputiles.renderer import check_frame
 from gputiles.request import RegionRequest
 from gputiles.routes import ask, parameters
@@ -33,8 +32,14 @@ PLACE = (
 )
 TILE_SIZE = integer("tilesize", "pixels of a tile's side, a power of 2", 1, default=256, maximum=LARGEST_TILE)
 OVERLAP = integer("overlap", "pixels that neighbours share, fewer than tilesize", 0, default=0)
-WORDS = tuple(word for word, format in FORMATS.items() if format in TAKEN and word != "PNG16")
-SHOWN = (FRAME, STYLE, text("encoding", "the tiles' format", one_of(WORDS)), QUALITY, SUBSAMPLING, EMBED)
+SHOWN = (
+    FRAME,
+    STYLE,
+    text("encoding", "the tiles' format", one_of(tuple(WORDS))),
+    QUALITY,
+    SUBSAMPLING,
+    EMBED,
+)
 TAKES = (*ask.IMAGE, *SHOWN, TILE_SIZE, OVERLAP)
 DESCRIPTOR = (Answer(200, "the descriptor", {"text/xml": {}}),)
 TILES = pictures(Format.JPEG, Format.PNG)
