@@ -7,6 +7,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from gputiles.database import open_database
 from gputiles.errors import LimitExceeded, Unavailable
 
 MOST = 200  # presets of an item
@@ -51,14 +52,7 @@ class PresetStore:
     def __init__(self, path: Path | None, most: int = MOST, most_bytes: int = MOST_BYTES) -> None:
         self._most = most
         self._most_bytes = most_bytes
-        try:
-            self._database = sqlite3.connect(
-                path or ":memory:", isolation_level=None, check_same_thread=False, timeout=5.0
-            )
-            self._database.execute("PRAGMA journal_mode = WAL")
-            self._database.execute(_TABLE)
-        except sqlite3.Error as error:
-            raise Unavailable(f"The store of presets {str(path)!r} cannot be opened: {error}.") from error
+        self._database = open_database(path, _TABLE, "presets")
 
     def put(self, item: str, name: str, body: str) -> None:
         """Keep ``body`` as a preset of an item, in place of one of that name.

@@ -6,6 +6,7 @@ import sqlite3
 import time
 from pathlib import Path
 
+from gputiles.database import open_database
 from gputiles.errors import Unavailable
 
 _TABLE = """
@@ -39,18 +40,7 @@ class StyleStore:
     def __init__(self, path: Path | None, most: int, most_bytes: int = 256 * 1024**2) -> None:
         self._most = most
         self._most_bytes = most_bytes
-        try:
-            if path is not None:
-                path.parent.mkdir(parents=True, exist_ok=True)
-            # Each method is one statement or several that need no transaction: autocommit.
-            self._database = sqlite3.connect(
-                path or ":memory:", isolation_level=None, check_same_thread=False, timeout=5.0
-            )
-            self._database.execute("PRAGMA journal_mode = WAL")
-            self._database.execute("PRAGMA synchronous = NORMAL")
-            self._database.execute(_TABLE)
-        except (sqlite3.Error, OSError) as error:
-            raise Unavailable(f"The store of styles {str(path)!r} cannot be opened: {error}.") from error
+        self._database = open_database(path, _TABLE, "styles")
 
     def put(self, style_id: str, body: str) -> None:
         """Keep ``body`` under ``style_id``, and drop what has not been used for longest."""

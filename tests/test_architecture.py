@@ -27,7 +27,7 @@ FLOORS: dict[str, tuple[str, ...]] = {
     ),
     "sync floor": (
         "backends", "sources", "remotes", "girder", "walk", "references", "styles", "selftest", "cardtest",
-        "tissue", "sample", "presets", "assets", "metrics",
+        "tissue", "sample", "database", "presets", "assets", "metrics",
     ),
     "async floor": (
         "cache", "batcher", "reading_room", "images", "keys", "flights", "viewport",
