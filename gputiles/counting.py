@@ -21,6 +21,7 @@ from gputiles.regions import cells_of, level_region
 from gputiles.renderer import Renderer, resample_job
 from gputiles.request import RegionRequest
 from gputiles.trace import Trace
+from gputiles.transfers import downloaded
 
 ABREAST = 4  # units of tiles that are counted side by side
 
@@ -90,9 +91,7 @@ async def _moments(scan: Scan, samples: Sequence[int]) -> list[Moments]:
     run, nodata = scan.renderer.room.run, scan.work.image.info.nodata
 
     async def visit(raster: Raster) -> None:
-        plane = histograms.validity_of(raster)
-        values = await scan.submit("download", raster)
-        valid = None if plane is None else await scan.submit("download", plane)
+        values, valid = await downloaded(scan.renderer.batcher, raster, scan.work.trace)
         for at, sample in enumerate(samples):
             found = await run(histograms.moments_of, values[..., sample], valid, nodata)
             totals[at] = totals[at].joined(found)

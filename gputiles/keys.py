@@ -43,6 +43,8 @@ def shown(image: Image, view: View) -> str:
         text += "|values"
     if encoding.embed:
         text += "|embed"
+    if view.projection is not None:
+        text += f"|{view.projection.kind.value}|{view.projection.depth}|{view.projection.stride}"
     if encoding.turn != UPRIGHT:
         text += f"|{encoding.turn.quarter}|{encoding.turn.mirror}|{encoding.turn.tone.value}"
     return text

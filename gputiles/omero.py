@@ -39,7 +39,7 @@ class Shown:
     power: float = 1.0
 
 
-def band(place: Mapping[str, Any], shown: Shown, *, blend: str = "additive") -> dict[str, Any]:
+def band(place: Mapping[str, Any], shown: Shown) -> dict[str, Any]:
     """Return the entry of a style's ``bands`` that shows a channel; ``place`` says which."""
     low, high = shown.window or (TAIL, TAIL)
     ramp = ["#000000", f"#{shown.colour}"]
@@ -48,7 +48,7 @@ def band(place: Mapping[str, Any], shown: Shown, *, blend: str = "additive") -> 
         "min": low,
         "max": high,
         "palette": ramp[::-1] if shown.inverted else ramp,
-        "composite": blend,
+        "composite": "additive",
         "gamma": shown.power,
     }
 

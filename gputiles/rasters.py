@@ -1,4 +1,4 @@
-"""Unstyled tiles: found on the shelf, read and decoded, or made from the finer level."""
+"""Unstyled tiles: found on the shelf, read and decoded, made from the finer level or of a stack."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from functools import partial
 from typing import Any, NamedTuple
 
 from gputiles.backends import DownsampleJob, Raster
+from gputiles.backends.fold import FOLDED, Fold
 from gputiles.batcher import Batcher
 from gputiles.cache import Entry, Hold, Shelf
 from gputiles.config import Config
@@ -17,11 +18,15 @@ from gputiles.errors import GputilesError, LimitExceeded, NotFound
 from gputiles.geometry import Rect
 from gputiles.image import Alpha, ImageInfo
 from gputiles.images import Image, Images, read_checked
+from gputiles.projections import Stack
 from gputiles.reading_room import ReadingRoom
 from gputiles.trace import Trace
+from gputiles.transfers import downloaded, uploaded
 
 Cell = tuple[int, int]
 Cells = dict[Cell, "Entry[Raster] | GputilesError"]
+
+ABREAST = 4  # planes of a stack that are read side by side
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,10 +39,13 @@ class Work:
 
 
 class Plane(NamedTuple):
-    """One level of one frame; a tuple, because it is hashed for every tile of every frame."""
+    """One level of a frame, or of a stack; a tuple, because it is hashed for every tile of every frame."""
 
-    frame: int
+    frame: int | Stack
     z: int
+
+
+Way = Callable[[Work, Plane, Rect, Hold[Raster]], Awaitable[Cells]]
 
 
 class Rasters:
@@ -57,7 +65,7 @@ class Rasters:
         self._forks = 2 * backend.workers * backend.batch_size("downsample", 16)
 
     async def take(
-        self, work: Work, frames: Iterable[int], z: int, cells: Rect, hold: Hold[Raster]
+        self, work: Work, frames: Iterable[int | Stack], z: int, cells: Rect, hold: Hold[Raster]
     ) -> list[dict[Cell, Raster]]:
         """Return the rasters of ``cells`` of level ``z``, pinned by ``hold``, frame by frame."""
         planes = [Plane(frame, z) for frame in frames]
@@ -97,11 +105,16 @@ class Rasters:
             raise NotFound(f"frame {plane.frame}: the metadata promises this plane but the file lacks it")
         stored = next(z for z in range(plane.z, info.levels) if info.stored[z])
         pixels = cells.width * cells.height * info.tile_width * info.tile_height << 2 * (stored - plane.z)
-        if stored > plane.z and min(pixels, info.width * info.height) > self._limit:
-            raise LimitExceeded(
-                f"level {plane.z} is not in the file, and making it takes {pixels} pixels; "
-                f"at most {self._limit} are allowed"
-            )
+        pixels = min(pixels, info.width * info.height)
+        if isinstance(plane.frame, Stack):
+            pixels *= len(plane.frame.frames)
+            why = f"the projection of {len(plane.frame.frames)} planes"
+        elif stored > plane.z:
+            why = f"level {plane.z} is not in the file, and making it"
+        else:
+            return
+        if pixels > self._limit:
+            raise LimitExceeded(f"{why} takes {pixels} pixels; at most {self._limit} are allowed")
 
     async def _fetch(self, work: Work, plane: Plane, cells: Rect, hold: Hold[Raster]) -> dict[Cell, Raster]:
         """Pin ``cells``, made or read unit by unit."""
@@ -123,10 +136,16 @@ class Rasters:
                 for cell, entry in zip(wanted, entries, strict=True)
                 if entry is not None
             }
-        make = self._decode if work.image.info.stored[plane.z] else self._reduce
+        make = self._way(work.image.info, plane)
         flight = (work.image.identity, plane, unit)
         async with self.shelf.once(flight, partial(make, work, plane, unit)) as made:
             return {cell: hold.pin(_entry(made[cell])).value for cell in wanted}
+
+    def _way(self, info: ImageInfo, plane: Plane) -> Way:
+        """Return how the tiles of a plane come about."""
+        if isinstance(plane.frame, Stack):
+            return self._project
+        return self._decode if info.stored[plane.z] else self._reduce
 
     def relieve(self, share: float) -> None:
         """Give up a share of what is stored: the device had no room for more."""
@@ -135,6 +154,7 @@ class Rasters:
     # -- stored levels
 
     async def _decode(self, work: Work, plane: Plane, unit: Rect, hold: Hold[Raster]) -> Cells:
+        assert not isinstance(plane.frame, Stack)
         image = work.image
         with self.shelf.reserve(_weight(image.info, plane.z, unit)):
             async with self._images.handle(image) as source:
@@ -179,6 +199,29 @@ class Rasters:
             cell: hold.pin(self._put(work, plane, cell, raster, cold=False))
             for cell, raster in zip(cells, made, strict=True)
         }
+
+    # -- projections
+
+    async def _project(self, work: Work, plane: Plane, unit: Rect, hold: Hold[Raster]) -> Cells:
+        """Make the tiles of ``unit`` from those of a stack's frames: a few at a time, in their order."""
+        assert isinstance(plane.frame, Stack)
+        info, quiet, frames = work.image.info, replace(work, background=True), plane.frame.frames
+        folds = {cell: Fold(plane.frame.kind, info) for cell in unit.cells()}
+        with self.shelf.reserve(_weight(info, plane.z, unit) // info.dtype.itemsize * FOLDED):
+            for at in range(0, len(frames), ABREAST):
+                with Hold(self.shelf) as planes_hold:
+                    taken = await self.take(quiet, frames[at : at + ABREAST], plane.z, unit, planes_hold)
+                    for cell, tiles in ((cell, tiles) for tiles in taken for cell in folds):
+                        values = await downloaded(self._batcher, tiles[cell], work.trace)
+                        await self._room.run(folds[cell].add, *values)
+            made = {cell: await self._join(work, fold) for cell, fold in folds.items()}
+        return {
+            cell: hold.pin(self._put(work, plane, cell, raster, cold=False)) for cell, raster in made.items()
+        }
+
+    async def _join(self, work: Work, fold: Fold) -> Raster:
+        pixels, valid = await self._room.run(fold.result)
+        return await uploaded(self._batcher, pixels, work.trace, valid, background=True)
 
     async def _forked(self, calls: Sequence[Callable[[], Awaitable[Any]]], results: list[Any]) -> None:
         """Run ``calls``: in turn, or side by side while subtrees may be opened."""

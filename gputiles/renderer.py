@@ -22,6 +22,7 @@ from gputiles.image import Alpha, Colour, ImageInfo
 from gputiles.images import Image, Images, read_checked
 from gputiles.keys import Request
 from gputiles.measuring import Measuring
+from gputiles.projections import Stack
 from gputiles.rasters import Rasters, Work, together
 from gputiles.reading_room import ReadingRoom
 from gputiles.recipe import Conversion, ConversionKind, Recipe
@@ -176,7 +177,8 @@ class Renderer:
         recipe = await self.recipe(work, request.view)
         with Hold(self.rasters.shelf) as hold:
             cells = Rect(request.x, request.y, 1, 1)
-            taken = await self.rasters.take(work, recipe.frames, request.z, cells, hold)
+            planes = request.view.planes(recipe.frames)
+            taken = await self.rasters.take(work, planes, request.z, cells, hold)
             rasters = tuple(frame[request.x, request.y] for frame in taken)
             job = render_job(info, request.view.encoding, recipe, rasters, full, request.edge.colour)
             return await self._encode(work, job)
@@ -225,12 +227,14 @@ class Renderer:
             array = await self.values(work.image, view.frame, request, work.trace)
             return await self.room.run(arrays.file_of, array, view.encoding.format)
         recipe = await self.recipe(work, view)
-        rasters = await self.regions(work, recipe.frames, request)
+        rasters = await self.regions(work, view.planes(recipe.frames), request)
         return await self._encode(
             work, render_job(work.image.info, view.encoding, recipe, tuple(rasters), size, None)
         )
 
-    async def regions(self, work: Work, frames: tuple[int, ...], request: RegionRequest) -> list[Raster]:
+    async def regions(
+        self, work: Work, frames: tuple[int | Stack, ...], request: RegionRequest
+    ) -> list[Raster]:
         """Return the region's raster of each frame, made of the coarsest level that is fine enough."""
         if request.width * request.height > MOST_PIXELS:
             raise LimitExceeded(
@@ -247,7 +251,7 @@ class Renderer:
         weight = rect.width * rect.height * info.samples * info.dtype.itemsize
         together_at_most = asyncio.Semaphore(max(1, self.rasters.shelf.capacity // 4 // weight))
 
-        async def region(frame: int) -> Raster:
+        async def region(frame: int | Stack) -> Raster:
             async with together_at_most:
                 with Hold(self.rasters.shelf) as hold:
                     (taken,) = await self.rasters.take(work, (frame,), z, cells_of(info, rect), hold)

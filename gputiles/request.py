@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from gputiles.encoded import Edge, Encoding
 from gputiles.geometry import Rect
+from gputiles.projections import Projection, Stack
 from gputiles.style import Style
 
 
@@ -14,13 +15,19 @@ class View:
     """What to show of an image, wherever: a frame in a style and an encoding.
 
     ``style`` None is the default look. ``single`` limits that look to the frame's own
-    channel: a request that names its frame wants that frame.
+    channel: a request that names its frame wants that frame. With ``projection`` each frame
+    that the look names is the first of a stack, whose projection is shown in its place.
     """
 
     frame: int = 0
     style: Style | None = None
     single: bool = False
     encoding: Encoding = field(default_factory=Encoding)
+    projection: Projection | None = None
+
+    def planes(self, frames: tuple[int, ...]) -> tuple[int | Stack, ...]:
+        """Return what is shown of ``frames``: they themselves, or the stacks that begin with them."""
+        return frames if self.projection is None else tuple(map(self.projection.stack, frames))
 
 
 @dataclass(frozen=True, slots=True)

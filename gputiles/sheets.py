@@ -10,14 +10,14 @@ from typing import Any
 from gputiles import arrays, frames
 from gputiles.backends import RenderJob
 from gputiles.encoded import EncodedTile, Encoding, Format
-from gputiles.errors import GputilesError, LimitExceeded
+from gputiles.errors import LimitExceeded
 from gputiles.frames import FramesRequest
 from gputiles.images import Image
 from gputiles.rasters import Work, together
 from gputiles.recipe import Recipe
 from gputiles.renderer import MOST_BYTES, Renderer, background
-from gputiles.sources.drawn import drawn
 from gputiles.trace import Trace
+from gputiles.transfers import uploaded
 
 ABREAST = 4  # frames that are rendered side by side
 SHOWN = Encoding(Format.NPY, shown=True)
@@ -75,9 +75,7 @@ async def _picture(renderer: Renderer, work: Work, request: FramesRequest, frame
 
 async def _encode(renderer: Renderer, work: Work, request: FramesRequest, sheet: Any) -> bytes:
     """Encode a picture that is finished: as an image whose bytes are shown as they are."""
-    (raster,) = await renderer.batcher.submit("decode", drawn(sheet), work.trace, weight=sheet.nbytes)
-    if isinstance(raster, GputilesError):
-        raise raster
+    raster = await uploaded(renderer.batcher, sheet, work.trace)
     recipe = await renderer.recipe(work, request.view)
     job = RenderJob(
         recipe=Recipe((0,)),

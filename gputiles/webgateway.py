@@ -18,9 +18,10 @@ from gputiles.geometry import Rect
 from gputiles.grammar import MOST_BANDS, Style, parse_text
 from gputiles.image import Alpha, ImageInfo
 from gputiles.omero import Shown
+from gputiles.projections import Projection
 from gputiles.request import RegionRequest, TileRequest, View
 from gputiles.settings import Setting
-from gputiles.webquery import ChannelQuery, CodomainMap, Position, Projection, Rendering, integers
+from gputiles.webquery import ChannelQuery, CodomainMap, Position, ProjectionQuery, Rendering, integers
 
 
 def position_frame(info: ImageInfo, position: Position) -> int:
@@ -60,22 +61,41 @@ def view(
         return View(frame, parse_text("{}"), encoding=encoding)
     if info.colormap is not None or (rendering == Rendering() and not defaults):
         return View(frame, None, encoding=encoding)
-    return View(frame, _style(info, position, rendering, defaults), encoding=encoding)
+    first, projection = _projection(info, position, rendering.projection)
+    style = _style(info, first, rendering, defaults)
+    if not style.bands:  # nothing is shown of any plane
+        return View(first, style, encoding=encoding)
+    _check_planes(style, projection)
+    return View(first, style, encoding=encoding, projection=projection)
 
 
-def _style(info: ImageInfo, position: Position, rendering: Rendering, defaults: tuple[Setting, ...]) -> Style:
+def _projection(
+    info: ImageInfo, position: Position, query: ProjectionQuery | None
+) -> tuple[int, Projection | None]:
+    """Return the frame that is shown, or that a stack begins with; one plane is itself in any projection."""
+    if query is None:
+        return position_frame(info, position), None
+    last = dict(info.axes).get("Z", 1) - 1
+    start, end = query.start or 0, last if query.end is None else query.end
+    first, final = (position_frame(info, replace(position, z=z)) for z in (start, end))
+    if first == final:
+        return first, None
+    return first, Projection(query.kind, end - start + 1, info.strides()["Z"])
+
+
+def _check_planes(style: Style, projection: Projection | None) -> None:
+    """Raise LimitExceeded where more planes take part than a style may have bands."""
+    planes = 0 if projection is None else len(style.bands or ()) * projection.depth
+    if planes > MOST_BANDS:
+        raise LimitExceeded(f"p: at most {MOST_BANDS} planes; got {planes}")
+
+
+def _style(info: ImageInfo, frame: int, rendering: Rendering, defaults: tuple[Setting, ...]) -> Style:
+    """Return the style that shows the active channels of the planes beside ``frame``, the first one's."""
     shown = _shown(info, rendering, defaults)
     if rendering.grey:
         shown = [(channel, omero.grey(entry)) for channel, entry in shown[:1]]
-    frames = _stack(info, position, rendering.projection)
-    if len(frames) > 1:
-        _check_maximum(shown, len(frames))
-    blend = "lighten" if len(frames) > 1 else "additive"
-    bands = [
-        omero.band(_place(info, frame, channel), entry, blend=blend)
-        for channel, entry in shown
-        for frame in frames
-    ]
+    bands = [omero.band(_place(info, frame, channel), entry) for channel, entry in shown]
     if bands and info.alpha is not Alpha.NONE:
         bands.append({"band": "alpha", "frame": bands[0]["frame"], "min": 0, "max": "full"})
     return parse_text(json.dumps({"bands": bands}))
@@ -103,33 +123,6 @@ def _shown(info: ImageInfo, rendering: Rendering, defaults: tuple[Setting, ...])
             window = entry.window or defaults[entry.channel].window
             found.append((entry.channel, Shown(colour, window, codomain.inverted, codomain.power)))
     return found
-
-
-def _stack(info: ImageInfo, position: Position, projection: Projection | None) -> list[int]:
-    """Return the frames, of the first channel, that are shown together."""
-    if projection is None:
-        return [position_frame(info, position)]
-    last = dict(info.axes).get("Z", 1) - 1
-    start, end = projection.start or 0, last if projection.end is None else projection.end
-    return [position_frame(info, replace(position, z=z)) for z in range(start, end + 1)]
-
-
-def _check_maximum(shown: list[tuple[int, Shown]], depth: int) -> None:
-    """Refuse maxima that the brightest of the stack's colours would not be.
-
-    The colour of a greatest value is the brightest colour, as long as colours brighten with
-    values; and brightest and sum are the same where no two channels share a primary.
-    """
-    if any(entry.inverted for _, entry in shown):
-        raise BadRequest("p: intmax of an inverted channel is not supported")
-    lit = [primary for _, entry in shown for primary in range(3) if entry.colour[2 * primary :][:2] != "00"]
-    if len(lit) > len(set(lit)):
-        raise BadRequest(
-            "p: intmax is supported of one channel, or of channels whose colours share none of "
-            "red, green and blue; got " + ", ".join(entry.colour for _, entry in shown)
-        )
-    if depth * len(shown) > MOST_BANDS - 1:
-        raise LimitExceeded(f"p: at most {MOST_BANDS - 1} planes; got {depth * len(shown)}")
 
 
 # -- what part of the image

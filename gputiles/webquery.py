@@ -16,10 +16,12 @@ from gputiles import omero
 from gputiles.encoded import Encoding, Turn
 from gputiles.errors import BadRequest
 from gputiles.parameters import parse_format
+from gputiles.projections import Kind
 
 FORMATS = {"jpeg": "JPEG", "jpg": "JPEG", "png": "PNG", "tif": "TIFF", "tiff": "TIFF"}
 FLIPS = {"": (False, False), "h": (True, False), "v": (False, True), "hv": (True, True), "vh": (True, True)}
 MODELS = {"c": False, "g": True}
+PROJECTIONS = {"normal": None, **{kind.value: kind for kind in Kind}}
 
 _CHANNEL = re.compile(r"\s*(-?)0*([1-9]\d{0,5})\s*(?:\|\s*([^$]*?)\s*)?(?:\$(.*))?", re.DOTALL)
 _INTEGER = re.compile(r"[+-]?\d{1,18}")
@@ -44,9 +46,10 @@ class CodomainMap:
 
 
 @dataclass(frozen=True, slots=True)
-class Projection:
-    """A maximum over positions on axis Z, both ends included; None is the whole axis."""
+class ProjectionQuery:
+    """What ``kind`` makes of positions on axis Z, both ends included; None is the whole axis."""
 
+    kind: Kind
     start: int | None = None
     end: int | None = None
 
@@ -58,7 +61,7 @@ class Rendering:
     channels: tuple[ChannelQuery, ...] | None = None
     maps: tuple[CodomainMap, ...] = ()
     grey: bool = False
-    projection: Projection | None = None
+    projection: ProjectionQuery | None = None
 
     @property
     def complete(self) -> bool:
@@ -153,22 +156,18 @@ def _object(place: str, value: Any) -> Mapping[str, Any]:
     return value
 
 
-def _projection(text: str) -> Projection | None:
+def _projection(text: str) -> ProjectionQuery | None:
     """Return what ``normal`` or ``intmax``, with ``|start:end`` or without, mean."""
     name, bar, ends = text.partition("|")
-    if name == "normal":
+    kind = _word(PROJECTIONS, "p", name)
+    if kind is None:
         return None
-    if name != "intmax":
-        raise BadRequest(
-            f"p: expected normal or intmax; got {name[:64]!r}. Means and sums of a stack are not "
-            "those of its pictures, and are not supported"
-        )
     if not bar:
-        return Projection()
+        return ProjectionQuery(kind)
     found = [_whole("p", part) for part in ends.split(":")]
     if len(found) != 2 or found[0] > found[1]:
-        raise BadRequest(f"p: expected intmax|start:end; got {text[:64]!r}")
-    return Projection(*found)
+        raise BadRequest(f"p: expected {name}|start:end; got {text[:64]!r}")
+    return ProjectionQuery(kind, *found)
 
 
 def _whole(name: str, text: str) -> int:

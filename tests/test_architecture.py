@@ -23,7 +23,7 @@ FLOORS: dict[str, tuple[str, ...]] = {
         "entries", "style", "icc", "look", "ranges", "request", "regions", "deepzoom", "iiif", "histograms",
         "frames", "quads",
         "xyz", "omero", "settings", "imgdata", "webquery", "webgateway",
-        "parameters", "metadata", "config", "trace", "places", "arrays", "jfif", "png", "jobs",
+        "parameters", "projections", "metadata", "config", "trace", "places", "arrays", "jfif", "png", "jobs",
     ),
     "sync floor": (
         "backends", "sources", "remotes", "girder", "walk", "references", "styles", "selftest", "cardtest",
@@ -31,7 +31,7 @@ FLOORS: dict[str, tuple[str, ...]] = {
     ),
     "async floor": (
         "cache", "batcher", "reading_room", "images", "keys", "flights", "viewport",
-        "rasters", "measuring", "renderer", "counting", "sheets",
+        "transfers", "rasters", "measuring", "renderer", "counting", "sheets",
         "engine", "library", "admission",
     ),
     "top": ("api", "state", "inspection", "routes", "viewer", "app", "doctor", "commands", "__main__"),

@@ -30,12 +30,13 @@ from gputiles.geometry import Grid, Rect
 from gputiles.grammar import parse
 from gputiles.image import Channel, Colour, Frame, ImageInfo
 from gputiles.metadata import describe
+from gputiles.projections import Kind
 from gputiles.request import RegionRequest, TileRequest, View
 from gputiles.settings import block, count, frames_to_measure, place
 from gputiles.settings import settings as settings_of
 from gputiles.sources.open import open_source
 from gputiles.style import make_recipe
-from gputiles.webquery import ChannelQuery, CodomainMap, Projection, Rendering
+from gputiles.webquery import ChannelQuery, CodomainMap, ProjectionQuery, Rendering
 from tests.conftest import shared
 from tests.test_http import find
 
@@ -342,11 +343,11 @@ async def test_the_pattern_that_needs_no_file_speaks_it_too(client: Client) -> N
         ("render_image/{}/?c=1&maps=[null,null]", 400, "one for each of the 1 channels; got 2"),
         ('render_image/{}/?maps=[{{"inverted":{{"enabled":3}}}}]', 400, "maps[0].inverted.enabled"),
         ('render_image/{}/?maps=[{{"quantization":{{"family":"logarithmic"}}}}]', 400, "linear, polynomial"),
-        ("render_image/{}/?p=intmean", 400, "expected normal or intmax; got 'intmean'"),
+        ("render_image/{}/?p=median", 400, "p: expected one of normal, intmax, intmean, intsum; got"),
+        ("render_image/{}/?p=intsum|1", 400, "expected intsum|start:end"),
+        ("render_image/{}/?p=intmean|0:9", 404, "z: expected 0 to 2; got 9"),
         ("render_image/{}/?p=intmax|2:1", 400, "expected intmax|start:end"),
         ("render_image/{}/?p=intmax|1:3", 404, "z: expected 0 to 2; got 3"),
-        ("render_image/{}/?p=intmax&c=1|0:9$FF0000,2|0:9$800000", 400, "share none of red, green and blue"),
-        ('render_image/{}/?p=intmax&c=1&maps=[{{"inverted":{{"enabled":true}}}}]', 400, "inverted channel"),
         ("render_thumbnail/{}/0/", 400, "width: expected an integer, at least 1"),
         ("render_thumbnail/{}/5000/", 413, "4096"),
         ("imgData/{}/nothing/", 404, "there is no 'nothing'"),
@@ -493,8 +494,8 @@ async def test_a_histogram_of_one_value_is_one_bar(tmp_path: Path) -> None:
             ChannelQuery(2, True, (0, 255), "00FF00")))),
         ({"c": " 12 | -1.5:2e3 $ff000080"}, Rendering((ChannelQuery(11, True, (-1.5, 2000), "FF0000"),))),
         ({"c": "1$00F", "m": "g"}, Rendering((ChannelQuery(0, True, None, "0000FF"),), grey=True)),
-        ({"p": "intmax"}, Rendering(projection=Projection())),
-        ({"p": "intmax|0:7"}, Rendering(projection=Projection(0, 7))),
+        ({"p": "intmax"}, Rendering(projection=ProjectionQuery(Kind.MAXIMUM))),
+        ({"p": "intmean|0:7"}, Rendering(projection=ProjectionQuery(Kind.MEAN, 0, 7))),
         ({"maps": '[{"inverted":{"enabled":true},"reverse":{"enabled":false}},null,{}]'},
          Rendering(maps=(CodomainMap(True), CodomainMap(), CodomainMap()))),
         ({"maps": '[{"quantization":{"family":"linear","coefficient":3}},'

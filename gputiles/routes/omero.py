@@ -47,7 +47,7 @@ RENDERING = (
     text("c", "the channels, from 1 on: 1|100:600$FF0000,-2", example="1"),
     text("maps", "codomain maps, one for each channel, as a JSON list of objects"),
     text("m", "colours or grey", one_of(tuple(webquery.MODELS))),
-    text("p", "a projection: normal, intmax or intmax|start:end", example="normal"),
+    text("p", "a projection: normal, intmax, intmean or intsum; or intmax|start:end", example="intmean|0:0"),
     text("format", "the format", one_of(tuple(webquery.FORMATS)), "jpeg"),
     text(
         "q", "the quality of a JPEG: a share of 0 … 1, or 1 … 100", {**NUMBER, "minimum": 0, "maximum": 100}

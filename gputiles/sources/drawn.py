@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from gputiles.backends import Chunk, DecodeJob
@@ -23,9 +24,13 @@ class DrawnCodec:
         return self.pixels
 
 
-def drawn(pixels: NDArray[Any]) -> DecodeJob:
-    """Return the job that makes a raster of (rows, columns, samples); they must not change any more."""
+def drawn(pixels: NDArray[Any], valid: NDArray[np.uint8] | None = None) -> DecodeJob:
+    """Return the job that makes a raster of (rows, columns, samples); they must not change any more.
+
+    ``valid`` is (rows, columns, 1), 0 where there is no data; None is all of it.
+    """
     rows, columns, samples = pixels.shape
     place = Rect(0, 0, columns, rows)
     chunk = Chunk(DrawnCodec(pixels), b"", place)
-    return DecodeJob((chunk,), (place,), (columns, rows), samples, pixels.dtype)
+    mask = () if valid is None else (Chunk(DrawnCodec(valid), b"", place),)
+    return DecodeJob((chunk,), (place,), (columns, rows), samples, pixels.dtype, mask=mask)
