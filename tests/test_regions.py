@@ -298,6 +298,17 @@ async def test_png16_holds_the_stored_values(client: Client, path: str) -> None:
     await assert_refused(await client.get(f"{url}PNG16&style={{}}"), 400, "PNG16 holds the stored values")
 
 
+async def test_a_thumbnail_as_png16_holds_the_values_of_the_resized_image(client: Client) -> None:
+    item = await find(client, "image.ome.tif")
+    for size in ((900, 700), (225, 175)):
+        url = f"/item/{item}/tiles/thumbnail?frame=1&width={size[0]}&height={size[1]}&encoding="
+        values, stored = [await (await client.get(url + name)).read() for name in ("PNG16", "NPY")]
+        found = imagecodecs.apng_decode(values)
+        assert found.dtype == np.uint16
+        assert np.array_equal(found, np.load(BytesIO(stored))[..., 0])
+        assert size != (900, 700) or np.array_equal(found, FULL[1])
+
+
 async def test_png16_of_other_types_is_refused(tmp_path: Path) -> None:
     tifffile.imwrite(tmp_path / "float.tif", np.zeros((20, 30), np.float32))
     async with TestClient(TestServer(create_app(Config(roots=(tmp_path,), workers=1)))) as client:
