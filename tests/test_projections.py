@@ -200,6 +200,40 @@ async def test_a_real_stack_is_its_mean_and_its_sum(kind: Kind) -> None:
     assert np.array_equal(found, rendered(*zip(value, windows, (BLUE, GREEN, RED), strict=True)))
 
 
+async def test_a_stack_is_that_of_its_time_and_without_an_axis_z_the_plane_itself(tmp_path: Path) -> None:
+    data = RNG.integers(0, 60000, (2, 3, 2, 60, 70)).astype(np.uint16)  # T, Z, C, rows, columns
+    options: dict[str, Any] = {"photometric": "minisblack"}
+    tifffile.imwrite(tmp_path / "times.ome.tif", data, metadata={"axes": "TZCYX"}, **options)
+    tifffile.imwrite(tmp_path / "flat.ome.tif", data[:, 0], metadata={"axes": "TCYX"}, **options)
+    async with serving(tmp_path) as (client, _):
+        for name, stacks in (("times.ome.tif", data), ("flat.ome.tif", data[:, :1])):
+            item = await find(client, name)
+            for t, kind in ((0, Kind.MEAN), (1, Kind.MEAN), (1, Kind.SUM)):
+                asked = f"p={kind.value}&c={quote('-1,2|0:65535$FF0000')}"
+                found = await picture(client, f"render_image/{item}/0/{t}/?{asked}")
+                wanted = rendered((projected(kind, stacks[t, :, 1]), (0, 65535), RED))
+                assert np.array_equal(found, wanted)
+
+
+@pytest.mark.parametrize("kind", Kind)
+async def test_stacks_of_colour_images_are_projected_sample_by_sample_alpha_too(
+    tmp_path: Path, kind: Kind
+) -> None:
+    data = RNG.integers(0, 256, (4, 60, 70, 4)).astype(np.uint8)  # Z, rows, columns, RGBA
+    data[..., 3] |= 1  # nothing is quite transparent
+    tifffile.imwrite(
+        tmp_path / "rgba.ome.tif", data, photometric="rgb", extrasamples=["unassalpha"],
+        metadata={"axes": "ZYXS"},
+    )  # fmt: skip
+    async with serving(tmp_path) as (client, _):
+        item = await find(client, "rgba.ome.tif")
+        text = quote("1|0:255$FF0000,2|0:255$00FF00,3|0:255$0000FF")
+        answer = await client.get(f"/webgateway/{WHOLE.format(item)}p={kind.value}&c={text}&format=png")
+        assert answer.status == 200, await answer.text()
+        found = np.asarray(Pillow.open(BytesIO(await answer.read())))
+    assert np.abs(found.astype(int) - projected(kind, data)).max() <= 1, "float32 may cut a level off"
+
+
 async def test_levels_that_the_file_lacks_are_projected_from_their_own_planes(folder: Path) -> None:
     """Each plane's level is a mean rounded half to even, as everywhere; the maximum is of those."""
     with gputiles.open(folder / "deep.ome.tif") as image:
