@@ -46,7 +46,7 @@ class Fold:
     def result(self) -> tuple[NDArray[Any], NDArray[np.uint8] | None]:
         """Return the plane, and where it is valid (rows, columns, 1), None where all of it is.
 
-        Whole numbers are cut, and limited to what their type holds, as OMERO does. What nothing
+        Whole numbers are cut towards zero, and limited to what their type holds. What nothing
         carried weight for is nodata, else NaN or 0.
         """
         assert self._total is not None
