@@ -12,7 +12,7 @@ import itertools
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from queue import SimpleQueue
 from typing import Any
@@ -40,7 +40,7 @@ class Item:
     future: asyncio.Future[Any] = field(compare=False)
     trace: Trace = field(compare=False)
     queued: float = field(compare=False)
-    tried: int = field(compare=False)
+    tried: int = field(compare=False, default=0)  # how often memory was short for it
 
 
 class Batcher:
@@ -83,24 +83,38 @@ class Batcher:
         ``weight`` is the bytes that the waiting job holds. Raises Overloaded where the
         queue is full. Cancelling the caller takes an unstarted job out of the queue.
         """
-        for tried in range(len(RELIEF)):
-            try:
-                return await self._wait(verb, job, trace, weight, background, tried)
-            except OutOfMemory:
-                if self.relieve is None:
-                    raise
-        return await self._wait(verb, job, trace, weight, background, len(RELIEF))
+        (value,) = await self.submit_all(verb, [(job, weight)], trace, background=background)
+        return value
 
-    async def _wait(
-        self, verb: str, job: Any, trace: Trace, weight: int, background: bool, tried: int
-    ) -> Any:
-        item = self.enqueue(verb, job, trace, weight=weight, background=background, tried=tried)
-        self.dispatch()
+    async def submit_all(
+        self, verb: str, jobs: Iterable[tuple[Any, int]], trace: Trace, *, background: bool = False
+    ) -> list[Any]:
+        """Run jobs, each with its weight, as ``submit`` runs one; the first error ends all."""
+        items: list[Item] = []
         try:
-            return await item.future
-        except asyncio.CancelledError:
-            self.withdraw(item)
+            for job, weight in jobs:
+                items.append(self.enqueue(verb, job, trace, weight=weight, background=background))
+            self.dispatch()
+            return [await self._value(item) for item in items]
+        except BaseException:
+            for item in items:
+                self.withdraw(item)
             raise
+
+    async def _value(self, item: Item) -> Any:
+        """Return the value of a job, which gets another try where the device was out of memory."""
+        while True:
+            try:
+                return await item.future
+            except OutOfMemory:
+                if self.relieve is None or item.tried == len(RELIEF):
+                    raise
+            if self.lost is not None:
+                raise self.lost
+            item.tried += 1
+            item.queued, item.future = time.perf_counter(), self._loop.create_future()
+            self._push(item)
+            self.dispatch()
 
     def enqueue(
         self,
@@ -110,12 +124,8 @@ class Batcher:
         *,
         weight: int = 0,
         background: bool = False,
-        tried: int = 0,
     ) -> Item:
-        """Put a job in the queue as ``submit`` does, for a caller that will ``dispatch`` many at once.
-
-        ``tried`` says how often memory was short for it.
-        """
+        """Put a job in the queue as ``submit`` does, for a caller that will ``dispatch`` many at once."""
         if self.lost is not None:
             raise self.lost
         if len(self._heap) >= self._most_items or (self._heap and self._weight + weight > self._most_weight):
@@ -132,15 +142,18 @@ class Batcher:
             self._loop.create_future(),
             trace,
             time.perf_counter(),
-            tried,
         )
-        heapq.heappush(self._heap, item)
-        self._weight += weight
+        self._push(item)
         return item
+
+    def _push(self, item: Item) -> None:
+        heapq.heappush(self._heap, item)
+        self._weight += item.weight
 
     def withdraw(self, item: Item) -> None:
         """Cancel a job; one that has not started leaves the queue."""
-        item.future.cancel()
+        if not item.future.cancel() and not item.future.cancelled():
+            item.future.exception()  # nobody is left to hear of it
         if item in self._heap:
             self._heap.remove(item)
             heapq.heapify(self._heap)

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Awaitable, Callable, Hashable, Iterable, Iterator
+from collections.abc import Awaitable, Callable, Hashable, Iterable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, contextmanager
 from typing import Any, Generic, TypeVar
 
@@ -309,6 +309,15 @@ class Shelf(Generic[V]):
         that is cancelled leaves the others their flight; the last one to leave cancels it.
         """
         return self.flying.once(key, make, lambda: Hold(self))
+
+    def once_each(
+        self, keys: Sequence[Hashable], make: Callable[[Sequence[Any], Hold[V]], Awaitable[R]]
+    ) -> AbstractAsyncContextManager[list[R]]:
+        """Share runs of ``make`` as ``once`` does: one run for all of ``keys`` that are not under way.
+
+        ``make`` gets those keys and a hold. The value is the results of the runs, key by key.
+        """
+        return self.flying.once_each(keys, make, lambda: Hold(self))
 
     @property
     def flights(self) -> int:

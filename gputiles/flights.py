@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Hashable
+from collections.abc import AsyncIterator, Awaitable, Callable, Hashable, Sequence
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any, Generic, Protocol, TypeVar
 
 R = TypeVar("R")
@@ -21,12 +22,14 @@ H = TypeVar("H", bound=Held)
 
 
 class Flight(Generic[R]):
-    """Work that is under way for a key: its result, how to call it off, and how many wait for it."""
+    """Work that is under way for keys: its result, how to call it off, and how many wait for it."""
 
-    __slots__ = ("call_off", "hold", "key", "result", "waiters")
+    __slots__ = ("call_off", "hold", "keys", "result", "waiters")
 
-    def __init__(self, key: Hashable, result: asyncio.Future[R], call_off: Callable[[], object]) -> None:
-        self.key = key
+    def __init__(
+        self, keys: Sequence[Hashable], result: asyncio.Future[R], call_off: Callable[[], object]
+    ) -> None:
+        self.keys = keys
         self.result = result
         self.call_off = call_off
         self.hold: Held | None = None
@@ -67,18 +70,44 @@ class Flights:
         ``async with`` block. A failure reaches every waiter and is kept nowhere. A waiter
         that is cancelled leaves the others their flight; the last one to leave cancels it.
         """
-        flight = self._flights.get(key)
-        if flight is None:
-            flight = self._fly(key, make, new_hold())
-        else:
-            self.coalesced += 1
-            flight.waiters += 1
+        flight = self._join(key) or self._fly((key,), make, new_hold())
         try:
             yield await asyncio.shield(flight.result)
         finally:
             self.leave(flight)
 
-    def _fly(self, key: Hashable, make: Callable[[H], Awaitable[R]], hold: H) -> Flight[R]:
+    @asynccontextmanager
+    async def once_each(
+        self,
+        keys: Sequence[Hashable],
+        make: Callable[[Sequence[Hashable], H], Awaitable[R]],
+        new_hold: Callable[[], H],
+    ) -> AsyncIterator[list[R]]:
+        """Share runs of ``make`` as ``once`` does, for many keys: one run for all that are not under way.
+
+        ``make`` gets those of ``keys``, whoever asks for any of them shares its result. The
+        value is the results of the runs, key by key.
+        """
+        flights = [self._join(key) for key in keys]
+        rest = [key for key, flight in zip(keys, flights, strict=True) if flight is None]
+        own = self._fly(rest, partial(make, rest), new_hold()) if rest else None
+        joined = [flight for flight in (*flights, own) if flight is not None]
+        try:
+            results = {flight: await asyncio.shield(flight.result) for flight in dict.fromkeys(joined)}
+            yield [results[flight or joined[-1]] for flight in flights]
+        finally:
+            for flight in joined:
+                self.leave(flight)
+
+    def _join(self, key: Hashable) -> Flight[Any] | None:
+        """Wait, too, for the flight of ``key``, if it is under way."""
+        flight = self._flights.get(key)
+        if flight is not None:
+            self.coalesced += 1
+            flight.waiters += 1
+        return flight
+
+    def _fly(self, keys: Sequence[Hashable], make: Callable[[H], Awaitable[R]], hold: H) -> Flight[R]:
         """Start ``make`` in a task of its own."""
 
         async def fly() -> R:
@@ -88,23 +117,27 @@ class Flights:
                 self.land(flight)
 
         task = asyncio.get_running_loop().create_task(fly())
-        flight = self.take_off(key, task, task.cancel)
+        flight = self.take_off(keys, task, task.cancel)
         flight.hold = hold
         return flight
 
-    def take_off(self, key: Hashable, result: asyncio.Future[R], call_off: Callable[[], object]) -> Flight[R]:
-        """Let all that ask for ``key`` share ``result``, with its caller as the first waiter.
+    def take_off(
+        self, keys: Sequence[Hashable], result: asyncio.Future[R], call_off: Callable[[], object]
+    ) -> Flight[R]:
+        """Let all that ask for any of ``keys`` share ``result``, with its caller as the first waiter.
 
         The caller lets the flight ``land`` when the result is there, and must ``leave`` it.
         ``call_off`` ends the work when nobody waits any more.
         """
-        flight = self._flights[key] = Flight(key, result, call_off)
+        flight = Flight(keys, result, call_off)
+        self._flights.update(dict.fromkeys(keys, flight))
         return flight
 
     def land(self, flight: Flight[Any]) -> None:
         """End a flight: who asks from now on starts another."""
-        if self._flights.get(flight.key) is flight:
-            del self._flights[flight.key]
+        for key in flight.keys:
+            if self._flights.get(key) is flight:
+                del self._flights[key]
 
     def leave(self, flight: Flight[Any]) -> None:
         """Wait for a flight no longer; the last who leaves calls it off, if it has not landed."""
@@ -112,7 +145,7 @@ class Flights:
         if flight.waiters:
             return
         if flight.result.done():
-            flight.release()
+            flight.abandon(flight.result)
             return
         self.land(flight)
         flight.result.add_done_callback(flight.abandon)

@@ -4,29 +4,33 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, NamedTuple
 
-from gputiles.backends import DownsampleJob, Raster
+from gputiles.backends import DecodeJob, DownsampleJob, Raster
 from gputiles.backends.fold import FOLDED, Fold
 from gputiles.batcher import Batcher
 from gputiles.cache import Entry, Hold, Shelf
 from gputiles.config import Config
 from gputiles.errors import GputilesError, LimitExceeded, NotFound
-from gputiles.geometry import Rect
+from gputiles.geometry import Grid, Rect
 from gputiles.image import Alpha, ImageInfo
 from gputiles.images import Image, Images, read_checked
 from gputiles.projections import Stack
 from gputiles.reading_room import ReadingRoom
+from gputiles.sources import Source
 from gputiles.trace import Trace
 from gputiles.transfers import downloaded, uploaded
 
 Cell = tuple[int, int]
 Cells = dict[Cell, "Entry[Raster] | GputilesError"]
+Found = dict[Cell, "Raster | GputilesError"]
 
 ABREAST = 4  # planes of a stack that are read side by side
+BLOCK = 16 * 1024**2  # bytes of stored tiles that are read, and made to coarser ones, together
+MOST_DEPTH = 3  # a block's tiles along a side at most, as a power of two
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +49,8 @@ class Plane(NamedTuple):
     z: int
 
 
-Way = Callable[[Work, Plane, Rect, Hold[Raster]], Awaitable[Cells]]
+Flown = tuple[str, Plane, Rect]
+"""What a flight brings: of which image, of which plane, which unit of tiles."""
 
 
 class Rasters:
@@ -60,26 +65,25 @@ class Rasters:
         self._images = images
         self._batcher = batcher
         self._limit = config.synthesis_limit
-        backend = batcher.backend
-        # subtrees that synthesis may still open
-        self._forks = 2 * backend.workers * backend.batch_size("downsample", 16)
+        self._forks = 2 * batcher.backend.workers  # blocks that may still be opened beside another
+        self._block = min(BLOCK, self.shelf.capacity // (4 * self._forks))
 
     async def take(
         self, work: Work, frames: Iterable[int | Stack], z: int, cells: Rect, hold: Hold[Raster]
     ) -> list[dict[Cell, Raster]]:
         """Return the rasters of ``cells`` of level ``z``, pinned by ``hold``, frame by frame."""
         planes = [Plane(frame, z) for frame in frames]
-        found = [self._on_shelf(work, plane, cells, hold) for plane in planes]
+        found: list[Any] = [self._on_shelf(work, plane, cells, hold) for plane in planes]
         missing = [at for at, rasters in enumerate(found) if rasters is None]
         if not missing:
-            return [rasters for rasters in found if rasters is not None]
+            return found
         work.trace.cache = "miss"
         for at in missing:
             self._check(work.image.info, planes[at], cells)
         await together(
-            [partial(self._fetch, work, planes[at], cells, hold) for at in missing], found, missing
+            [partial(self._fetch, work, planes[at], cells.cells(), hold) for at in missing], found, missing
         )
-        return [rasters for rasters in found if rasters is not None]
+        return [_good(rasters) for rasters in found]
 
     def resident(
         self, image: Image, frames: Iterable[int], z: int, cell: Cell, hold: Hold[Raster]
@@ -116,36 +120,54 @@ class Rasters:
         if pixels > self._limit:
             raise LimitExceeded(f"{why} takes {pixels} pixels; at most {self._limit} are allowed")
 
-    async def _fetch(self, work: Work, plane: Plane, cells: Rect, hold: Hold[Raster]) -> dict[Cell, Raster]:
-        """Pin ``cells``, made or read unit by unit."""
-        units: dict[Rect, list[Cell]] = {}
-        for cell in cells.cells():
-            units.setdefault(work.image.info.unit(plane.z, *cell), []).append(cell)
-        parts: list[Any] = [None] * len(units)
-        calls = [partial(self._fetch_unit, work, plane, unit, wanted, hold) for unit, wanted in units.items()]
+    async def _fetch(self, work: Work, plane: Plane, cells: Iterable[Cell], hold: Hold[Raster]) -> Found:
+        """Pin ``cells``, made or read block by block; what a tile dies of is its own."""
+        info, side = work.image.info, self._block_side(work.image.info, plane)
+        blocks: dict[Cell, dict[Rect, list[Cell]]] = {}
+        for cell in cells:
+            unit = info.unit(plane.z, *cell)
+            block = blocks.setdefault((unit.x // side, unit.y // side), {})
+            block.setdefault(unit, []).append(cell)
+        parts: list[Any] = [None] * len(blocks)
+        calls = [partial(self._fetch_block, work, plane, units, hold) for units in blocks.values()]
         await self._forked(calls, parts)
-        return {cell: raster for part in parts for cell, raster in part.items()}
+        return {cell: outcome for part in parts for cell, outcome in part.items()}
 
-    async def _fetch_unit(
-        self, work: Work, plane: Plane, unit: Rect, wanted: list[Cell], hold: Hold[Raster]
-    ) -> dict[Cell, Raster]:
-        entries = [self.shelf.peek((work.image.identity, plane, cell)) for cell in wanted]
-        if all(entry is not None for entry in entries):
-            return {
-                cell: hold.pin(entry).value
-                for cell, entry in zip(wanted, entries, strict=True)
-                if entry is not None
-            }
-        make = self._way(work.image.info, plane)
-        flight = (work.image.identity, plane, unit)
-        async with self.shelf.once(flight, partial(make, work, plane, unit)) as made:
-            return {cell: hold.pin(_entry(made[cell])).value for cell in wanted}
-
-    def _way(self, info: ImageInfo, plane: Plane) -> Way:
-        """Return how the tiles of a plane come about."""
+    def _block_side(self, info: ImageInfo, plane: Plane) -> int:
+        """Return how many tiles along a side are made at once: so many that their leaves fit a block."""
         if isinstance(plane.frame, Stack):
-            return self._project
-        return self._decode if info.stored[plane.z] else self._reduce
+            return 1
+        tile = info.tile_width * info.tile_height * info.samples * info.dtype.itemsize
+        depth = max(0, (self._block // tile).bit_length() - 1) // 2
+        above = next(z for z in range(plane.z, info.levels) if info.stored[z]) - plane.z
+        return 1 << max(0, min(depth, MOST_DEPTH) - above)
+
+    async def _fetch_block(
+        self, work: Work, plane: Plane, units: dict[Rect, list[Cell]], hold: Hold[Raster]
+    ) -> Found:
+        """Pin tiles of units: those on the shelf, and the others by one flight, or those under way."""
+        identity, found = work.image.identity, Found()
+        wanted: dict[Flown, list[Cell]] = {}
+        for unit, cells in units.items():
+            entries = [self.shelf.peek((identity, plane, cell)) for cell in cells]
+            if None in entries:
+                wanted[identity, plane, unit] = cells
+            else:
+                found.update(zip(cells, (_held(hold, entry) for entry in entries if entry), strict=True))
+        if wanted:
+            make = partial(self._make, work, plane)
+            async with self.shelf.once_each(tuple(wanted), make) as flown:
+                for cells, made in zip(wanted.values(), flown, strict=True):
+                    found.update((cell, _held(hold, made[cell])) for cell in cells)
+        return found
+
+    def _make(self, work: Work, plane: Plane, flown: Sequence[Flown], hold: Hold[Raster]) -> Awaitable[Cells]:
+        """Bring about the units that a flight is for."""
+        units = [unit for _, _, unit in flown]
+        if isinstance(plane.frame, Stack):
+            return self._project(work, plane, units, hold)
+        make = self._decode if work.image.info.stored[plane.z] else self._reduce
+        return make(work, plane, units, hold)
 
     def relieve(self, share: float) -> None:
         """Give up a share of what is stored: the device had no room for more."""
@@ -153,26 +175,25 @@ class Rasters:
 
     # -- stored levels
 
-    async def _decode(self, work: Work, plane: Plane, unit: Rect, hold: Hold[Raster]) -> Cells:
+    async def _decode(self, work: Work, plane: Plane, units: Sequence[Rect], hold: Hold[Raster]) -> Cells:
         assert not isinstance(plane.frame, Stack)
-        image = work.image
-        with self.shelf.reserve(_weight(image.info, plane.z, unit)):
+        image, runs = work.image, _rows(units)
+        with self.shelf.reserve(sum(_weight(image.info, plane.z, run) for run in runs)):
             async with self._images.handle(image) as source:
                 started = time.perf_counter()
-                job = await self._room.run(
-                    read_checked, image, partial(source.read, plane.frame, plane.z, unit)
-                )
+                read = partial(_read, source, plane.frame, plane.z, runs)
+                jobs = await self._room.run(read_checked, image, read)
                 work.trace.add("read", time.perf_counter() - started)
-                self.reads += 1
-            weight = sum(len(chunk.data) for chunk in job.chunks if isinstance(chunk.data, bytes))
-            outcomes = await self._batcher.submit(
-                "decode", job, work.trace, weight=weight, background=work.background
+                self.reads += len(units)
+            tiles = await self._batcher.submit_all(
+                "decode", [(job, _stored_bytes(job)) for job in jobs], work.trace, background=work.background
             )
         return {
             cell: outcome
             if isinstance(outcome, GputilesError)
             else hold.pin(self._put(work, plane, cell, outcome, cold=work.background))
-            for cell, outcome in zip(unit.cells(), outcomes, strict=True)
+            for run, outcomes in zip(runs, tiles, strict=True)
+            for cell, outcome in zip(run.cells(), outcomes, strict=True)
         }
 
     def _put(self, work: Work, plane: Plane, cell: Cell, raster: Raster, *, cold: bool) -> Entry[Raster]:
@@ -181,43 +202,46 @@ class Rasters:
 
     # -- missing levels
 
-    async def _reduce(self, work: Work, plane: Plane, unit: Rect, hold: Hold[Raster]) -> Cells:
-        """Make the tiles of ``unit`` from the next finer level: depth first, children pinned."""
-        info, quiet = work.image.info, replace(work, background=True)
+    async def _reduce(self, work: Work, plane: Plane, units: Sequence[Rect], hold: Hold[Raster]) -> Cells:
+        """Make the tiles of ``units`` from the next finer level: depth first, children pinned."""
+        info, quiet, made = work.image.info, replace(work, background=True), Cells()
         finer = Plane(plane.frame, plane.z + 1)
-        columns, rows = info.grid.tiles(finer.z)
-        doubled = Rect(2 * unit.x, 2 * unit.y, 2 * unit.width, 2 * unit.height)
-        children_cells = doubled.intersect(Rect(0, 0, columns, rows)) or doubled
-        with self.shelf.reserve(_weight(info, plane.z, unit)), Hold(self.shelf) as children_hold:
-            children = await self._fetch(quiet, finer, children_cells, children_hold)
-            cells = list(unit.cells())
-            jobs = [_downsample_job(info, plane.z, cell, children) for cell in cells]
-            made = await asyncio.gather(
-                *(self._batcher.submit("downsample", job, work.trace, background=True) for job in jobs)
+        reserved = self.shelf.reserve(sum(_weight(info, plane.z, unit) for unit in units))
+        with reserved, Hold(self.shelf) as children_hold:
+            children = await self._fetch(quiet, finer, _below(info.grid, plane.z, units), children_hold)
+            jobs: dict[Cell, DownsampleJob] = {}
+            for cell in (cell for unit in units for cell in unit.cells()):
+                try:
+                    jobs[cell] = _downsample_job(info, plane.z, cell, children)
+                except GputilesError as error:  # a child's
+                    made[cell] = error
+            rasters = await self._batcher.submit_all(
+                "downsample", [(job, 0) for job in jobs.values()], work.trace, background=True
             )
-        return {
-            cell: hold.pin(self._put(work, plane, cell, raster, cold=False))
-            for cell, raster in zip(cells, made, strict=True)
-        }
+        for cell, raster in zip(jobs, rasters, strict=True):
+            made[cell] = hold.pin(self._put(work, plane, cell, raster, cold=False))
+        return made
 
     # -- projections
 
-    async def _project(self, work: Work, plane: Plane, unit: Rect, hold: Hold[Raster]) -> Cells:
-        """Make the tiles of ``unit`` from those of a stack's frames: a few at a time, in their order."""
+    async def _project(self, work: Work, plane: Plane, units: Sequence[Rect], hold: Hold[Raster]) -> Cells:
+        """Make the tiles of ``units`` from those of a stack's frames: a few at a time, in their order."""
         assert isinstance(plane.frame, Stack)
         info, quiet, frames = work.image.info, replace(work, background=True), plane.frame.frames
-        folds = {cell: Fold(plane.frame.kind, info) for cell in unit.cells()}
-        with self.shelf.reserve(_weight(info, plane.z, unit) // info.dtype.itemsize * FOLDED):
-            for at in range(0, len(frames), ABREAST):
-                with Hold(self.shelf) as planes_hold:
-                    taken = await self.take(quiet, frames[at : at + ABREAST], plane.z, unit, planes_hold)
-                    for cell, tiles in ((cell, tiles) for tiles in taken for cell in folds):
-                        values = await downloaded(self._batcher, tiles[cell], work.trace)
-                        await self._room.run(folds[cell].add, *values)
-            made = {cell: await self._join(work, fold) for cell, fold in folds.items()}
-        return {
-            cell: hold.pin(self._put(work, plane, cell, raster, cold=False)) for cell, raster in made.items()
-        }
+        made = Cells()
+        for unit in units:
+            folds = {cell: Fold(plane.frame.kind, info) for cell in unit.cells()}
+            with self.shelf.reserve(_weight(info, plane.z, unit) // info.dtype.itemsize * FOLDED):
+                for at in range(0, len(frames), ABREAST):
+                    with Hold(self.shelf) as planes_hold:
+                        taken = await self.take(quiet, frames[at : at + ABREAST], plane.z, unit, planes_hold)
+                        for cell, tiles in ((cell, tiles) for tiles in taken for cell in folds):
+                            values = await downloaded(self._batcher, tiles[cell], work.trace)
+                            await self._room.run(folds[cell].add, *values)
+                joined = {cell: await self._join(work, fold) for cell, fold in folds.items()}
+            for cell, raster in joined.items():
+                made[cell] = hold.pin(self._put(work, plane, cell, raster, cold=False))
+        return made
 
     async def _join(self, work: Work, fold: Fold) -> Raster:
         pixels, valid = await self._room.run(fold.result)
@@ -283,10 +307,39 @@ async def _cancel(tasks: Iterable[asyncio.Task[Any]]) -> None:
     await asyncio.gather(*tasks, return_exceptions=True)
 
 
-def _entry(made: Entry[Raster] | GputilesError) -> Entry[Raster]:
-    if isinstance(made, GputilesError):
-        raise made
-    return made
+def _held(hold: Hold[Raster], made: Entry[Raster] | GputilesError) -> Raster | GputilesError:
+    """Pin what was made, if it was."""
+    return made if isinstance(made, GputilesError) else hold.pin(made).value
+
+
+def _good(found: Found) -> dict[Cell, Raster]:
+    """Return what was found; raise the error of the first tile that has one."""
+    good = {}
+    for cell, outcome in found.items():
+        if isinstance(outcome, GputilesError):
+            raise outcome
+        good[cell] = outcome
+    return good
+
+
+def _rows(units: Sequence[Rect]) -> list[Rect]:
+    """Join units that lie side by side: their chunks mostly do in the file, too."""
+    runs: list[Rect] = []
+    for unit in sorted(units, key=lambda unit: (unit.y, unit.x)):
+        last = runs[-1] if runs else None
+        if last and (last.y, last.height, last.right) == (unit.y, unit.height, unit.x):
+            runs[-1] = Rect(last.x, last.y, last.width + unit.width, last.height)
+        else:
+            runs.append(unit)
+    return runs
+
+
+def _read(source: Source, frame: int, z: int, runs: Sequence[Rect]) -> list[DecodeJob]:
+    return [source.read(frame, z, run) for run in runs]
+
+
+def _stored_bytes(job: DecodeJob) -> int:
+    return sum(len(chunk.data) for chunk in job.chunks if isinstance(chunk.data, bytes))
 
 
 def _weight(info: ImageInfo, z: int, unit: Rect) -> int:
@@ -295,16 +348,22 @@ def _weight(info: ImageInfo, z: int, unit: Rect) -> int:
     return sum(rect.width * rect.height for rect in rects) * info.samples * info.dtype.itemsize
 
 
-def _downsample_job(info: ImageInfo, z: int, cell: Cell, children: dict[Cell, Raster]) -> DownsampleJob:
+def _below(grid: Grid, z: int, units: Iterable[Rect]) -> Iterator[Cell]:
+    """Yield the tiles of the next finer level that lie under those of ``units``."""
+    whole = Rect(0, 0, *grid.tiles(z + 1))
+    for unit in units:
+        doubled = Rect(2 * unit.x, 2 * unit.y, 2 * unit.width, 2 * unit.height)
+        yield from (doubled.intersect(whole) or doubled).cells()
+
+
+def _downsample_job(info: ImageInfo, z: int, cell: Cell, children: Found) -> DownsampleJob:
+    """Return the job that makes a tile; raise the error of a child that has one."""
     x, y = 2 * cell[0], 2 * cell[1]
+    under = ((x, y), (x + 1, y), (x, y + 1), (x + 1, y + 1))
+    there = _good({child: children[child] for child in under if child in children})
     rect = info.grid.rect(z, *cell)
     return DownsampleJob(
-        children=(
-            children.get((x, y)),
-            children.get((x + 1, y)),
-            children.get((x, y + 1)),
-            children.get((x + 1, y + 1)),
-        ),
+        children=(there.get(under[0]), there.get(under[1]), there.get(under[2]), there.get(under[3])),
         split=(info.tile_width, info.tile_height),
         width=rect.width,
         height=rect.height,

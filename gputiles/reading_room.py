@@ -1,25 +1,54 @@
-"""The reading room: the bounded pool of threads in which all files are touched."""
+"""The reading room: the bounded group of threads in which all files are touched."""
 
 from __future__ import annotations
 
 import asyncio
+import logging
+import threading
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from typing import ParamSpec, TypeVar
+from queue import SimpleQueue
+from typing import Any, NamedTuple, ParamSpec, TypeVar
 
 from gputiles.errors import Overloaded
+
+logger = logging.getLogger(__name__)
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
 
-def _called(function: Callable[[], R]) -> R:
-    """Call a function; its StopIteration, which no future can bring to who waits, is a RuntimeError."""
-    try:
-        return function()
-    except StopIteration as error:
-        raise RuntimeError("StopIteration in the reading room") from error
+class _Call(NamedTuple):
+    """What a reader has to do; ``future`` gets what comes of it, None where nobody waits."""
+
+    function: Callable[[], Any]
+    future: asyncio.Future[Any] | None
+
+    def run(self) -> None:
+        """Call the function, unless its caller has left; on a reader thread."""
+        if self.future is not None and self.future.cancelled():
+            return
+        value: Any = None
+        error: BaseException | None = None
+        try:
+            value = self.function()
+        except StopIteration:  # no future can bring it to who waits
+            error = RuntimeError("StopIteration in the reading room")
+        except BaseException as other:
+            error = other
+        if self.future is not None:
+            self.future.get_loop().call_soon_threadsafe(_settle, self.future, value, error)
+        elif error is not None:
+            logger.error("in passing: %s", error, exc_info=error)
+
+
+def _settle(future: asyncio.Future[Any], value: Any, error: BaseException | None) -> None:
+    if future.cancelled():
+        return
+    if error is None:
+        future.set_result(value)
+    else:
+        future.set_exception(error)
 
 
 class ReadingRoom:
@@ -28,7 +57,18 @@ class ReadingRoom:
     def __init__(self, readers: int, most: int) -> None:
         self.pending = 0
         self._most = most
-        self._pool = ThreadPoolExecutor(readers, thread_name_prefix="gputiles-reader")
+        self._calls: SimpleQueue[_Call | None] = SimpleQueue()  # half the cost of an executor
+        self._readers = [
+            threading.Thread(target=self._serve, name=f"gputiles-reader-{number}", daemon=True)
+            for number in range(readers)
+        ]
+        for reader in self._readers:
+            reader.start()
+
+    def _serve(self) -> None:
+        """Run calls until there is an end of them; on a reader thread."""
+        while (call := self._calls.get()) is not None:
+            call.run()
 
     async def run(self, function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
         """Call ``function`` in a reader thread; cancelled callers leave the queue.
@@ -38,16 +78,20 @@ class ReadingRoom:
         if self.pending >= self._most:
             raise Overloaded(f"{self.pending} reads wait for the reading room; at most {self._most} may")
         self.pending += 1
-        future = self._pool.submit(_called, partial(function, *args, **kwargs))
+        future: asyncio.Future[R] = asyncio.get_running_loop().create_future()
+        self._calls.put(_Call(partial(function, *args, **kwargs), future))
         try:
-            return await asyncio.wrap_future(future)
+            return await future
         finally:
             self.pending -= 1
 
     def dismiss(self, function: Callable[P, object], *args: P.args, **kwargs: P.kwargs) -> None:
-        """Call ``function`` in a reader thread some time; nobody waits for it."""
-        self._pool.submit(function, *args, **kwargs)
+        """Call ``function`` in a reader thread some time; nobody waits for it, an error is logged."""
+        self._calls.put(_Call(partial(function, *args, **kwargs), None))
 
     def close(self) -> None:
-        """Finish the reads that run, and end the readers."""
-        self._pool.shutdown(wait=True, cancel_futures=False)
+        """Finish the reads that run or wait, and end the readers."""
+        for _ in self._readers:
+            self._calls.put(None)
+        for reader in self._readers:
+            reader.join()

@@ -206,7 +206,7 @@ def _take_off(
     At its end ``hold`` is released and ``landed`` called with the result.
     """
     result: asyncio.Future[EncodedTile] = asyncio.get_running_loop().create_future()
-    flight = renderer.tiles.flying.take_off(key, result, partial(renderer.batcher.withdraw, item))
+    flight = renderer.tiles.flying.take_off((key,), result, partial(renderer.batcher.withdraw, item))
 
     def arrive(rendered: asyncio.Future[bytes]) -> None:
         hold.release()

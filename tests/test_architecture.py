@@ -48,8 +48,8 @@ LATE = {
 
 COMPUTES = {"imagecodecs", "isal", "tifffile", "zlib", "ctypes", "PIL", "scipy", "cupy", "numpy"}
 TOUCHES_FILES_OR_LOCKS = {"os", "io", "shutil", "sqlite3", "mmap", "tempfile", "threading", "multiprocessing"}
-# The stair starts the worker threads; the types of rasters that leave the house.
-ALLOWED_ON_THE_LOOP = {("batcher", "threading"), ("renderer", "numpy")}
+# The stair starts the workers, the reading room its readers; the types of rasters that leave the house.
+ALLOWED_ON_THE_LOOP = {("batcher", "threading"), ("reading_room", "threading"), ("renderer", "numpy")}
 
 
 @cache

@@ -145,6 +145,23 @@ async def test_a_cancelled_job_leaves_the_queue_and_never_runs(make: Make) -> No
     assert batcher.report()["skipped"] == 3
 
 
+@pytest.mark.parametrize(("jobs", "error"), [(5, Overloaded), (2, Damaged)])
+async def test_of_jobs_handed_over_together_none_stays_behind_where_one_fails(
+    make: Make, jobs: int, error: type[Exception]
+) -> None:
+    backend = Recorder()
+    batcher = make(backend, items=3)
+    asked = [(Damaged("broken"), 10), *((number, 10) for number in range(jobs))]
+    together = asyncio.create_task(batcher.submit_all("decode", asked, Trace()))
+    await asyncio.sleep(0)
+    backend.gate.set()
+    with pytest.raises(error):
+        await together
+    assert await batcher.submit_all("decode", [("a", 1), ("b", 1)], Trace()) == ["decode a", "decode b"]
+    report = batcher.report()
+    assert (report["waiting"], report["waitingBytes"], report["running"]) == (0, 0, 0)
+
+
 async def test_the_time_in_the_queue_and_in_the_stage_is_traced(make: Make) -> None:
     backend = Recorder()
     backend.gate.set()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable, Sequence
 
 import pytest
 from hypothesis import given
@@ -244,3 +245,53 @@ async def test_what_a_flight_pinned_stays_until_each_waiter_has_taken_it() -> No
         assert entry is not None
         assert entry.pins == 1
     assert entry.pins == 0
+
+
+async def test_many_keys_share_the_runs_under_way_and_one_for_the_rest() -> None:
+    cache, runs = shelf(10), []
+    gate = asyncio.Event()
+
+    async def make(keys: Sequence[str], _: Hold[str]) -> str:
+        runs.append(tuple(keys))
+        await gate.wait()
+        return "+".join(keys)
+
+    async def ask(*keys: str) -> list[str]:
+        async with cache.once_each(keys, make) as results:
+            return results
+
+    asked = [asyncio.create_task(ask(*keys)) for keys in ("ab", "bcd", "d", "ca")]
+    await asyncio.sleep(0)
+    gate.set()
+    assert await asyncio.gather(*asked) == [["a+b"] * 2, ["a+b", "c+d", "c+d"], ["c+d"], ["c+d", "a+b"]]
+    assert runs == [("a", "b"), ("c", "d")]
+    assert (cache.flying.coalesced, cache.flights) == (4, 0)
+
+
+async def test_one_of_many_runs_that_fails_lets_the_others_go() -> None:
+    cache, left = shelf(10), asyncio.Event()
+
+    async def fail(keys: Sequence[str], _: Hold[str]) -> str:
+        raise ValueError(keys[0])
+
+    async def wait(keys: Sequence[str], hold: Hold[str]) -> str:
+        hold.pin(cache.put(keys[0], keys[0], 1, "image"))
+        try:
+            await asyncio.Event().wait()
+        finally:
+            left.set()
+        return "never"
+
+    async def ask(make: Callable[[Sequence[str], Hold[str]], Awaitable[str]], *keys: str) -> None:
+        async with cache.once_each(keys, make):
+            pass
+
+    first = asyncio.create_task(ask(fail, "a"))
+    await asyncio.sleep(0)
+    with pytest.raises(ValueError, match="a"):
+        await ask(wait, "a", "b", "c")
+    await asyncio.wait_for(left.wait(), 5)
+    await asyncio.gather(first, return_exceptions=True)
+    entry = cache.peek("b")
+    assert entry is not None
+    assert (entry.pins, cache.flights) == (0, 0)

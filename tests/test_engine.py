@@ -215,6 +215,58 @@ async def test_an_overview_decodes_each_chunk_once_in_bounded_memory(tmp_path: P
         assert shelf.reserved == shelf.loose == 0
 
 
+async def test_an_overview_reads_neighbours_together(tmp_path: Path) -> None:
+    path = write(tmp_path / "image.tif", noise(2048, 2048), tile=(128, 128))
+    async with engine() as running:
+        calls = 0
+        run = running.reading_room.run
+
+        async def counted(*arguments: Any) -> Any:
+            nonlocal calls
+            calls += 1
+            return await run(*arguments)
+
+        running.reading_room.run = counted  # type: ignore[method-assign, assignment]
+        image = await running.image(reference(path))
+        opening, calls = calls, 0
+        await running.renderer.raster(image, 0, 0, 0, 0)
+        assert opening > 0
+        assert calls == 4  # blocks of 8 x 8 tiles
+        assert running.renderer.rasters.reads == 256
+
+
+async def test_a_tile_that_a_block_brings_already_is_not_read_again(tmp_path: Path) -> None:
+    path = write(tmp_path / "image.tif", noise(1024, 1024), tile=(128, 128))
+    async with engine() as running:
+        decoded = count_chunks(running)
+        image = await running.image(reference(path))
+        raster = running.renderer.raster
+        asked = [raster(image, 0, 3, 2, 5), raster(image, 0, 0, 0, 0), raster(image, 0, 3, 7, 7)]
+        await asyncio.gather(*asked, raster(image, 0, 1, 0, 1))
+        assert decoded() == 64
+
+
+async def test_a_damaged_chunk_of_a_block_leaves_what_lies_beside_it_alone(tmp_path: Path) -> None:
+    full = noise(1024, 1024)
+    path = write(tmp_path / "image.tif", full, tile=(128, 128))
+    with tifffile.TiffFile(path) as tiff:
+        offset, size = tiff.pages.first.dataoffsets[9], tiff.pages.first.databytecounts[9]
+    content = bytearray(path.read_bytes())
+    content[offset : offset + size] = b"\xff" * size
+    path.write_bytes(content)
+    async with engine() as running:
+        image = await running.image(reference(path))
+        for z in range(4):
+            for x, y in grid(image, z):
+                asked = running.renderer.raster(image, 0, z, x, y)
+                if (x, y) == (1 >> (3 - z), 1 >> (3 - z)):
+                    with pytest.raises(Damaged):
+                        await asked
+                else:
+                    made = mean_levels(full, 4)[z][128 * y :, 128 * x :][:128, :128]
+                    assert np.array_equal((await asked)[..., 0], made)
+
+
 def count_chunks(running: Engine) -> Callable[[], int]:
     """Count the chunks that reach the backend's decoder from now on."""
     counted = 0
