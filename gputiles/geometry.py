@@ -8,7 +8,7 @@ power-of-two reduction of the full image: each side is ``ceil(size / 2**k)`` wit
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from gputiles.errors import NotFound
 
@@ -43,6 +43,11 @@ class Rect:
         width, height = min(self.right, other.right) - x, min(self.bottom, other.bottom) - y
         return Rect(x, y, width, height) if width > 0 and height > 0 else None
 
+    def contains(self, other: Rect) -> bool:
+        """Say whether all of ``other`` lies within the rectangle."""
+        inside = self.x <= other.x and other.right <= self.right
+        return inside and self.y <= other.y and other.bottom <= self.bottom
+
     def cells(self) -> Iterator[tuple[int, int]]:
         """Yield every (x, y) of the rectangle, row by row."""
         return ((x, y) for y in range(self.y, self.bottom) for x in range(self.x, self.right))
@@ -56,22 +61,27 @@ class Grid:
     height: int
     tile_width: int
     tile_height: int
+    levels: int = field(init=False, compare=False)
+    """The number of levels; at level 0 one tile covers the image."""
+    _sizes: tuple[tuple[int, int], ...] = field(init=False, repr=False, compare=False)
+    _tiles: tuple[tuple[int, int], ...] = field(init=False, repr=False, compare=False)
 
-    @property
-    def levels(self) -> int:
-        """The number of levels; at level 0 one tile covers the image."""
-        tiles = max(ceil_div(self.width, self.tile_width), ceil_div(self.height, self.tile_height))
-        return 1 + (tiles - 1).bit_length()
+    def __post_init__(self) -> None:
+        tile = self.tile_width, self.tile_height
+        most = max(ceil_div(self.width, tile[0]), ceil_div(self.height, tile[1]))
+        scales = [1 << k for k in reversed(range(1 + (most - 1).bit_length()))]
+        sizes = tuple((ceil_div(self.width, scale), ceil_div(self.height, scale)) for scale in scales)
+        tiles = tuple((ceil_div(width, tile[0]), ceil_div(height, tile[1])) for width, height in sizes)
+        for name, value in (("levels", len(sizes)), ("_sizes", sizes), ("_tiles", tiles)):
+            object.__setattr__(self, name, value)
 
     def size(self, z: int) -> tuple[int, int]:
         """Return (width, height) in pixels of level ``z``."""
-        scale = 1 << (self.levels - 1 - z)
-        return ceil_div(self.width, scale), ceil_div(self.height, scale)
+        return self._sizes[z]
 
     def tiles(self, z: int) -> tuple[int, int]:
         """Return (columns, rows) of the tile grid of level ``z``."""
-        width, height = self.size(z)
-        return ceil_div(width, self.tile_width), ceil_div(height, self.tile_height)
+        return self._tiles[z]
 
     def rect(self, z: int, x: int, y: int) -> Rect:
         """Return the pixels of level ``z`` that tile (x, y) shows, cropped to the level."""

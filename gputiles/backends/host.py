@@ -39,7 +39,7 @@ from gputiles.errors import GputilesError, OutOfMemory
 
 RUN = 1024  # pixels of a run: RUN in target.h
 UPRIGHT = Turn()
-MOST_TILES = 4  # that one worker renders before it says that any is done
+MOST_TILES = {"render": 4, "downsample": 8}  # that one worker makes before it says that any is done
 SHARE = 65536  # pixels that are worth the waking of another thread
 
 J = TypeVar("J")
@@ -56,10 +56,10 @@ class Canvas(NamedTuple):
 
 
 class Begun(NamedTuple):
-    """A tile of several: the kernels to run, in turn, what makes its file then, what the kernels read."""
+    """A tile of several: the kernels to run, in turn, what completes it then, what the kernels read."""
 
     calls: tuple[Call, ...]
-    finish: Callable[[], bytes]
+    finish: Callable[[], Any]
     held: object = None
 
 
@@ -81,7 +81,7 @@ class HostBackend:
 
     def batch_size(self, verb: str, waiting: int) -> int:
         """Return 1, or more tiles where many wait: each hand-over to a worker costs the event loop."""
-        return max(1, min(MOST_TILES, -(-waiting // (2 * self.workers)))) if verb == "render" else 1
+        return max(1, min(MOST_TILES.get(verb, 1), -(-waiting // (2 * self.workers))))
 
     def decode(self, jobs: Sequence[DecodeJob]) -> list[Outcome[Tiles]]:
         """Decode each job's chunks once into one raster, or error, per tile of the job."""
@@ -89,11 +89,11 @@ class HostBackend:
 
     def downsample(self, jobs: Sequence[DownsampleJob]) -> list[Outcome[Raster]]:
         """Make each job's tile from its children."""
-        return self._each(self._downsample, jobs)
+        return self._chained(self._downsample, jobs)
 
     def resample(self, jobs: Sequence[ResampleJob]) -> list[Outcome[Raster]]:
         """Cut and resize each job's region."""
-        return self._each(self._resample, jobs)
+        return self._chained(self._resample, jobs)
 
     def measure(self, jobs: Sequence[MeasureJob]) -> list[Outcome[Measurement]]:
         """Measure each job's raster."""
@@ -103,10 +103,7 @@ class HostBackend:
         """Composite and encode each job's tile."""
         if len(jobs) == 1:  # idle workers may help
             return self._each(self._render, jobs)
-        begun = self._each(self._begin, enumerate(jobs))
-        self._run.chain([call for tile in begun if isinstance(tile, Begun) for call in tile.calls])
-        finished = iter(self._each(lambda tile: tile.finish(), (t for t in begun if isinstance(t, Begun))))
-        return [next(finished) if isinstance(tile, Begun) else tile for tile in begun]
+        return self._chained(self._begin, enumerate(jobs))
 
     def download(self, jobs: Sequence[Raster]) -> list[Outcome[NDArray[Any]]]:
         """Copy each raster to a new NumPy array of (rows, columns, samples)."""
@@ -115,6 +112,13 @@ class HostBackend:
     def close(self) -> None:
         """End the helpers; nothing else is held but memory."""
         self._helpers.shutdown()
+
+    def _chained(self, begin: Callable[[J], Begun], jobs: Iterable[J]) -> list[Outcome[Any]]:
+        """Begin each job, run the kernels of all in one go, and complete each."""
+        begun = self._each(begin, jobs)
+        self._run.chain([call for tile in begun if isinstance(tile, Begun) for call in tile.calls])
+        finished = iter(self._each(lambda tile: tile.finish(), (t for t in begun if isinstance(t, Begun))))
+        return [next(finished) if isinstance(tile, Begun) else tile for tile in begun]
 
     def _each(self, function: Callable[[J], R], jobs: Iterable[J]) -> list[Outcome[R]]:
         """Return one outcome per job: what a job dies of is its own."""
@@ -147,26 +151,35 @@ class HostBackend:
 
     # -- made tiles
 
-    def _downsample(self, job: DownsampleJob) -> Raster:
+    def _downsample(self, job: DownsampleJob) -> Begun:
         children = [None if child is None else placed(child) for child in job.children]
         like = next(child for child in job.children if child is not None)
         table, doubtful = plans.downsample(job, children, RUN)
         return self._make("downsample", table, like, (job.height, job.width), doubtful)
 
-    def _resample(self, job: ResampleJob) -> Raster:
+    def _resample(self, job: ResampleJob) -> Begun:
         source = mosaic(job.tiles, job.region)
         table, doubtful = plans.resample(job, placed(source), RUN)
-        return self._make("resample", table, source, (job.height, job.width), doubtful)
+        return self._make("resample", table, source, (job.height, job.width), doubtful, source)
 
     def _make(
-        self, kernel: str, table: NDArray[Any], like: Raster, size: tuple[int, int], partial: bool
-    ) -> Raster:
-        """Run a kernel that makes one raster like ``like`` of ``size`` (rows, columns)."""
+        self,
+        kernel: str,
+        table: NDArray[Any],
+        like: Raster,
+        size: tuple[int, int],
+        doubtful: bool,
+        held: object = None,
+    ) -> Begun:
+        """Begin a raster like ``like`` of ``size`` (rows, columns), which a kernel makes."""
         pixels = np.empty((*size, like.shape[2]), like.dtype)
-        valid = np.empty(size, np.uint8) if partial else None
+        valid = np.empty(size, np.uint8) if doubtful else None
         table["out"], table["valid"] = pixels.ctypes.data, address(valid)
-        self._run(kernel, table)
-        return raster_of(pixels, None if valid is None or valid.all() else valid)
+
+        def finish() -> Raster:
+            return raster_of(pixels, None if valid is None or valid.all() else valid)
+
+        return Begun((Call(kernel, table),), finish, held)
 
     # -- measures
 

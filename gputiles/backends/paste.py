@@ -47,7 +47,8 @@ def decode_tiles(job: DecodeJob) -> Tiles:
     area = _shown(job)
     decoded = (_Part(chunk.place, chunk.sample, decode_chunk(chunk)) for chunk in job.chunks)
     parts = [_trimmed(part, area) for part in decoded]
-    tiles = tuple(_tile(job, rect, parts) for rect in job.tiles)
+    by_place = {part.place: part for part in parts}
+    tiles = tuple(_whole(job, rect, by_place.get(rect)) or _tile(job, rect, parts) for rect in job.tiles)
     if not job.mask:
         return tiles
     mask = replace(job, chunks=job.mask, mask=(), samples=1, dtype=np.dtype(np.uint8), fill=0)
@@ -55,11 +56,11 @@ def decode_tiles(job: DecodeJob) -> Tiles:
 
 
 def _shown(job: DecodeJob) -> Rect:
-    """Return the part of the level that the tiles of a job show."""
-    insides = [_inside(job, rect) for rect in job.tiles]
-    x, y = min(rect.x for rect in insides), min(rect.y for rect in insides)
-    right, bottom = max(rect.right for rect in insides), max(rect.bottom for rect in insides)
-    return Rect(x, y, right - x, bottom - y)
+    """Return the part of the level that the tiles of a job show, at least a pixel."""
+    x, y = min(rect.x for rect in job.tiles), min(rect.y for rect in job.tiles)
+    right = min(job.level[0], max(rect.right for rect in job.tiles))
+    bottom = min(job.level[1], max(rect.bottom for rect in job.tiles))
+    return Rect(x, y, max(1, right - x), max(1, bottom - y))
 
 
 def _inside(job: DecodeJob, rect: Rect) -> Rect:
@@ -89,6 +90,8 @@ def decode_chunk(chunk: Chunk) -> Any:
 
 def _trimmed(part: _Part, area: Rect) -> _Part:
     """Return what lies in ``area`` alone where that is less than half: many chunks wait for the last one."""
+    if area.contains(part.place):
+        return part
     place = part.place.intersect(area)
     if place is None or 2 * place.width * place.height > part.place.width * part.place.height:
         return part
@@ -104,18 +107,17 @@ def _tile(job: DecodeJob, rect: Rect, parts: Sequence[_Part]) -> Raster | Gputil
     for part in under:
         if isinstance(part.pixels, GputilesError):
             return part.pixels
-    if len(under) == 1 and under[0].pixels is not None:
-        whole = _whole(under[0], rect, inside, job)
-        if whole is not None:
-            return whole
     return _pasted(job, rect, inside, under)
 
 
-def _whole(part: _Part, rect: Rect, inside: Rect, job: DecodeJob) -> Raster | None:
-    """Return the tile as the chunk's own array where it is just that, without a copy."""
-    pixels = part.pixels
-    fits = part.place == rect == inside and pixels.shape == (rect.height, rect.width, job.samples)
-    return raster_of(pixels) if fits and pixels.dtype == job.dtype and _stands_alone(pixels) else None
+def _whole(job: DecodeJob, rect: Rect, part: _Part | None) -> Raster | None:
+    """Return a tile as the array of the chunk at its place, without a copy, where it is just that."""
+    if part is None or part.pixels is None or isinstance(part.pixels, GputilesError):
+        return None
+    pixels, (width, height) = part.pixels, job.level
+    fits = pixels.shape == (rect.height, rect.width, job.samples) and pixels.dtype == job.dtype
+    inside = rect.right <= width and rect.bottom <= height
+    return raster_of(pixels) if fits and inside and _stands_alone(pixels) else None
 
 
 def _stands_alone(part: NDArray[Any]) -> bool:

@@ -6,7 +6,7 @@ The size that a stream claims is compared with the chunk's before anything is de
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import imagecodecs
@@ -127,8 +127,6 @@ class JpegCodec:
             data = self.header + data + b"\xff\xd9"
         header = jpeg.read_header(data)
         self.frame.check("JPEG", header.width, header.height)
-        if header.adobe is None:
-            header = replace(header, adobe=jpeg.adobe_transform(self.tables))
         try:
             pixels = self._decode(data, header)
         except GputilesError:
@@ -142,6 +140,7 @@ class JpegCodec:
             raise Unsupported(f"JPEG coding process SOF{header.frame - 0xC0} is not read")
         spaces: dict[str, Any] = {}
         if len(header.components) == 3 and not self.raw:
-            inside = "RGB" if header.is_rgb(self.said_rgb) else "YCBCR"
+            is_rgb = header.is_rgb(self.said_rgb, jpeg.adobe_transform(self.tables))
+            inside = "RGB" if is_rgb else "YCBCR"
             spaces = {"colorspace": inside, "outcolorspace": "RGB"}
         return np.asarray(imagecodecs.jpeg8_decode(data, tables=self.tables, **spaces))

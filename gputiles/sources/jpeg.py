@@ -10,6 +10,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import lru_cache
 
 from gputiles.errors import Damaged
 
@@ -33,10 +34,14 @@ class Header:
     adobe: int | None = None
     icc: bool = False
 
-    def is_rgb(self, said_rgb: bool) -> bool:
-        """Whether three components are RGB, where the container says ``said_rgb``."""
-        if self.adobe is not None:
-            return self.adobe == 0
+    def is_rgb(self, said_rgb: bool, shared: int | None = None) -> bool:
+        """Whether three components are RGB, where the container says ``said_rgb``.
+
+        ``shared`` is the transform of an Adobe marker among shared tables; the stream's own comes first.
+        """
+        adobe = shared if self.adobe is None else self.adobe
+        if adobe is not None:
+            return adobe == 0
         if self.jfif:
             return False
         return said_rgb or self.components == tuple(b"RGB")
@@ -90,6 +95,7 @@ def read_header(data: bytes) -> Header:
     return Header(*frame, jfif=jfif, adobe=adobe, icc=icc)
 
 
+@lru_cache(64)
 def adobe_transform(tables: bytes | None) -> int | None:
     """Return the transform that an Adobe marker among shared tables gives, if there is one."""
     try:
