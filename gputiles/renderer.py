@@ -45,7 +45,7 @@ class Renderer:
         self.tiles: Shelf[EncodedTile] = Shelf(
             "tiles", config.tile_cache, active_seconds=config.active_seconds
         )
-        self.recipes: Shelf[Recipe] = Shelf("recipes", 20_000, active_seconds=config.active_seconds)
+        self.recipes: Shelf[Recipe] = Shelf("recipes", 4096, active_seconds=config.active_seconds)
         self.rasters = Rasters(config, room, images, batcher)
         self.measuring = Measuring(self.rasters, batcher)
         self.passed_through = 0

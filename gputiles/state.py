@@ -26,7 +26,7 @@ class State:
     styles: StyleStore
     presets: PresetStore
     refusals: Counter[int] = field(default_factory=Counter)
-    parsed: LRUCache[str, Any] = field(default_factory=lambda: LRUCache(16_384))
+    parsed: LRUCache[str, Any] = field(default_factory=lambda: LRUCache(4096))
 
 
 STATE: web.AppKey[State] = web.AppKey("state", State)

@@ -640,3 +640,23 @@ async def test_what_takes_longer_than_the_deadline_is_given_up(tmp_path: Path) -
             state = await assert_nothing_is_left_behind(client, server)
             assert state["counts"]["decode"] < chunks_of(tmp_path / "flat.tif")
             assert (await fetch(client, f"{server.base}{tiles}/5/0/0?style=%7B%7D"))[0] == 200
+
+
+COLLECTIONS = """
+import gc, os
+from gputiles.app import run
+from gputiles.config import Config
+
+def ready(url):
+    before = gc.get_stats()[2]["collections"]
+    kept = [[number] for number in range(500_000)]
+    print(gc.get_freeze_count() > 10_000, len(kept), gc.get_stats()[2]["collections"] - before, flush=True)
+    os._exit(0)
+
+run(Config(port=0), ready)
+"""
+
+
+def test_a_server_is_not_stopped_by_walks_over_all_that_its_caches_hold() -> None:
+    done = subprocess.run([sys.executable, "-c", COLLECTIONS], capture_output=True, text=True, timeout=60)
+    assert done.stdout.split() == ["True", "500000", "0"], done.stderr
