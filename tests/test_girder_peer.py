@@ -200,7 +200,7 @@ DIFFERENCES = (
     ),
     Difference("an empty `frame` is an absent one", "status", "slide tiles/zxy/4/2/3?encoding=PNG&frame="),
     Difference(
-        "`contentDisposition` is not read: answers carry no file name.",
+        "The plain name of a `contentDisposition` is the name, without `b'…'` around it",
         "headers",
         "slide tiles/region?left=0&top=0&right=64&bottom=64&encoding=PNG&contentDisposition=attachment",
     ),

@@ -6,6 +6,8 @@ where the setting ``associated-images`` names them.
 
 from __future__ import annotations
 
+from typing import Any
+
 from aiohttp import web
 
 from gputiles.errors import NotFound
@@ -16,7 +18,8 @@ from gputiles.request import ThumbnailRequest
 from gputiles.routes import ask, parameters
 from gputiles.routes.answer import answer, in_time
 from gputiles.routes.ask import Ask, image_of
-from gputiles.routes.parameters import integer, text
+from gputiles.routes.disposition import DISPOSITION, saved_as
+from gputiles.routes.parameters import Parameter, integer, text
 from gputiles.routes.respond import as_json
 from gputiles.routes.route import PICTURES, Route, as_object
 from gputiles.routes.schemas import TEXT, WHOLE, listed, one_of, record
@@ -41,9 +44,10 @@ KIND = as_object(
 def routes() -> tuple[Route, ...]:
     """Return the routes of this room."""
     base, one = "/item/{item}/tiles/images", (ask.ITEM, NAME)
+    takes: tuple[Parameter[Any], ...] = (*one, *SIDES, *ask.VIEW, *DISPOSITION)
     return (
         Route("GET", base, in_time(names), ask.IMAGE, NAMES),
-        Route("GET", f"{base}/{{name}}", in_time(picture), (*one, *SIDES, *ask.VIEW), PICTURES),
+        Route("GET", f"{base}/{{name}}", saved_as("{name}")(in_time(picture)), takes, PICTURES),
         Route("GET", f"{base}/{{name}}/metadata", in_time(metadata), one, KIND),
     )
 

@@ -15,6 +15,7 @@ from gputiles.quads import QuadQuery
 from gputiles.routes import ask, parameters
 from gputiles.routes.answer import answer, in_time
 from gputiles.routes.ask import Ask, image_of
+from gputiles.routes.disposition import DISPOSITION, saved_as
 from gputiles.routes.parameters import FRAME, Parameter, frame_list, integer, number, parse_integer
 from gputiles.routes.regions import FILL, REGION, region_query
 from gputiles.routes.respond import as_json
@@ -81,7 +82,7 @@ LISTED = Parameter(
     example="0",
 )
 ACROSS = integer("framesAcross", "frames of a row; about as many as rows unless it is given", 1)
-SHEET = (*ask.IMAGE, *(each for each in REGION if each is not FRAME), LISTED, ACROSS, FILL)
+SHEET = (*ask.IMAGE, *(each for each in REGION if each is not FRAME), LISTED, ACROSS, FILL, *DISPOSITION)
 QUADS = as_object(
     record(
         {"metadata": named("Metadata"), "options": table(ANYTHING), "src": listed(table(ANYTHING))},
@@ -100,7 +101,7 @@ def routes() -> tuple[Route, ...]:
     """Return the routes of this room."""
     base, plan = "/item/{item}/tiles/tile_frames", (*ask.IMAGE, *PLAN.values())
     return (
-        Route("GET", base, in_time(tile_frames), SHEET, PICTURES),
+        Route("GET", base, saved_as("tileframes")(in_time(tile_frames)), SHEET, PICTURES),
         Route("GET", f"{base}/quad_info", in_time(quad_info), plan, QUADS),
     )
 

@@ -22,6 +22,7 @@ from gputiles.request import RegionRequest, ThumbnailRequest, View
 from gputiles.routes import ask, parameters
 from gputiles.routes.answer import answer, in_time
 from gputiles.routes.ask import Ask, image_of
+from gputiles.routes.disposition import DISPOSITION, saved_as
 from gputiles.routes.parameters import EDGE, FRAMES, integer, text
 from gputiles.routes.regions import FILL, REGION, region_query
 from gputiles.routes.respond import as_json
@@ -45,22 +46,23 @@ PIXELS = as_object(
     "the stored samples and the colour, nothing outside the image; of each frame where there is a list",
 )
 POINT = tuple(replace(each, required=each.name in ("left", "top")) for each in REGION)
-SMALL = (*ask.IMAGE, *ask.SIDES, *ask.VIEW, FILL)
-TILE = (*ask.IMAGE, *ask.PLACE, *ask.VIEW, EDGE)
+SMALL = (*ask.IMAGE, *ask.SIDES, *ask.VIEW, FILL, *DISPOSITION)
+TILE = (*ask.IMAGE, *ask.PLACE, *ask.VIEW, EDGE, *DISPOSITION)
 
 
 def routes() -> tuple[Route, ...]:
     """Return the routes of this room."""
+    named_tile = saved_as("{z}-{x}-{y}")(tile)
     return (
         Route("GET", "/item", in_time(listing), (LIMIT, OFFSET, WORDS), ITEMS, refuses=(400, 503)),
-        Route("GET", "/item/{item}/tiles/zxy/{z}/{x}/{y}", tile, TILE, PICTURES),
-        Route("GET", "/item/{item}/tiles/fzxy/{frame}/{z}/{x}/{y}", tile, TILE, PICTURES),
+        Route("GET", "/item/{item}/tiles/zxy/{z}/{x}/{y}", named_tile, TILE, PICTURES),
+        Route("GET", "/item/{item}/tiles/fzxy/{frame}/{z}/{x}/{y}", named_tile, TILE, PICTURES),
         Route("GET", "/item/{item}/tiles", in_time(metadata), ask.IMAGE, METADATA),
         Route(
             "GET",
             "/item/{item}/tiles/thumbnail",
-            thumbnail,
-            (*ask.IMAGE, *ask.SIDES, *ask.VIEW, FILL),
+            saved_as("thumbnail")(thumbnail),
+            SMALL,
             PICTURES,
         ),
         Route("GET", "/item/{item}/tiles/pixel", in_time(pixel), (*ask.IMAGE, *POINT, FRAMES), PIXELS),

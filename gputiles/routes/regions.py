@@ -14,6 +14,7 @@ from gputiles.renderer import Renderer
 from gputiles.routes import ask, parameters
 from gputiles.routes.answer import answer, in_time
 from gputiles.routes.ask import Ask, image_of
+from gputiles.routes.disposition import DISPOSITION, saved_as
 from gputiles.routes.parameters import Parameter, flag, integer, number
 from gputiles.routes.route import PICTURES, Route
 from gputiles.routes.schemas import TEXT, one_of
@@ -47,7 +48,8 @@ FILL = Parameter(
 def routes() -> tuple[Route, ...]:
     """Return the routes of this room."""
     path = "/item/{item}/tiles/region"
-    return (Route("GET", path, in_time(region), (*ask.IMAGE, *REGION, FILL), PICTURES),)
+    takes = (*ask.IMAGE, *REGION, FILL, *DISPOSITION)
+    return (Route("GET", path, saved_as("region")(in_time(region)), takes, PICTURES),)
 
 
 async def region(request: web.Request) -> web.Response:

@@ -24,7 +24,7 @@ from gputiles.trace import Trace
 
 CORS = {
     "Access-Control-Allow-Origin": "*",
-    "Access-Control-Expose-Headers": "ETag, Link, Server-Timing, X-Cache, Retry-After",
+    "Access-Control-Expose-Headers": "ETag, Link, Server-Timing, X-Cache, Retry-After, Content-Disposition",
     "Timing-Allow-Origin": "*",
 }
 PREFLIGHT = {
