@@ -20,7 +20,7 @@ from gputiles.config import Config
 from gputiles.errors import Forbidden, NotFound, SignInRequired, Unavailable, Unsupported
 from gputiles.places import is_allowed, normalise
 from gputiles.remotes import RemoteRef, Remotes
-from gputiles.sources.remote import Refused, Stamp, get_range, total
+from gputiles.sources.remote import Place, Refused, Stamp, get_range, total
 from gputiles.walk import Item, printable
 
 MOST_FILES = 16_384  # whose readers are remembered
@@ -170,6 +170,10 @@ class GirderFile:
 
         data = self._with_token(read)
         return self._look(), data
+
+    def beside(self, name: str) -> Place:
+        """Refuse: Girder's items are not looked through for others."""
+        raise NotFound("is not looked for among Girder's items")
 
     def _with_token(self, call: Callable[[str | None], Any]) -> Any:
         """Return what ``call`` does with the server's own token, or the first of the callers'."""

@@ -12,7 +12,6 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
-from pathlib import Path
 from typing import Protocol, TypeVar
 
 from gputiles.cache import Entry, Hold, Shelf
@@ -21,7 +20,7 @@ from gputiles.errors import Changed, GputilesError, NotFound, OutOfDescriptors, 
 from gputiles.image import ImageInfo, Reduction
 from gputiles.reading_room import ReadingRoom
 from gputiles.sources import Source
-from gputiles.sources.bytesource import Versioned, content_version
+from gputiles.sources.bytesource import Versioned, content_version, is_here
 
 R = TypeVar("R")
 
@@ -71,8 +70,7 @@ def read_checked(image: Image, read: Callable[[], R]) -> R:
     Each range of a remote file is of that version already: its server is not asked once more.
     """
     result = read()
-    here = all(isinstance(path, Path) for path in image.paths)
-    if here and read_version(image.paths, image.version) != image.version:
+    if all(map(is_here, image.paths)) and read_version(image.paths, image.version) != image.version:
         raise Changed("the file changed while it was read")
     return result
 
@@ -115,9 +113,8 @@ class Images:
             try:
                 if await self._is_current(entry.value):
                     return entry.value
-            except NotFound:
-                self.drop(entry.value)
-                raise
+            except NotFound:  # opening it says so, or where it is now
+                pass
             self.drop(entry.value)
         async with self.handles.once(reference, partial(self._open, reference)) as (image, _handle):
             return image

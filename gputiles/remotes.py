@@ -76,7 +76,7 @@ class Remotes:
         scheme = address.partition("://")[0]
         place: Place
         if scheme in _LIBRARIES:
-            place = StorePlace(address, self._store(scheme))
+            place = StorePlace(address, self._store(scheme), allows)
         else:
             place = HttpPlace(address, self.wire, allows)
         return RemoteRef(address, place, self.blocks)

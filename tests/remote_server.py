@@ -15,13 +15,19 @@ LANDING = "/data/landing"  # where redirects end
 
 
 class RemoteServer:
-    """Serves ``files`` below ``/data``; ``asked`` are the ranges that were asked for."""
+    """Serves ``files`` below ``/data``; ``asked`` are the ranges that were asked for, of ``paths``.
+
+    ``manner`` says how it fails, ``manners`` the same of single files.
+    """
 
     def __init__(self) -> None:
         self.files: dict[str, bytes] = {}
         self.asked: list[tuple[int, int]] = []
         self.headers: list[dict[str, str]] = []
         self.manner = ""
+        self.manners: dict[str, str] = {}
+        self.paths: list[str] = []
+        self.queries: list[str] = []
         self.reached = threading.Event()  # by a request that is not answered
         self.url = ""
 
@@ -34,19 +40,22 @@ class RemoteServer:
         start, end = (int(part) for part in request.headers["Range"].removeprefix("bytes=").split("-"))
         self.asked.append((start, end))
         self.headers.append(dict(request.headers))
-        if self.manner.isdigit():
-            return web.Response(status=int(self.manner))
-        if self.manner.startswith("to ") and request.path != LANDING:
-            return web.Response(status=302, headers={"Location": self.manner[3:]})
-        if self.manner == "slow":
+        self.paths.append(request.path)
+        self.queries.append(request.query_string)
+        manner = self.manners.get(request.match_info["name"], self.manner)
+        if manner.isdigit():
+            return web.Response(status=int(manner))
+        if manner.startswith("to ") and request.path != LANDING:
+            return web.Response(status=302, headers={"Location": manner[3:]})
+        if manner == "slow":
             self.reached.set()
             await asyncio.Event().wait()
         data = self.files.get(request.match_info["name"])
         if data is None:
             return web.Response(status=404)
-        return self._range(data, start, end)
+        return self._range(data, start, end, manner)
 
-    def _range(self, data: bytes, start: int, end: int) -> web.Response:
+    def _range(self, data: bytes, start: int, end: int, manner: str) -> web.Response:
         if start >= len(data):
             return web.Response(status=416, headers={"Content-Range": f"bytes */{len(data)}"})
         end = min(end, len(data) - 1)
@@ -54,15 +63,15 @@ class RemoteServer:
             "ETag": f'"{hashlib.md5(data).hexdigest()}"',
             "Content-Range": f"bytes {start}-{end}/{len(data)}",
         }
-        if self.manner == "no version":
+        if manner == "no version":
             del headers["ETag"]
-        if self.manner == "no ranges":
+        if manner == "no ranges":
             return web.Response(body=data, headers={"ETag": headers["ETag"]})
-        if self.manner == "shifted":
+        if manner == "shifted":
             headers["Content-Range"] = f"bytes {start + 1}-{end + 1}/{len(data)}"
-        if self.manner == "too much":
+        if manner == "too much":
             return web.Response(status=206, body=data[start : end + 1] + b"more", headers=headers)
-        if self.manner == "compressed":
+        if manner == "compressed":
             headers["Content-Encoding"] = "br"
         return web.Response(status=206, body=data[start : end + 1], headers=headers)
 

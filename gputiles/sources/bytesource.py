@@ -7,6 +7,7 @@ import io
 import os
 import threading
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Protocol, TypeAlias
 
@@ -23,8 +24,29 @@ class Remote(Protocol):
         """Return a text that changes when the file does. Raises NotFound or Unavailable."""
 
 
-Versioned: TypeAlias = Path | Remote
+@dataclass(frozen=True, slots=True)
+class Companion:
+    """A file that another one names: there or not, or of no use."""
+
+    place: Path | Remote
+
+    def version(self) -> str:
+        """Return a text that changes when the file comes, goes or changes. Raises Unavailable."""
+        try:
+            return content_version((self.place,))
+        except Unavailable:
+            raise
+        except (GputilesError, FileNotFoundError):
+            return "absent"
+
+
+Versioned: TypeAlias = Path | Remote | Companion
 """What has a version: a file here or elsewhere."""
+
+
+def is_here(file: Versioned) -> bool:
+    """Say whether a file is this machine's, so that looking at it costs nothing."""
+    return isinstance(file.place if isinstance(file, Companion) else file, Path)
 
 
 class ByteSource(Protocol):

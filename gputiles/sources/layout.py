@@ -5,12 +5,11 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 
 from gputiles.errors import Damaged, GputilesError, Unavailable, Unsupported
 from gputiles.image import Channel
 from gputiles.sources.book import Book, read_subs
-from gputiles.sources.bytesource import ByteSource
+from gputiles.sources.bytesource import ByteSource, Versioned
 from gputiles.sources.codec import choose
 from gputiles.sources.page import Page, Photometric
 
@@ -50,7 +49,7 @@ class Layout:
     lut_is_hint: bool = False
     warnings: tuple[str, ...] = ()
     sources: tuple[ByteSource, ...] = ()
-    paths: tuple[Path, ...] = ()
+    paths: tuple[Versioned, ...] = ()
     masks: tuple[Stack, ...] = ()
     associated: Mapping[str, Layout] = field(default_factory=dict)
 

@@ -6,14 +6,14 @@ import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
-from pathlib import Path
 
-from gputiles.errors import Damaged, GputilesError, LimitExceeded, OutOfDescriptors, Unsupported
+from gputiles.errors import Damaged, GputilesError, LimitExceeded, NotFound, Unavailable, Unsupported
 from gputiles.sources import ome
 from gputiles.sources.book import Book, read_book
-from gputiles.sources.bytesource import PathSource
+from gputiles.sources.bytesource import ByteSource, Companion
 from gputiles.sources.ifd import decoded
 from gputiles.sources.layout import Layout, NoImage, alike, find_levels, plain_layout, with_pictures
+from gputiles.sources.neighbours import Neighbours
 from gputiles.sources.ome import OmeDocument, OmeImage, TiffData
 from gputiles.sources.page import Page
 
@@ -26,37 +26,37 @@ _MOST_STEPS = 1_000_000  # planes that the blocks of an image name, those named 
 class FileSet:
     """The files of a set: this one, and those beside it as they are asked for.
 
-    A companion must lie in the folder of ``path`` and, links followed, below ``root``.
+    Without ``beside`` it has none. ``looked`` are the places where they were looked for: the set is
+    another version when one of them comes, goes or changes.
     """
 
     book: Book
-    path: Path | None
-    root: Path | None
+    beside: Neighbours | None
     uuid: str | None
     books: dict[str, Book | None] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
+    looked: list[Companion] = field(default_factory=list)
 
     def own(self, block: TiffData) -> bool:
         """Whether a block says that it lies in this very file."""
-        name = self.path.name if self.path else None
+        name = self.beside.name if self.beside else None
         same = block.uuid is not None and block.uuid == self.uuid and bool(self.uuid)
         return block.file is None or block.file == name or same
 
-    def find(self, name: str) -> Path | None:
-        """Return the path of a companion that may be read, or None with a warning."""
-        if self.path is None or not ome.is_plain_name(name):
+    def find(self, name: str) -> ByteSource | None:
+        """Open a companion that may be read; return None, with a warning, where there is none."""
+        if self.beside is None or not ome.is_plain_name(name):
             self.warnings.append(f"the companion {name[:80]!r} is not looked for: not a file beside this one")
             return None
-        path = self.path.parent / name
+        place = None
         try:
-            real = path.resolve(strict=True)
-        except (OSError, RuntimeError):
-            self.warnings.append(f"the companion {name[:80]!r} is missing")
+            place = self.beside.find(name)
+            return self.beside.open(name)
+        except (NotFound, Unsupported) as error:
+            self.warnings.append(f"the companion {name[:80]!r} is not read: {error}")
             return None
-        if not real.is_file() or not real.is_relative_to((self.root or self.path.parent).resolve()):
-            self.warnings.append(f"the companion {name[:80]!r} lies outside the image folder")
-            return None
-        return path
+        finally:
+            self.looked += [] if place is None else [Companion(place)]
 
     def get(self, name: str) -> Book | None:
         """Return the pages of a companion, opened once."""
@@ -67,25 +67,21 @@ class FileSet:
         return self.books[name]
 
     def _open(self, name: str) -> Book | None:
-        path = self.find(name)
-        if path is None:
-            return None
         source = None
         try:
-            source = PathSource(path)
-            return read_book(source, self.book.chunk_limit)
+            source = self.find(name)
+            return None if source is None else read_book(source, self.book.chunk_limit)
         except GputilesError as error:
             if source is not None:
                 source.close()
-            if isinstance(error, OutOfDescriptors):  # the set may be whole the next time
+            if isinstance(error, Unavailable):  # the set may be whole the next time
                 raise
             self.warnings.append(f"the companion {name[:80]!r} cannot be read: {error}")
             return None
 
-    def sources(self) -> list[PathSource]:
+    def sources(self) -> list[ByteSource]:
         """Return the open companions."""
-        books = (book for book in self.books.values() if book is not None)
-        return [book.source for book in books if isinstance(book.source, PathSource)]
+        return [book.source for book in self.books.values() if book is not None]
 
     def close(self) -> None:
         """Close the companions again, where they come to no use."""
@@ -93,36 +89,35 @@ class FileSet:
             source.close()
 
 
-def ome_layout(book: Book, text: str, path: Path | None, root: Path | None) -> Layout:
+def ome_layout(book: Book, text: str, beside: Neighbours | None) -> Layout:
     """Return the layout that OME-XML describes; the plain pages, with a warning, where it cannot be used."""
-    files = FileSet(book, path, root, None)
+    files = FileSet(book, beside, None)
     try:
-        document, metadata = _document(text, files)
+        document = _document(text, files)
         files.uuid = document.uuid
         layout = _lay_out(document, files)
-        paths = (*metadata, *(source.path for source in files.sources()))
-        return replace(layout, sources=tuple(files.sources()), paths=paths)
+        return replace(layout, sources=tuple(files.sources()), paths=tuple(files.looked))
     except NoImage:
         files.close()
         raise
     except Damaged as error:
         files.close()
         plain = plain_layout(book, "OME-TIFF")
-        return replace(plain, lut_is_hint=True, warnings=(*files.warnings, str(error), *plain.warnings))
+        warnings = (*files.warnings, str(error), *plain.warnings)
+        return replace(plain, lut_is_hint=True, warnings=warnings, paths=tuple(files.looked))
     except BaseException:
         files.close()
         raise
 
 
-def _document(text: str, files: FileSet) -> tuple[OmeDocument, tuple[Path, ...]]:
-    """Return the document, followed to the companion that holds it, and that companion's path."""
+def _document(text: str, files: FileSet) -> OmeDocument:
+    """Return the document, followed to the companion that holds it."""
     document = ome.parse(text)
     if document.images or document.metadata_file is None:
-        return document, ()
-    path = files.find(document.metadata_file)
-    if path is None:
+        return document
+    source = files.find(document.metadata_file)
+    if source is None:
         raise Damaged("the OME-XML is in another file, which is not there; the plain pages are served")
-    source = PathSource(path)
     try:
         if source.size > _MOST_XML:
             raise LimitExceeded(f"{source.name}: {source.size} bytes of OME-XML; most {_MOST_XML}")
@@ -131,7 +126,7 @@ def _document(text: str, files: FileSet) -> tuple[OmeDocument, tuple[Path, ...]]
         source.close()
     if not found.images:
         raise Damaged("the OME-XML describes no image")
-    return replace(found, uuid=document.uuid), (path,)
+    return replace(found, uuid=document.uuid)
 
 
 def _lay_out(document: OmeDocument, files: FileSet) -> Layout:

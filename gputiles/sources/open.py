@@ -12,6 +12,7 @@ from gputiles.sources import Source
 from gputiles.sources.adapters import is_foreign, open_foreign, open_refused
 from gputiles.sources.blocks import Blocks
 from gputiles.sources.bytesource import ByteSource, ObjectSource, PathSource
+from gputiles.sources.neighbours import Folder, Neighbours, RemoteFolder
 from gputiles.sources.remote import Place, RemoteSource
 from gputiles.sources.still import is_still, open_still
 from gputiles.sources.tiff import open_tiff
@@ -42,7 +43,8 @@ def open_source(
         return open_foreign(path, root, chunk_limit=chunk_limit, associated=associated)
     source = ObjectSource(file) if not isinstance(file, str | Path) else PathSource(Path(file))
     try:
-        return _open(source, path, root, chunk_limit, associated)
+        beside = None if path is None else Folder(path, root)
+        return _open(source, beside, chunk_limit, associated)
     except Unsupported as refusal:
         return open_refused(refusal, path, root, chunk_limit=chunk_limit, associated=associated)
 
@@ -50,15 +52,17 @@ def open_source(
 def open_remote(
     place: Place, blocks: Blocks, *, chunk_limit: int = 1 << 30, associated: str | None = None
 ) -> Source:
-    """Open a remote image file, or the ``associated`` picture of that name in it; without companions.
+    """Open a remote image file, or the ``associated`` picture of that name in it.
 
-    Raises as ``open_source``, and Unavailable with the reason where its server does not answer.
+    Companions are read beside it, where its place allows that. Raises as ``open_source``, and
+    Unavailable with the reason where a server does not answer.
     """
-    source = RemoteSource(place, blocks)
-    opened = _open(source, None, None, chunk_limit, associated)
-    if source.failure is not None:  # a reader may take a page that did not come for a missing one
+    source, beside = RemoteSource(place, blocks), RemoteFolder(place, blocks)
+    opened = _open(source, beside, chunk_limit, associated)
+    failure = source.failure or beside.failure()
+    if failure is not None:  # a reader may take a page that did not come for a missing one
         opened.close()
-        raise source.failure
+        raise failure
     return opened
 
 
@@ -71,13 +75,11 @@ def _open_folder(path: Path, root: Path | None, chunk_limit: int, associated: st
         raise Damaged(f"{path.name}: the metadata make no sense: {error!r}") from error
 
 
-def _open(
-    source: ByteSource, path: Path | None, root: Path | None, chunk_limit: int, associated: str | None
-) -> Source:
+def _open(source: ByteSource, beside: Neighbours | None, chunk_limit: int, associated: str | None) -> Source:
     try:
         if is_still(source):
             return open_still(source, chunk_limit=chunk_limit, associated=associated)
-        return open_tiff(source, path, root=root, chunk_limit=chunk_limit, associated=associated)
+        return open_tiff(source, beside, chunk_limit=chunk_limit, associated=associated)
     except GputilesError:
         source.close()
         raise

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
-from urllib.parse import urljoin
+from urllib.parse import quote, urljoin
 
 from gputiles.errors import BadRequest, Changed, Damaged, GputilesError, NotFound, Unavailable, Unsupported
 from gputiles.places import file_name, normalise
@@ -48,6 +48,12 @@ class Place(Protocol):
 
     def fetch(self, offset: int, size: int) -> tuple[Stamp, bytes]:
         """Return a range (less at the file's end), and the version that it is of."""
+
+    def beside(self, name: str) -> Place:
+        """Return the place of the file of another name in the same folder, there or not.
+
+        Raises NotFound, with the reason, where it may not be read.
+        """
 
     def __hash__(self) -> int: ...
 
@@ -139,6 +145,22 @@ class HttpPlace:
             )
         return Stamp(total(self.name, reply, offset), tag), reply.body
 
+    def beside(self, name: str) -> HttpPlace:
+        """Return the place of a neighbour; a query, which may hold a signature, is its as well."""
+        return replace(self, address=neighbour(self.address, quote(name, safe=""), self.allows))
+
+
+def neighbour(address: str, name: str, allows: Callable[[str], bool]) -> str:
+    """Return the address of ``name`` in the folder of ``address``; NotFound where it is not allowed."""
+    path, mark, query = address.partition("?")
+    try:
+        found = normalise(f"{path.rpartition('/')[0]}/{name}{mark}{query}")
+    except BadRequest:
+        found = ""
+    if not found or not allows(found):
+        raise NotFound("its address is not below an allowed prefix")
+    return found
+
 
 def get_range(
     wire: Wire,
@@ -205,15 +227,24 @@ def total(name: str, reply: Reply, offset: int) -> int:
     return int(match[3])
 
 
+def nowhere(address: str) -> bool:
+    """Allow no address."""
+    return False
+
+
 _TAGS = ("ETag", "etag", "generation", "LastModified", "last_modified", "updated", "mtime", "created")
 
 
 @dataclass(frozen=True, slots=True)
 class StorePlace:
-    """A file in an object store; ``files`` is fsspec's file system for it."""
+    """A file in an object store; ``files`` is fsspec's file system for it.
+
+    ``allows`` says which others may be read: none unless it is given.
+    """
 
     address: str
     files: Any
+    allows: Callable[[str], bool] = nowhere
 
     @property
     def name(self) -> str:
@@ -232,6 +263,10 @@ class StorePlace:
         """Return a range, and the version that is there after it was read."""
         data = self._asked(lambda: self.files.cat_file(self.address, start=offset, end=offset + size))
         return self.look(), data
+
+    def beside(self, name: str) -> StorePlace:
+        """Return the place of a neighbour: keys are spelt as they are."""
+        return replace(self, address=neighbour(self.address, name, self.allows))
 
     def _asked(self, call: Callable[[], Any]) -> Any:
         try:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 from gputiles.backends import Chunk, ChunkCodec, DecodeJob
@@ -21,6 +20,7 @@ from gputiles.sources.imagej import imagej_layout
 from gputiles.sources.instruments import instrument_layout
 from gputiles.sources.internals import read_internals
 from gputiles.sources.layout import Layout, Stack, fits
+from gputiles.sources.neighbours import Neighbours
 from gputiles.sources.ome import is_ome
 from gputiles.sources.ome_layout import ome_layout
 from gputiles.sources.page import Page, Photometric
@@ -164,9 +164,8 @@ def _by_level(layout: Layout, levels: int) -> dict[int, Stack]:
 
 def open_tiff(
     source: ByteSource,
-    path: Path | None,
+    beside: Neighbours | None,
     *,
-    root: Path | None = None,
     chunk_limit: int,
     associated: str | None = None,
 ) -> TiffSource:
@@ -174,11 +173,11 @@ def open_tiff(
 
     The source's owner is then the returned TiffSource.
 
-    Companions of ``path`` are looked for beside it, below ``root``. Raises Damaged,
-    Unsupported or LimitExceeded with the reason; then the caller closes ``source``.
+    Companions are looked for ``beside`` it. Raises Damaged, Unsupported or LimitExceeded with the
+    reason; then the caller closes ``source``.
     """
     book = read_book(source, chunk_limit)
-    layout = read_layout(book, path, root)
+    layout = read_layout(book, beside)
     try:
         return TiffSource(source, layout if associated is None else _picture(layout, associated))
     except BaseException:
@@ -195,12 +194,12 @@ def _picture(layout: Layout, name: str) -> Layout:
     return replace(picture, sources=layout.sources, paths=layout.paths)
 
 
-def read_layout(book: Book, path: Path | None, root: Path | None) -> Layout:
+def read_layout(book: Book, beside: Neighbours | None) -> Layout:
     """Return the layout in the manner of the program that wrote the file."""
     description = book.first.text(270)
     head = description[:4096].lstrip("\ufeff \r\n\t")
     if is_ome(description):
-        return ome_layout(book, description, path, root)
+        return ome_layout(book, description, beside)
     if head.startswith("ImageJ="):
         return imagej_layout(book)
     if is_scn(description):
