@@ -247,3 +247,83 @@ def test_a_file_that_names_one_outside_its_folder_serves_its_own_page() -> None:
     assert full(source)[1, 1, 0] == 1
     assert source.descriptors == 1
     source.close()
+
+
+# -- what writers of all years leave out or get wrong
+
+
+PLANE = '<TiffData FirstC="{}" IFD="{}"/>'
+TOLD = '<TiffData FirstC="{}" IFD="{}"><UUID>{}</UUID></TiffData>'
+
+
+@pytest.mark.parametrize(("blocks", "expected"), [
+    (PLANE.format(0, 0) + TOLD.format(1, 1, "urn:uuid:other"), [0, None]),
+    (TOLD.format(0, 1, "urn:uuid:me") + PLANE.format(1, 0), [1, 0]),
+    (TOLD.format(0, 1, "URN:UUID:ME") + PLANE.format(1, 0), [1, 0]),
+    (TOLD.format(0, 1, "me") + PLANE.format(1, 0), [1, 0]),
+    (TOLD.format(0, 1, "") + TOLD.format(1, 0, " "), [1, 0]),
+    # of one name alone, which nobody else has, the file is the only one that can be meant
+    (TOLD.format(0, 1, "urn:uuid:old") + TOLD.format(1, 0, "urn:uuid:old"), [1, 0]),
+])  # fmt: skip
+def test_a_uuid_tells_whose_a_page_is_without_a_file_name(blocks: str, expected: list[int | None]) -> None:
+    assert values(ome_file(xml(blocks, c=2), 2)) == expected
+
+
+def test_without_a_uuid_of_its_own_a_file_takes_all_for_its_own() -> None:
+    text = xml(
+        '<TiffData FirstC="1" IFD="0"><UUID>urn:uuid:a</UUID></TiffData><TiffData FirstC="0" IFD="1"/>', c=2
+    )
+    assert values(ome_file(text.replace('UUID="urn:uuid:me"', ""), 2)) == [1, 0]
+
+
+@pytest.mark.parametrize(("channels", "names"), [
+    ("", None),
+    ('<Channel Name="A"/>', ["A", "Channel 1", "Channel 2"]),
+    ('<Channel Name="A"/><Channel Name="B"/>', ["A", "B", "Channel 2"]),
+    ('<Channel Name="A"/><Channel/><Channel Name="A"/>', ["A", "Channel 1", "A"]),
+    ('<Channel Name="A"/><Channel Name="B"/><Channel Name="C"/><Channel Name="D"/>', ["A", "B", "C"]),
+])  # fmt: skip
+def test_channels_that_are_described_keep_their_names_however_many_there_are(
+    channels: str, names: list[str] | None
+) -> None:
+    info = open_source(ome_file(xml(channels + "<TiffData/>", c=3), 3)).info
+    assert [channel.name for channel in info.channels] == (names or [])
+
+
+def test_channels_of_before_2010_stand_beside_the_pixels() -> None:
+    text = xml(c=2).replace("<Pixels", '<LogicalChannel Name="A"/><LogicalChannel Name="B"/><Pixels')
+    info = open_source(ome_file(text, 2)).info
+    assert [channel.name for channel in info.channels] == ["A", "B"]
+
+
+@pytest.mark.parametrize(
+    "year", ["FC", "2007-06", "2008-09", "2010-06", "2013-06", "2016-06", "2099-01", None]
+)
+def test_the_namespace_of_any_year_is_read(year: str | None) -> None:
+    there = 'xmlns="http://www.openmicroscopy.org/Schemas/OME/2016-06"'
+    name = "" if year is None else there.replace("2016-06", year)
+    text = xml('<TiffData IFD="0" NumPlanes="2"/>', c=2, order="xyczt").replace(there, name)
+    source = open_source(ome_file(text, 2))
+    assert (source.info.axes, source.info.missing) == ((("C", 2),), set())
+
+
+@pytest.mark.parametrize("end", ["\n", " junk", "\x01", "\n\n<", "?"])
+def test_what_stands_behind_the_last_element_is_left_out(end: str) -> None:
+    assert open_source(ome_file(xml(c=2) + end, 2)).info.axes == (("C", 2),)
+
+
+@pytest.mark.parametrize(
+    "text", ["4294967296", "-2147483649", "99999999999999999999999", "1e3", "#ff0000", ""]
+)
+def test_a_number_that_is_no_colour_of_32_bits_is_none(text: str) -> None:
+    assert ome.colour(text) is None
+
+
+def test_a_page_of_a_set_says_which_file_opens_it(tmp_path: Path) -> None:
+    (tmp_path / "all.ome.tif").write_bytes(ome_file(xml(c=2), 2).getvalue())
+    text = '<OME UUID="urn:uuid:1"><BinaryOnly MetadataFile="all.ome.tif" UUID="urn:uuid:0"/></OME>'
+    (tmp_path / "one.ome.tif").write_bytes(ome_file(text, 1).getvalue())
+    source = open_source(tmp_path / "one.ome.tif")
+    assert any("opens with 'all.ome.tif'" in warning for warning in source.info.warnings)
+    assert full(source)[0, 0, 0] == 0
+    source.close()

@@ -103,13 +103,13 @@ def _strip_namespaces(root: Element) -> None:
 def _image(element: Element, objectives: Sequence[Objective]) -> OmeImage:
     pixels = element.find("Pixels")
     assert pixels is not None
-    order = pixels.get("DimensionOrder", "XYCZT")
+    order = pixels.get("DimensionOrder", "XYCZT").upper()
     if sorted(order) != sorted("XYCZT") or not order.startswith("XY"):
         raise ValueError(f"DimensionOrder is {order!r}")
     sizes = _size(pixels, "C"), _size(pixels, "Z"), _size(pixels, "T")
     if math.prod(sizes) > _MOST_PLANES:
         raise ValueError(f"{math.prod(sizes)} planes; most {_MOST_PLANES}")
-    channels = pixels.findall("Channel")
+    channels = pixels.findall("Channel") or element.findall("LogicalChannel")  # before 2010
     bits = pixels.get("SignificantBits", "")
     return OmeImage(
         width=_size(pixels, "X"),
@@ -149,15 +149,16 @@ def _channel(index: int, element: Element) -> Channel:
 def colour(text: str | None) -> str | None:
     """Return ``#rrggbb`` of OME's signed 32-bit RGBA; None for black, which nobody wishes for."""
     try:
-        value = int(text or "0") & 0xFFFFFFFF
+        value = int(text or "0")
+        fits, value = -(1 << 31) <= value < 1 << 32, value & 0xFFFFFFFF
     except ValueError:
         return None
-    return f"#{value >> 8:06x}" if value >> 8 else None
+    return f"#{value >> 8:06x}" if value >> 8 and fits else None
 
 
 def _tiff_data(element: Element) -> TiffData:
     uuid = element.find("UUID")
-    count = element.get("PlaneCount")
+    count = element.get("PlaneCount", element.get("NumPlanes"))  # the latter before 2008
     if count is None and element.get("IFD") is not None:
         count = "1"
     first = (int(element.get(f"First{axis}", "0")) for axis in "CZT")

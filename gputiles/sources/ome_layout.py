@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 
 from gputiles.errors import Damaged, GputilesError, LimitExceeded, NotFound, Unavailable, Unsupported
+from gputiles.image import Channel
 from gputiles.sources import ome
 from gputiles.sources.book import Book, read_book
 from gputiles.sources.bytesource import ByteSource, Companion
@@ -40,8 +41,9 @@ class FileSet:
     def own(self, block: TiffData) -> bool:
         """Whether a block says that it lies in this very file."""
         name = self.beside.name if self.beside else None
-        same = block.uuid is not None and block.uuid == self.uuid and bool(self.uuid)
-        return block.file is None or block.file == name or same
+        same = bool(self.uuid) and _same(block.uuid, self.uuid)
+        unnamed = block.file is None and not (block.uuid and self.uuid)
+        return unnamed or same or (block.file is not None and block.file == name)
 
     def find(self, name: str) -> ByteSource | None:
         """Open a companion that may be read; return None, with a warning, where there is none."""
@@ -58,8 +60,11 @@ class FileSet:
         finally:
             self.looked += [] if place is None else [Companion(place)]
 
-    def get(self, name: str) -> Book | None:
-        """Return the pages of a companion, opened once."""
+    def get(self, name: str | None) -> Book | None:
+        """Return the pages of a companion, opened once; None, with a warning, where there is none."""
+        if name is None:
+            self.warnings.append("the OME-XML tells another file by its UUID alone: it is not looked for")
+            return None
         if name not in self.books:
             if len(self.books) >= _MOST_COMPANIONS:
                 raise LimitExceeded(f"more than {_MOST_COMPANIONS} files in an OME-TIFF set")
@@ -119,14 +124,23 @@ def _document(text: str, files: FileSet) -> OmeDocument:
     if source is None:
         raise Damaged("the OME-XML is in another file, which is not there; the plain pages are served")
     try:
-        if source.size > _MOST_XML:
-            raise LimitExceeded(f"{source.name}: {source.size} bytes of OME-XML; most {_MOST_XML}")
-        found = ome.parse(decoded(source.read_at(0, source.size)))
+        found = ome.parse(_metadata(source))
     finally:
         source.close()
     if not found.images:
         raise Damaged("the OME-XML describes no image")
     return replace(found, uuid=document.uuid)
+
+
+def _metadata(source: ByteSource) -> str:
+    """Return the OME-XML of a companion. Raises Damaged where that is the set's first picture."""
+    if source.read_at(0, min(4, source.size))[:2] in (b"II", b"MM"):
+        raise Damaged(
+            f"the page is one of a set, which opens with {source.name!r}; the plain pages are served"
+        )
+    if source.size > _MOST_XML:
+        raise LimitExceeded(f"{source.name}: {source.size} bytes of OME-XML; most {_MOST_XML}")
+    return decoded(source.read_at(0, source.size))
 
 
 def _lay_out(document: OmeDocument, files: FileSet) -> Layout:
@@ -170,7 +184,7 @@ def _lay_out_image(image: OmeImage, files: FileSet) -> Layout:
         format="OME-TIFF",
         levels=levels,
         axes=tuple((axis, size) for axis, size in axes if size > 1),
-        channels=image.channels if len(image.channels) == sizes[0] else (),
+        channels=_channels(image, first, sizes[0]),
         mm_x=image.mm_x,
         mm_y=image.mm_y,
         magnification=image.magnification,
@@ -178,6 +192,20 @@ def _lay_out_image(image: OmeImage, files: FileSet) -> Layout:
         lut_is_hint=True,
         warnings=(*files.book.warnings, *dict.fromkeys(files.warnings), *warnings),
     )
+
+
+def _channels(image: OmeImage, page: Page, count: int) -> tuple[Channel, ...]:
+    """Return ``count`` channels: those that are described, and others in place of those that are not."""
+    told = len(image.channels)
+    if told == count or not told or page.samples > 1:
+        return image.channels if told == count else ()
+    more = (Channel(f"Channel {index}") for index in range(told, count))
+    return (*image.channels[:count], *more)
+
+
+def _same(uuid: str | None, other: str | None) -> bool:
+    """Whether both texts are one UUID, in the spellings that writers have for it."""
+    return (uuid or "").lower().removeprefix("urn:uuid:") == (other or "").lower().removeprefix("urn:uuid:")
 
 
 def _frame_positions(axes: Sequence[tuple[str, int]]) -> Iterator[tuple[int, int, int]]:
@@ -216,15 +244,12 @@ def _uniform(frames: list[Page | None], image: OmeImage, files: FileSet) -> list
 def _find_books(image: OmeImage, files: FileSet) -> list[tuple[TiffData, Book | None]]:
     """Return every block with the file that it lies in, None where that is not to be had."""
     blocks = image.blocks or (TiffData((0, 0, 0), 0, None, None, None),)
-    named = {block.file for block in blocks if block.file is not None and not files.own(block)}
+    named = {(block.file, block.file or block.uuid) for block in blocks if not files.own(block)}
     # a file that was renamed still names itself as it was called: its only name is its own
     renamed = len(named) == 1 and not any(files.own(block) for block in blocks)
-    if renamed and all(files.get(name) is None for name in named):
+    if renamed and all(files.get(name) is None for name, _ in named):
         return [(block, files.book) for block in blocks]
-    return [
-        (block, files.book if block.file is None or files.own(block) else files.get(block.file))
-        for block in blocks
-    ]
+    return [(block, files.book if files.own(block) else files.get(block.file)) for block in blocks]
 
 
 def _place(

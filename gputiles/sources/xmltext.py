@@ -19,10 +19,15 @@ def parse_xml(text: str) -> Element:
     if tags > _MOST_TAGS:
         raise Damaged(f"XML of {tags} tags; most {_MOST_TAGS}")
     try:
-        root: Element = fromstring(text.strip(), forbid_dtd=True)
+        root: Element = fromstring(_document(text), forbid_dtd=True)
     except (ParseError, DefusedXmlException, ValueError) as error:
         raise Damaged(brief(error)) from error
     return root
+
+
+def _document(text: str) -> str:
+    """Return a text without what some writers put behind the last element."""
+    return text[: text.rfind(">") + 1].lstrip()
 
 
 def brief(error: Exception) -> str:
