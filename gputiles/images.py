@@ -113,8 +113,9 @@ class Images:
             try:
                 if await self._is_current(entry.value):
                     return entry.value
-            except NotFound:  # opening it says so, or where it is now
-                pass
+            except NotFound:
+                self.drop(entry.value)
+                raise
             self.drop(entry.value)
         async with self.handles.once(reference, partial(self._open, reference)) as (image, _handle):
             return image

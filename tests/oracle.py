@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+import imagecodecs
 import numpy as np
 import tifffile
 from numpy.typing import NDArray
@@ -123,15 +124,34 @@ def converted(page: tifffile.TiffPage, pixels: Pixels) -> Pixels:
     if pixels.dtype == np.float16:
         return pixels.astype(np.float32)
     if page.extrasamples[-1:] == (1,) and page.planarconfig == 1:
-        return straight(pixels)
+        pixels = straight(pixels)
+        if page.photometric != 5:
+            return pixels
     bare = page.compression not in (6, 7, 34712)
     if page.compression == JPEG_2000_YCBCR or (page.photometric == 6 and bare):
         return from_ycbcr(pixels, page.tags.valueof(532))
     if page.photometric == 5:
         top = np.iinfo(pixels.dtype).max
-        light = top - pixels.astype(np.float64)
-        return np.floor(light[..., :3] * light[..., 3:] / top + 0.5).astype(pixels.dtype)
+        light = top - pixels[..., :4].astype(np.float64)
+        mixed = np.floor(light[..., :3] * light[..., 3:] / top + 0.5).astype(pixels.dtype)
+        return np.concatenate([mixed, pixels[..., 4:]], -1)
     return pixels
+
+
+def by_hand(path: Path) -> Pixels:
+    """Return the RGB of planes of YCbCr, LZW with differences, of which four pixels share the chroma."""
+    with tifffile.TiffFile(path) as tif:
+        page = tif.pages[0].aspage()
+        reference = page.tags.valueof(532)
+        planes = [
+            imagecodecs.lzw_decode(path.read_bytes()[offset : offset + size])
+            for offset, size in zip(page.dataoffsets, page.databytecounts, strict=True)
+        ]
+    y, cb, cr = (np.frombuffer(plane, np.uint8) for plane in planes)
+    y = np.cumsum(y.reshape(64, 256), 1, dtype=np.uint8)
+    chroma = (np.cumsum(plane.reshape(32, 128), 1, dtype=np.uint8) for plane in (cb, cr))
+    whole = [y, *(plane.repeat(2, 0).repeat(2, 1) for plane in chroma)]
+    return from_ycbcr(np.stack(whole, -1), reference)
 
 
 def straight(pixels: Pixels) -> Pixels:

@@ -20,6 +20,10 @@ _RUN = 16 * 1024**2  # most bytes of one merged read
 class Remote(Protocol):
     """A file that lies elsewhere: each read of it checks the version by itself."""
 
+    @property
+    def name(self) -> str:
+        """What the file is called."""
+
     def version(self) -> str:
         """Return a text that changes when the file does. Raises NotFound or Unavailable."""
 
@@ -29,6 +33,11 @@ class Companion:
     """A file that another one names: there or not, or of no use."""
 
     place: Path | Remote
+
+    @property
+    def name(self) -> str:
+        """What the file is called."""
+        return self.place.name
 
     def version(self) -> str:
         """Return a text that changes when the file comes, goes or changes. Raises Unavailable."""

@@ -10,6 +10,7 @@ from gputiles.errors import Damaged, GputilesError
 from gputiles.geometry import Grid, Rect, ceil_div
 from gputiles.sources.bytesource import read_ranges
 from gputiles.sources.page import Page
+from gputiles.sources.planes import bind
 
 _UNIT_BYTES = 64 * 1024**2  # most decoded bytes that tiles are read together for; one chunk may be more
 _UNIT_TILES = 4096  # most tiles that are read together
@@ -69,7 +70,8 @@ def _pixels(size: tuple[int, int], width: int, height: int) -> int:
 def read_chunks(page: Page, codec: ChunkCodec, area: Rect) -> tuple[Chunk, ...]:
     """Read the chunks that cover ``area`` of a page."""
     if not page.rows_addressable:
-        return _read(page, codec, _stored_items(page, area))
+        stored = _read(page, codec, _stored_items(page, area))
+        return bind(stored, page.planes) if page.bound else stored
     strips = _row_items(page, area)
     chunks = _read(page, codec, strips)
     return tuple(

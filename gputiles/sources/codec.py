@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from gputiles.backends import ChunkCodec
 from gputiles.errors import Damaged, Unsupported
+from gputiles.image import Colour
 from gputiles.sources import bytecodec, imagecodec
 from gputiles.sources.bytecodec import ByteCodec
-from gputiles.sources.colour import FULL_RANGE, CmykCodec, StraightAlphaCodec, SubsampledCodec, YCbCrCodec
+from gputiles.sources.colour import CmykCodec, StraightAlphaCodec, SubsampledCodec, YCbCrCodec
 from gputiles.sources.imagecodec import JPEG, JPEG2000, Frame, ImageCodec, JpegCodec
-from gputiles.sources.page import Page, Photometric
+from gputiles.sources.page import YCBCR_2000, Page, Photometric
+from gputiles.sources.planes import PlanesCodec
 from gputiles.sources.streamsize import jpeg2000_is_ycbcr
 
 # JPEG XR: its library crashes the process on damaged streams
@@ -27,31 +31,41 @@ def choose(page: Page) -> ChunkCodec:
 
     Raises Unsupported, naming what is not read.
     """
-    codec = _choose(page)
+    if page.photometric is Photometric.CMYK:
+        _check_cmyk(page)
+    stored = _planes(page) if page.bound else _stored(page, page.samples)
+    if page.photometric is Photometric.CMYK:  # inks were multiplied with alpha, not what they mix to
+        return CmykCodec(StraightAlphaCodec(stored) if page.premultiplied else stored)
+    codec = _from_ycbcr(page, stored)
     return StraightAlphaCodec(codec) if page.premultiplied else codec
 
 
-def _choose(page: Page) -> ChunkCodec:
-    name = page.source.name
-    if page.photometric is Photometric.CMYK:
-        _check_cmyk(page)
+def _check_cmyk(page: Page) -> None:
+    if page.samples < 4 or page.kind != "u" or page.bits not in (8, 16) or page.tags.integer(332, 1) != 1:
+        raise Unsupported(
+            f"{page.source.name}: separated colours of {page.samples} {page.bits}-bit samples, ink set"
+            f" {page.tags.integer(332, 1)}; only CMYK of 8 or 16 bits is converted"
+        )
+
+
+def _planes(page: Page) -> ChunkCodec:
+    """Return what decodes the planes of a page together."""
+    ycbcr = page.photometric is Photometric.YCBCR
+    measure = imagecodec.measure(page.compression)
+    return PlanesCodec(_stored(page, 1), page.samples, page.subsampling if ycbcr else (1, 1), measure)
+
+
+def _stored(page: Page, samples: int) -> ChunkCodec:
+    """Return what decodes ``samples`` that lie side by side, in the colours of the file."""
+    samples = 1 if page.separate else samples
     if page.compression in JPEG:
         return _jpeg(page)
     if page.compression in imagecodec.COMPRESSIONS:
         return _image(page)
     if page.compression in bytecodec.COMPRESSIONS:
-        return _bytes(page)
+        return _bytes(page, samples)
     what = _UNREAD.get(page.compression, "unknown")
-    raise Unsupported(f"{name}: compression {page.compression} ({what}) is not read")
-
-
-def _check_cmyk(page: Page) -> None:
-    plain = page.samples == 4 and not page.separate and page.kind == "u" and page.bits in (8, 16)
-    if not plain or page.compression in JPEG or page.tags.integer(332, 1) != 1:
-        raise Unsupported(
-            f"{page.source.name}: separated colours of {page.samples} {page.bits}-bit samples,"
-            f" compression {page.compression}; only plain CMYK of 8 or 16 bits is converted"
-        )
+    raise Unsupported(f"{page.source.name}: compression {page.compression} ({what}) is not read")
 
 
 def _frame(page: Page) -> Frame:
@@ -71,14 +85,7 @@ def _image(page: Page) -> ChunkCodec:
             f"{page.source.name}: PNG of {page.chunk_samples} {page.bits}-bit samples is not read;"
             f" (samples, bits) {imagecodec.PNG_SAMPLES} are"
         )
-    codec = ImageCodec(page.compression, _frame(page), _lerc_packing(page))
-    if page.compression not in JPEG2000:
-        return _convert(page, codec) if page.photometric is Photometric.CMYK else codec
-    # Aperio's 33003 holds YCbCr without the component transform that would say so
-    ycbcr = page.compression == 33003 or page.photometric is Photometric.YCBCR
-    if not ycbcr or page.samples != 3 or page.separate:
-        return codec
-    return YCbCrCodec(codec, done=jpeg2000_is_ycbcr)
+    return ImageCodec(page.compression, _frame(page), _lerc_packing(page))
 
 
 def _lerc_packing(page: Page) -> int:
@@ -91,7 +98,7 @@ def _lerc_packing(page: Page) -> int:
     return known[packing]
 
 
-def _bytes(page: Page) -> ChunkCodec:
+def _bytes(page: Page, samples: int) -> ChunkCodec:
     name = page.source.name
     if page.predictor not in (1, 2, 3):
         raise Unsupported(f"{name}: predictor {page.predictor} is not read; 1, 2 and 3 are")
@@ -101,7 +108,9 @@ def _bytes(page: Page) -> ChunkCodec:
         raise Unsupported(f"{name}: predictor {page.predictor} with 24-bit samples is not read")
     if page.compression in bytecodec.FAX and (page.bits, page.samples) != (1, 1):
         raise Damaged(f"{name}: CCITT compression of {page.samples} samples of {page.bits} bits")
-    return _convert(page, _packed(page, page.chunk_samples))
+    if page.photometric is Photometric.YCBCR and not page.separate and page.subsampling != (1, 1):
+        return _subsampled(page)
+    return _packed(page, samples)
 
 
 def _packed(page: Page, samples: int) -> ByteCodec:
@@ -119,31 +128,46 @@ def _packed(page: Page, samples: int) -> ByteCodec:
     )
 
 
-def _convert(page: Page, codec: ChunkCodec) -> ChunkCodec:
-    """Put the conversion to RGB that the page's colour model needs around ``codec``."""
-    if page.photometric is Photometric.CMYK:
-        return CmykCodec(codec)
-    if page.photometric is not Photometric.YCBCR:
-        return codec
+def _subsampled(page: Page) -> ChunkCodec:
+    """Return what decodes data units of pixels that share their chroma."""
     across, down = page.subsampling
-    if page.separate or page.samples != 3 or page.bits != 8:
-        raise Unsupported(f"{page.source.name}: YCbCr other than three interleaved 8-bit samples is not read")
-    if (across, down) != (1, 1):
-        if page.predictor != 1 or across not in (1, 2, 4) or down not in (1, 2, 4):
-            raise Unsupported(
-                f"{page.source.name}: YCbCr subsampled {across}x{down} with a predictor is not read"
-            )
-        codec = SubsampledCodec(_packed(page, across * down + 2), across, down)
-    return YCbCrCodec(codec, _reference(page), _luma(page))
+    if page.samples != 3 or page.predictor != 1 or across not in (1, 2, 4) or down not in (1, 2, 4):
+        raise Unsupported(
+            f"{page.source.name}: YCbCr of {page.samples} samples subsampled {across}x{down}, with predictor"
+            f" {page.predictor}, is not read"
+        )
+    return SubsampledCodec(_packed(page, across * down + 2), across, down)
+
+
+def _from_ycbcr(page: Page, codec: ChunkCodec) -> ChunkCodec:
+    """Put the conversion to RGB around ``codec`` where it decodes to YCbCr."""
+    told = page.photometric is Photometric.YCBCR
+    if page.compression in JPEG:
+        whole = page.samples == 3 and not page.separate  # which its decoder converts
+        return _converting(page, codec) if told and not whole else codec
+    if page.compression in JPEG2000:
+        done = None if page.bound else jpeg2000_is_ycbcr
+        return _converting(page, codec, done=done) if told or page.compression == YCBCR_2000 else codec
+    if not told or page.compression in imagecodec.OF_COLOURS:
+        return codec
+    return _converting(page, codec, reference=_reference(page), luma=_luma(page))
+
+
+def _converting(page: Page, codec: ChunkCodec, **how: Any) -> ChunkCodec:
+    if page.colour is not Colour.RGB:  # grey that calls itself YCbCr
+        return codec
+    if page.kind != "u" or page.bits > 16:
+        raise Unsupported(f"{page.source.name}: YCbCr of {page.bits}-bit {page.dtype} samples is not read")
+    return YCbCrCodec(codec, bits=page.bits, **how)
 
 
 def _reference(page: Page) -> tuple[float, ...]:
-    """Return tag 532, or the full range where it is absent or would divide by zero."""
+    """Return tag 532, or nothing where it is absent or would divide by zero."""
     values = page.tags.numbers(532, 7)
     if values is None or len(values) != 6 or not np.all(np.isfinite(values)):
-        return FULL_RANGE
+        return ()
     reference = tuple(float(value) for value in values)
-    return FULL_RANGE if any(reference[i] == reference[i + 1] for i in (0, 2, 4)) else reference
+    return () if any(reference[i] == reference[i + 1] for i in (0, 2, 4)) else reference
 
 
 def _luma(page: Page) -> tuple[float, ...]:

@@ -14,7 +14,6 @@ from gputiles.geometry import ceil_div
 
 _BAND = 1 << 20  # pixels that are converted at a time
 _BT601 = (0.299, 0.587, 0.114)
-FULL_RANGE = (0.0, 255.0, 128.0, 255.0, 128.0, 255.0)
 
 
 class _Codec(Protocol):
@@ -25,7 +24,7 @@ class _Codec(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class YCbCrCodec:
-    """Converts what ``codec`` decodes from 8-bit YCbCr to RGB.
+    """Converts what ``codec`` decodes from YCbCr of ``bits`` bits to RGB; further samples stay.
 
     ``done`` says of a chunk's bytes whether the decoder converts them already. ``reference``
     is tag 532 (black and white of Y, Cb, Cr), ``luma`` tag 529. The formula is TIFF 6.0
@@ -33,9 +32,10 @@ class YCbCrCodec:
     """
 
     codec: _Codec
-    reference: tuple[float, ...] = FULL_RANGE
+    reference: tuple[float, ...] = ()
     luma: tuple[float, ...] = _BT601
     done: Callable[[bytes], bool] | None = None
+    bits: int = 8
 
     @property
     def compression(self) -> int:
@@ -43,11 +43,11 @@ class YCbCrCodec:
         return self.codec.compression
 
     def decode(self, data: bytes, width: int, height: int) -> NDArray[Any]:
-        """Decode ``data`` to RGB (height, width, 3)."""
+        """Decode ``data`` to RGB (height, width, 3 and more)."""
         pixels = self.codec.decode(data, width, height)
         if self.done is not None and self.done(data):
             return pixels
-        return in_bands(lambda band: ycbcr_to_rgb(band, self.reference, self.luma), pixels)
+        return in_bands(lambda band: ycbcr_to_rgb(band, self.reference, self.luma, self.bits), pixels)
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +90,7 @@ class CmykCodec:
         return self.codec.compression
 
     def decode(self, data: bytes, width: int, height: int) -> NDArray[Any]:
-        """Decode ``data`` to RGB (height, width, 3)."""
+        """Decode ``data`` to RGB (height, width, 3 and more)."""
         return in_bands(cmyk_to_rgb, self.codec.decode(data, width, height))
 
 
@@ -128,11 +128,14 @@ def in_bands(convert: Callable[[NDArray[Any]], NDArray[Any]], pixels: NDArray[An
 
 
 def cmyk_to_rgb(inks: NDArray[Any]) -> NDArray[Any]:
-    """Mix the inks of (…, 4) unsigned integers to RGB of their type, rounded to nearest."""
+    """Mix the inks of (…, 4) unsigned integers to RGB of their type, rounded to nearest.
+
+    Further samples stay as they are.
+    """
     top = np.iinfo(inks.dtype).max
-    light = top - inks.astype(np.uint64)
+    light = top - inks[..., :4].astype(np.uint64)
     mixed: NDArray[Any] = (light[..., :3] * light[..., 3:] + top // 2) // top
-    return mixed.astype(inks.dtype)
+    return np.concatenate((mixed.astype(inks.dtype), inks[..., 4:]), axis=-1)
 
 
 def straighten(pixels: NDArray[Any]) -> NDArray[Any]:
@@ -148,18 +151,25 @@ def straighten(pixels: NDArray[Any]) -> NDArray[Any]:
 
 
 def ycbcr_to_rgb(
-    pixels: NDArray[Any], reference: tuple[float, ...] = FULL_RANGE, luma: tuple[float, ...] = _BT601
-) -> NDArray[np.uint8]:
-    """Convert 8-bit YCbCr (…, 3) to RGB, rounded to nearest."""
-    if pixels.dtype != np.uint8:
-        raise Damaged(f"YCbCr of type {pixels.dtype}; only uint8 is converted")
-    black_y, white_y, black_b, white_b, black_r, white_r = reference
+    pixels: NDArray[Any],
+    reference: tuple[float, ...] = (),
+    luma: tuple[float, ...] = _BT601,
+    bits: int = 8,
+) -> NDArray[Any]:
+    """Convert YCbCr (…, 3 and more) of ``bits`` bits to RGB of the same type, rounded to nearest.
+
+    Further samples stay as they are.
+    """
+    if pixels.dtype.kind != "u" or pixels.dtype.itemsize * 8 < bits:
+        raise Damaged(f"YCbCr of type {pixels.dtype}; expected unsigned integers of {bits} bits")
+    top, half = float((1 << bits) - 1), float(1 << bits - 1)
+    black_y, white_y, black_b, white_b, black_r, white_r = reference or (0.0, top, half, top, half, top)
     red, green, blue = luma
-    y = (pixels[..., 0].astype(np.float32) - black_y) * (255 / (white_y - black_y))
-    cb = (pixels[..., 1].astype(np.float32) - black_b) * (127 / (white_b - black_b))
-    cr = (pixels[..., 2].astype(np.float32) - black_r) * (127 / (white_r - black_r))
+    y = (pixels[..., 0].astype(np.float32) - black_y) * (top / (white_y - black_y))
+    cb = (pixels[..., 1].astype(np.float32) - black_b) * ((half - 1) / (white_b - black_b))
+    cr = (pixels[..., 2].astype(np.float32) - black_r) * ((half - 1) / (white_r - black_r))
     r = y + cr * (2 - 2 * red)
     b = y + cb * (2 - 2 * blue)
     g = (y - red * r - blue * b) / green
-    rgb: NDArray[np.float32] = np.clip(np.rint(np.stack((r, g, b), -1)), 0, 255)
-    return rgb.astype(np.uint8)
+    rgb: NDArray[np.float32] = np.clip(np.rint(np.stack((r, g, b), -1)), 0, top)
+    return np.concatenate((rgb.astype(pixels.dtype), pixels[..., 3:]), axis=-1)

@@ -35,6 +35,15 @@ _STREAMS: dict[int, tuple[str, _Size, _Decode]] = {
 }
 PNG_SAMPLES = ((1, 8), (3, 8), (4, 8), (4, 16))  # and their bits: what spng decodes
 COMPRESSIONS = (*JPEG, *_STREAMS)
+OF_COLOURS = (*_WEBP, PNG)
+"""Compressions whose streams are of colours by themselves, whatever the page calls them."""
+
+
+def measure(compression: int) -> _Size | None:
+    """Return what tells the size of a compression's streams; None where they do not tell it."""
+    if compression in JPEG:
+        return streamsize.jpeg_size
+    return _STREAMS[compression][1] if compression in _STREAMS else None
 
 
 @dataclass(frozen=True, slots=True)

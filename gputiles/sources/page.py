@@ -20,6 +20,8 @@ from gputiles.sources.ndpi import read_runs, run_offsets
 
 _MOST_SIDE = 1 << 30
 _LSM = 34412
+YCBCR_2000 = 33003
+"""Aperio's JPEG 2000 of YCbCr without the component transform that would say so."""
 _HEADING = 4096
 _PLAIN_BITS = (8, 16, 32, 64)
 
@@ -123,7 +125,7 @@ class Page:
     @property
     def decoded_samples(self) -> int:
         """Samples per pixel after decoding: CMYK becomes RGB."""
-        return 3 if self.photometric is Photometric.CMYK else self.samples
+        return self.samples - (self.photometric is Photometric.CMYK)
 
     @property
     def alpha(self) -> Alpha:
@@ -136,12 +138,14 @@ class Page:
     @property
     def premultiplied(self) -> bool:
         """Whether decoding divides by alpha: planes of their own are decoded without each other."""
-        return self.last_extra == 1 and not self.separate and self.kind in "uf" and self.bits >= 8
+        together = not self.separate or self.bound
+        return self.last_extra == 1 and together and self.kind in "uf" and self.bits >= 8
 
     @property
     def last_extra(self) -> int:
         """What tag 338 says of the last sample; 0 where no sample is left over from the colours."""
-        colours = 3 if self.colour is Colour.RGB else 1
+        inks = self.photometric is Photometric.CMYK
+        colours = 4 if inks else 3 if self.colour is Colour.RGB else 1
         return self.extra[-1] if self.extra and self.samples > colours else 0
 
     @property
@@ -160,6 +164,12 @@ class Page:
         return self.samples if self.separate else 1
 
     @property
+    def bound(self) -> bool:
+        """Whether planes of their own are decoded together: their colours are made of one another."""
+        mixed = self.photometric in (Photometric.YCBCR, Photometric.CMYK) or self.compression == YCBCR_2000
+        return self.separate and mixed and self.colour is Colour.RGB
+
+    @property
     def chunk_samples(self) -> int:
         """Samples per pixel inside one chunk."""
         return 1 if self.separate else self.samples
@@ -172,7 +182,8 @@ class Page:
     def rows_addressable(self) -> bool:
         """Whether any rows can be read by offset arithmetic: uncompressed strips."""
         plain = self.compression == 1 and self.predictor == 1 and not self.tiled
-        return plain and not (self.photometric is Photometric.YCBCR and self.subsampling != (1, 1))
+        whole = self.photometric is not Photometric.YCBCR or self.subsampling == (1, 1)
+        return plain and whole and not self.bound
 
     @property
     def subsampling(self) -> tuple[int, int]:
@@ -256,7 +267,8 @@ def read_page(tags: Directory, chunk_limit: int) -> Page:
         **_chunks(tags, width, height),
     )
     page.check_tables()
-    size = page.chunk_width * page.chunk_height * page.chunk_samples * page.dtype.itemsize
+    samples = page.samples if page.bound else page.chunk_samples
+    size = page.chunk_width * page.chunk_height * samples * page.dtype.itemsize
     if size > chunk_limit and not page.rows_addressable:
         raise LimitExceeded(
             f"{tags.source.name}: a chunk of {page.chunk_width}x{page.chunk_height} pixels"

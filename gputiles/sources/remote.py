@@ -112,6 +112,11 @@ class RemotePath:
 
     place: Place
 
+    @property
+    def name(self) -> str:
+        """What the file is called."""
+        return self.place.name
+
     def version(self) -> str:
         """Return the version that is there now, as text. Raises as ``look``."""
         stamp = self.place.look()
