@@ -11,6 +11,7 @@ from gputiles import histograms
 from gputiles.backends import MeasureJob, Measurement, Raster
 from gputiles.cache import Hold
 from gputiles.encoded import EncodedTile
+from gputiles.errors import LimitExceeded
 from gputiles.geometry import Rect
 from gputiles.histograms import Count, CountRequest, HistogramQuery, Moments
 from gputiles.image import ImageInfo
@@ -32,8 +33,8 @@ async def count(renderer: Renderer, image: Image, request: CountRequest, trace: 
     """Return the counts, or moments, as JSON.
 
     A region at the size that it has on a level is counted in that level's own values, however
-    many there are; at any other size it is resized first. Raises LimitExceeded where that is
-    too large.
+    many there are up to the limit of synthesis; at any other size it is resized first. Raises
+    LimitExceeded where that is too large.
     """
     return await renderer.answered(image, request, trace, partial(_render, renderer))
 
@@ -121,6 +122,12 @@ class Scan:
             (raster,) = await self.renderer.regions(self.work, (self.frame,), self.region)
             await visit(raster)
             return
+        most = self.renderer.rasters.limit
+        if rect.width * rect.height > most:
+            raise LimitExceeded(
+                f"{rect.width} x {rect.height} values are not counted one by one, at most {most} are:"
+                " ask for a smaller region, width or height"
+            )
         units = _units(info, z, cells_of(info, rect))
 
         async def draw() -> None:

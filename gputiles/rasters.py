@@ -64,7 +64,7 @@ class Rasters:
         self._room = room
         self._images = images
         self._batcher = batcher
-        self._limit = config.synthesis_limit
+        self.limit = config.synthesis_limit
         self._forks = 2 * batcher.backend.workers  # blocks that may still be opened beside another
         self._block = min(BLOCK, self.shelf.capacity // (4 * self._forks))
 
@@ -117,8 +117,8 @@ class Rasters:
             why = f"level {plane.z} is not in the file, and making it"
         else:
             return
-        if pixels > self._limit:
-            raise LimitExceeded(f"{why} takes {pixels} pixels; at most {self._limit} are allowed")
+        if pixels > self.limit:
+            raise LimitExceeded(f"{why} takes {pixels} pixels; at most {self.limit} are allowed")
 
     async def _fetch(self, work: Work, plane: Plane, cells: Iterable[Cell], hold: Hold[Raster]) -> Found:
         """Pin ``cells``, made or read block by block; what a tile dies of is its own."""

@@ -33,6 +33,11 @@ _STREAMS: dict[int, tuple[str, _Size, _Decode]] = {
     PNG: ("PNG", streamsize.png_size, imagecodecs.spng_decode),
     LERC: ("LERC", streamsize.lerc_size, imagecodecs.lerc_decode),
 }
+# Of how many samples these streams tell; all others have at most four.
+_SAMPLES: dict[int, Callable[[bytes], int]] = {
+    **dict.fromkeys(JPEG2000, streamsize.jpeg2000_samples),
+    LERC: streamsize.lerc_samples,
+}
 PNG_SAMPLES = ((1, 8), (3, 8), (4, 8), (4, 16))  # and their bits: what spng decodes
 COMPRESSIONS = (*JPEG, *_STREAMS)
 OF_COLOURS = (*_WEBP, PNG)
@@ -60,6 +65,11 @@ class Frame:
             raise Damaged(
                 f"a {name} stream of {width}x{height} pixels in a chunk of {self.full[0]}x{self.full[1]}"
             )
+
+    def check_samples(self, name: str, samples: int) -> None:
+        """Raise Damaged for a stream of more samples than the chunk has."""
+        if samples > self.samples:
+            raise Damaged(f"a {name} stream of {samples} samples in a chunk of {self.samples}")
 
     def fit(self, name: str, pixels: NDArray[Any], width: int, height: int) -> NDArray[Any]:
         """Cut or pad decoded ``pixels`` to (height, width, samples); Damaged where they cannot fit."""
@@ -92,6 +102,9 @@ class ImageCodec:
         name, read_size, decode = _STREAMS[self.compression]
         data = self._unpacked(name, data)
         self.frame.check(name, *read_size(data))
+        self.frame.check_samples(
+            name, _SAMPLES[self.compression](data) if self.compression in _SAMPLES else 1
+        )
         options: dict[str, Any] = (
             {"hasalpha": True} if self.compression in _WEBP and self.frame.samples == 4 else {}
         )

@@ -19,6 +19,7 @@ from gputiles.sources.ifd import Directory
 from gputiles.sources.ndpi import read_runs, run_offsets
 
 _MOST_SIDE = 1 << 30
+_MOST_SAMPLES = 4096
 _LSM = 34412
 YCBCR_2000 = 33003
 """Aperio's JPEG 2000 of YCbCr without the component transform that would say so."""
@@ -282,6 +283,8 @@ def _samples(tags: Directory) -> Mapping[str, Any]:
     samples = tags.integer(277, _told_samples(tags))
     if not 1 <= samples <= 65535:
         raise Damaged(f"{name}: {samples} samples per pixel")
+    if samples > _MOST_SAMPLES:
+        raise LimitExceeded(f"{name}: {samples} samples per pixel; most {_MOST_SAMPLES}")
     extra = tags.integers(338, samples)
     return {
         "samples": samples,

@@ -20,6 +20,12 @@ def jpeg2000_size(data: bytes) -> tuple[int, int]:
     return right - left, bottom - top
 
 
+def jpeg2000_samples(data: bytes) -> int:
+    """Return the number of components of a JPEG 2000 stream whose size was read."""
+    start = data.find(_J2K, 0, 1 << 16)
+    return int.from_bytes(data[start + 40 : start + 42], "big")
+
+
 def jpeg2000_is_ycbcr(data: bytes) -> bool:
     """Whether a JPEG 2000 stream itself says that it holds YCbCr, so that its decoder converts it.
 
@@ -73,3 +79,16 @@ def lerc_size(data: bytes) -> tuple[int, int]:
     at = 14 if version >= 3 else 10  # a checksum follows the version
     rows, columns = struct.unpack_from("<ii", data, at)
     return columns, rows
+
+
+def lerc_samples(data: bytes) -> int:
+    """Return the number of samples of LERC2 blobs one behind the other: decoders take all of them."""
+    samples = at = 0
+    while data[at : at + 6] == b"Lerc2 " and len(data) >= at + 46:
+        version = struct.unpack_from("<i", data, at + 6)[0]
+        fields = at + (14 if version >= 3 else 10) + 8
+        depth = struct.unpack_from("<i", data, fields)[0] if version >= 4 else 1
+        length = struct.unpack_from("<i", data, fields + (12 if version >= 4 else 8))[0]
+        samples += max(depth, 1)
+        at += max(length, 46)
+    return samples
