@@ -47,15 +47,15 @@ def imagej_layout(book: Book) -> Layout:
     facts = described(plain.lead.description)
     axes = _axes(facts)
     wanted = math.prod(length for _, length in axes) if axes else _count(facts)
-    frames = _frames(plain, wanted)
+    frames = stacked(plain, wanted)
     if len(frames) != wanted or wanted > _MOST_FRAMES:
         problem = f"ImageJ's description speaks of {wanted} images, the file holds {len(frames)}"
         return replace(plain, warnings=(*plain.warnings, problem))
     levels = plain.levels if len(plain.levels[0]) == wanted else find_levels(frames, (), book.chunk_limit)[0]
     axes = axes or ((("Z", wanted),) if wanted > 1 else ())
     mm_x, mm_y = _resolution(plain.lead, facts)
-    layout = replace(plain, levels=levels, axes=_served(axes), mm_x=mm_x, mm_y=mm_y)
-    layout = replace(layout, levels=tuple(_in_frame_order(stack, axes) for stack in levels))
+    layout = replace(plain, levels=levels, axes=served(axes), mm_x=mm_x, mm_y=mm_y)
+    layout = replace(layout, levels=tuple(in_frame_order(stack, axes) for stack in levels))
     return _with_channels(layout, facts)
 
 
@@ -79,22 +79,22 @@ def _axes(facts: dict[str, str]) -> tuple[tuple[str, int], ...]:
     return tuple((axis, int(text)) for axis, text in found if text.isdecimal() and int(text) > 1)
 
 
-def _served(axes: Sequence[tuple[str, int]]) -> tuple[tuple[str, int], ...]:
+def served(axes: Sequence[tuple[str, int]]) -> tuple[tuple[str, int], ...]:
     """Return axes in the order in which frames are counted: C fastest, then Z, then T."""
     return tuple(sorted(axes, key=lambda axis: "CZT".index(axis[0])))
 
 
-def _in_frame_order(stack: Stack, axes: Sequence[tuple[str, int]]) -> Stack:
+def in_frame_order(stack: Stack, axes: Sequence[tuple[str, int]]) -> Stack:
     """Return frames that lie in the order of ``axes``, fastest first, with C fastest."""
     if len(axes) < 2:
         return stack
     places = np.arange(len(stack)).reshape([length for _, length in reversed(axes)])
     slowest_first = [name for name, _ in reversed(axes)]
-    order = [slowest_first.index(name) for name, _ in reversed(_served(axes))]
+    order = [slowest_first.index(name) for name, _ in reversed(served(axes))]
     return tuple(stack[place] for place in places.transpose(order).reshape(-1).tolist())
 
 
-def _frames(plain: Layout, wanted: int) -> Stack:
+def stacked(plain: Layout, wanted: int) -> Stack:
     """Return the frames; where the file has one page of many, the others follow its pixels."""
     page = plain.lead
     stored = plain.levels[0]

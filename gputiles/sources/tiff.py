@@ -25,6 +25,7 @@ from gputiles.sources.ome import is_ome
 from gputiles.sources.ome_layout import ome_layout
 from gputiles.sources.page import Page, Photometric
 from gputiles.sources.scn import is_scn, scn_layout
+from gputiles.sources.shaped import is_shaped, shaped_layout
 from gputiles.sources.vendors import NDPI_LENS, ndpi_layout, qptiff_layout, svs_layout
 
 _SOFTWARE = 305
@@ -202,6 +203,8 @@ def read_layout(book: Book, beside: Neighbours | None) -> Layout:
         return ome_layout(book, description, beside)
     if head.startswith("ImageJ="):
         return imagej_layout(book)
+    if is_shaped(head):
+        return shaped_layout(book)
     if is_scn(description):
         return scn_layout(book)
     if head.startswith("Aperio"):
