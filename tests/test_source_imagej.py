@@ -185,3 +185,14 @@ def test_a_real_time_series_has_its_axes_and_the_first_image_no_colour() -> None
     assert source.info.axes == (("Z", 10), ("T", 3))
     assert source.info.channels == ()
     source.close()
+
+
+@pytest.mark.parametrize("facts", [
+    "images=0", "images=0\nchannels=0\nslices=0\nframes=0", "images=-1\nchannels=-3", "images=\nslices=x",
+    "images=99999999999999999999\nchannels=99999\nslices=99999", "images=1e3", "",
+    "order=zzz\nimages=1", "images=1\nmin=nan\nmax=inf", "images=1\nunit=\\u00b5m\nmode=composite\nmin=1",
+])  # fmt: skip
+def test_counts_that_make_no_sense_leave_the_page_as_it_is(facts: str) -> None:
+    source = open_source(tiff(page(8, 6, [bytes(48)], {270: (2, f"ImageJ=1.54f\n{facts}\n")})))
+    assert (len(source.info.frames), source.info.axes) == (1, ())
+    np.testing.assert_array_equal(full(source), np.zeros((6, 8, 1), np.uint8))

@@ -67,7 +67,7 @@ def described(description: str) -> dict[str, str]:
 
 def _count(facts: dict[str, str]) -> int:
     text = facts.get("images", "1")
-    return int(text) if text.isdecimal() else 1
+    return max(int(text), 1) if text.isdecimal() else 1
 
 
 def _axes(facts: dict[str, str]) -> tuple[tuple[str, int], ...]:
