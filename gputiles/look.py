@@ -1,6 +1,7 @@
 """The default look: what is shown of an image when no style is asked for.
 
-Plain 8-bit grey or colour, and images with a colour map, are shown as they are stored.
+Plain 8-bit grey or colour, and images with a colour map, are shown as they are stored, but
+for pixels that are no data.
 Everything else gets windows that hold for the whole image, never for one tile: the one that
 the file gives for a channel, else the values between its ``TAIL`` and 1 - ``TAIL``
 percentiles. Of an image with several channels the first ``MOST_CHANNELS`` are added up in
@@ -10,7 +11,7 @@ their colours; 16-bit colour shares one window; a lone channel is a grey ramp.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeAlias
 
 import numpy as np
@@ -32,6 +33,7 @@ AllStatistics: TypeAlias = Mapping[int, tuple[Statistics, ...]]
 
 _BLACK = BLACK_TO_WHITE[0]
 _NAMELESS = Channel("")
+_BYTE = (0.0, 255.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +68,7 @@ def make_recipe(info: ImageInfo, frame: int, statistics: AllStatistics, single: 
         windows = _shared(parts, windows)
     bands = tuple(_band(part, window, info) for part, window in zip(parts, windows, strict=True))
     frames = tuple(dict.fromkeys(part.frame for part in parts))
-    opaque = info.nodata is None and info.dtype.kind != "f"
+    opaque = not hides_nodata(info) and info.dtype.kind != "f"
     grey = len(parts) == 1 and parts[0].palette == BLACK_TO_WHITE
     return Recipe(frames, bands, samples=1 if grey and opaque else 4)
 
@@ -107,17 +109,30 @@ def _parts(info: ImageInfo, frame: int, single: bool) -> list[_Part]:
     if info.colormap is not None:
         return []
     if info.colour is Colour.RGB:
-        return [] if info.dtype == np.uint8 and not _has_idle_fourth(info) else _colour_parts(info, frame)
+        idle = _has_idle_fourth(info) or hides_nodata(info)
+        return [] if info.dtype == np.uint8 and not idle else _colour_parts(info, frame)
     channels = _channels(info, frame, single)
     if len(channels) == 1 and info.dtype == np.uint8 and _data_samples(info) == 1:
-        return []
+        if not hides_nodata(info):
+            return []
+        channels = [replace(channels[0], window=_BYTE)]
     return channels + _alpha_parts(info, frame)
+
+
+def hides_nodata(info: ImageInfo) -> bool:
+    """Whether the look leaves out pixels that are no data.
+
+    Of colours only black can be: elsewhere one colour of a pixel may happen to be the value.
+    """
+    if info.nodata is None or info.colormap is not None:
+        return False
+    return info.nodata == 0 or info.colour is Colour.GREY
 
 
 def _colour_parts(info: ImageInfo, frame: int) -> list[_Part]:
     """Return red, green and blue, and alpha where the image has it."""
     primaries = [_ramp(_rgba(name)) for name in ("#ff0000", "#00ff00", "#0000ff")]
-    window = (0.0, 255.0) if info.dtype == np.uint8 else None
+    window = _BYTE if info.dtype == np.uint8 else None
     parts = [_Part(frame, sample, palette, window) for sample, palette in enumerate(primaries)]
     return parts + _alpha_parts(info, frame)
 
@@ -209,5 +224,5 @@ def _band(part: _Part, window: Window, info: ImageInfo) -> BandRecipe:
         high=window[1],
         palette=table(part.palette, False, 1.0),
         blend=Blend.MULTIPLY if part.alpha else Blend.ADDITIVE,
-        nodata=None if part.alpha else info.nodata,
+        nodata=info.nodata if hides_nodata(info) and not part.alpha else None,
     )

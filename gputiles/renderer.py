@@ -21,6 +21,7 @@ from gputiles.geometry import Rect
 from gputiles.image import Alpha, Colour, ImageInfo
 from gputiles.images import Image, Images, read_checked
 from gputiles.keys import Request
+from gputiles.look import hides_nodata
 from gputiles.measuring import Measuring
 from gputiles.projections import Stack
 from gputiles.rasters import Rasters, Work, together
@@ -340,7 +341,7 @@ def tile_size(info: ImageInfo, request: TileRequest) -> tuple[int, int]:
 
 def is_plain(info: ImageInfo) -> bool:
     """Say whether the default look may be the stored bytes: of 8 bits that are colours themselves."""
-    return info.dtype == np.uint8 and info.colormap is None
+    return info.dtype == np.uint8 and info.colormap is None and not hides_nodata(info)
 
 
 def check_view(info: ImageInfo, view: View) -> None:

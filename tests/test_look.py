@@ -269,3 +269,61 @@ def test_an_image_without_a_finite_value_has_a_look_all_the_same(value: float, t
     (shown,) = show(tmp_path / "image.tif")
     expected = {"nan": (0, 0, 0, 0), "inf": (255,) * 4, "-inf": (0, 0, 0, 255)}[str(value)]
     assert (shown == expected).all()
+
+
+@pytest.mark.parametrize(("dtype", "value", "text"), [
+    ("u1", 0, "0"), ("u1", 255, "255"), ("u1", 7, "7.0"), ("i1", -128, "-128"), ("i2", -32768, "-32768"),
+    ("u2", 65535, "65535"), ("u4", 4294967295, "4294967295"), ("i4", -(2**31), "-2147483648"),
+    ("f4", -9999, "-9999"), ("f4", 0.1, "0.1"), ("f4", 1e20, "1e20"), ("f8", 1e300, "1e300"),
+    ("f2", 0.1, "0.1"), ("f4", -3.4028234663852886e38, "-3.40282346638529e+38"), ("f4", np.nan, "nan"),
+    ("f4", np.inf, "inf"),
+])  # fmt: skip
+@pytest.mark.parametrize("alpha", [False, True])
+def test_pixels_that_are_no_data_are_transparent_whatever_the_type(
+    tmp_path: Path, dtype: str, value: float, text: str, alpha: bool
+) -> None:
+    pixels = np.full((64, 64, 2), 20, dtype)
+    pixels[:16, :, 0] = value
+    pixels[:, :, 1] = 1 if pixels.dtype.kind == "f" else np.iinfo(dtype).max
+    options: dict[str, Any] = {"photometric": "minisblack", "extratags": [(42113, 2, 0, text, True)]}
+    extra = {"extrasamples": ["unassalpha"], "planarconfig": "contig"} if alpha else {}
+    tifffile.imwrite(
+        tmp_path / "a.tif", pixels if alpha else pixels[..., 0], metadata=None, **options, **extra
+    )
+    (tile,) = show(tmp_path / "a.tif", encoding="PNG")
+    expected = np.full((64, 64), 255)
+    expected[:16] = 0
+    np.testing.assert_array_equal(tile[..., -1], expected)
+
+
+def test_a_grey_picture_with_nodata_has_its_own_values_elsewhere(tmp_path: Path) -> None:
+    pixels = np.arange(65536, dtype=np.uint32).astype(np.uint8).reshape(256, 256)
+    tag = [(42113, 2, 0, "7", True)]
+    tifffile.imwrite(tmp_path / "a.tif", pixels, photometric="minisblack", metadata=None, extratags=tag)
+    (tile,) = show(tmp_path / "a.tif", encoding="PNG")
+    there = pixels != 7
+    np.testing.assert_array_equal(tile[..., 0][there], pixels[there])
+    np.testing.assert_array_equal(tile[..., -1], np.where(there, 255, 0))
+
+
+@pytest.mark.parametrize(("text", "transparent"), [("0", True), ("255", False), ("9", False)])
+def test_of_colours_only_black_is_taken_for_no_data(tmp_path: Path, text: str, transparent: bool) -> None:
+    pixels = np.full((64, 64, 3), int(text), np.uint8)
+    pixels[16:] = [0, 9, 255]  # each of the values as one colour of a pixel
+    tag = [(42113, 2, 0, text, True)]
+    tifffile.imwrite(tmp_path / "a.tif", pixels, photometric="rgb", metadata=None, extratags=tag)
+    (tile,) = show(tmp_path / "a.tif", encoding="PNG")
+    assert (tile.shape[2] == 4 and not tile[:16, :, 3].any()) is transparent
+    np.testing.assert_array_equal(tile[16:, :, :3], pixels[16:])
+    if transparent:
+        assert (tile[16:, :, 3] == 255).all()
+
+
+def test_stored_jpeg_tiles_are_not_passed_through_where_pixels_are_no_data(tmp_path: Path) -> None:
+    pixels = np.full((512, 512), 200, np.uint8)
+    options: dict[str, Any] = {"photometric": "minisblack", "tile": (256, 256), "compression": "jpeg"}
+    tag = [(42113, 2, 0, "200", True)]
+    tifffile.imwrite(tmp_path / "a.tif", pixels, metadata=None, extratags=tag, **options)
+    with gputiles.open(tmp_path / "a.tif") as image:
+        jpeg = np.asarray(Pillow.open(BytesIO(image.tile(1, 0, 0, encoding="JPEG"))))
+    assert jpeg.max() <= 2  # black, as masked pixels are

@@ -170,6 +170,8 @@ def _nodata(page: Page, warnings: list[str]) -> float | None:
         warnings.append(f"nodata {text[:40]!r} is not a number; ignored")
         return None
     if page.dtype.kind == "f":
+        with np.errstate(over="ignore"):  # half floats are widened: the value as well
+            value = float(np.float16(value)) if page.bits == 16 else value
         return None if math.isnan(value) else value  # NaN is no data in any case
     limits = np.iinfo(page.dtype.str)
     if not math.isfinite(value) or value != int(value) or not limits.min <= value <= limits.max:
