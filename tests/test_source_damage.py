@@ -5,15 +5,18 @@ from __future__ import annotations
 import contextlib
 import io
 import random
+import zlib
 from pathlib import Path
+from typing import Any
 
 import imagecodecs
 import numpy as np
 import pytest
+import tifffile
 
 from gputiles.backends import ChunkCodec
 from gputiles.errors import Damaged, GputilesError
-from gputiles.sources.bytecodec import ByteCodec
+from gputiles.sources.bytecodec import ByteCodec, inflate
 from gputiles.sources.imagecodec import Frame, ImageCodec, JpegCodec
 from gputiles.sources.open import open_source
 from tests.conftest import SHARED
@@ -99,3 +102,40 @@ def test_a_file_with_spoiled_tags_is_read_or_refused(path: Path) -> None:
             )
             for z in (z for z, stored in enumerate(source.info.stored) if stored):
                 read_tile(source, 0, z, 0, 0)
+
+
+RAMP = (np.add.outer(5 * np.arange(128), 3 * np.arange(128)) % 256).astype(np.uint8)
+
+
+@pytest.mark.parametrize("compression", ["jpeg", "zlib", "png", "webp", "jpeg2000", "zstd", "lzma", "lerc"])
+@pytest.mark.parametrize("way", ["short", "zeros"])
+def test_a_chunk_that_is_cut_off_is_an_error_and_no_made_up_picture(compression: str, way: str) -> None:
+    file = io.BytesIO()
+    picture = np.stack([RAMP] * 3, -1) if compression == "webp" else RAMP
+    options: dict[str, Any] = {
+        "photometric": "rgb" if picture.ndim == 3 else "minisblack",
+        "tile": (128, 128),
+    }
+    tifffile.imwrite(file, picture, compression=compression, metadata=None, **options)
+    with tifffile.TiffFile(io.BytesIO(file.getvalue())) as tif:
+        page = tif.pages[0].aspage()
+        offset, size, tag = page.dataoffsets[0], page.databytecounts[0], page.tags[325]
+        place, width = tag.valueoffset, {3: 2, 4: 4}[tag.dtype]
+    for share in (0.3, 0.5, 0.7, 0.9):
+        data, kept = bytearray(file.getvalue()), int(size * share)
+        if way == "short":
+            data[place : place + width] = kept.to_bytes(width, "little")
+        else:  # a file whose room was taken before its bytes came
+            data[offset + kept : offset + size] = bytes(size - kept)
+        found = read_tile(open_source(io.BytesIO(bytes(data))), 0, 0, 0, 0)
+        assert isinstance(found, Damaged), (share, found)
+
+
+@pytest.mark.parametrize("more", [b"", b"more", b"\0" * 9, zlib.compress(b"another")])
+def test_a_deflate_stream_may_be_followed_by_other_bytes(more: bytes) -> None:
+    assert inflate(8, zlib.compress(bytes(5000)) + more, 5000).tobytes() == bytes(5000)
+
+
+@pytest.mark.parametrize("rows", [1, 2, 100])
+def test_a_deflate_stream_may_hold_more_than_is_wanted(rows: int) -> None:
+    assert inflate(8, zlib.compress(RAMP.tobytes() * rows), 5000).tobytes() == RAMP.tobytes()[:5000]

@@ -159,6 +159,7 @@ def stream_of(chunk: Chunk, kinds: frozenset[str]) -> Stream | None:
 
 def _jpeg(codec: JpegCodec, data: bytes) -> Stream | None:
     data = jpeg.splice(data, codec.tables)
+    jpeg.check_end("JPEG", data)
     header, count = jpeg.read_header(data), codec.frame.samples
     if header.precision != 8 or header.frame not in (0xC0, 0xC1) or len(header.components) != count:
         return None
@@ -187,6 +188,7 @@ def _jpeg2000(codec: ImageCodec, data: bytes) -> Stream | None:
     if frame.dtype not in (np.uint8, np.uint16) or frame.samples not in (1, 3):
         return None
     width, height = jpeg2000_size(data)
+    jpeg.check_end("JPEG 2000", data)
     kind = f"JPEG 2000 {frame.dtype} {frame.samples}"
     return Stream(kind, data, (height, width, frame.samples), np.dtype(frame.dtype))
 

@@ -32,6 +32,8 @@ _INTO_BUFFER: dict[int, Callable[..., Any]] = {
     **dict.fromkeys(DEFLATE, imagecodecs.deflate_decode),
 }
 LZW = 5
+_BEYOND = 1 << 20  # bytes behind those that are wanted that are looked at, and as many as those
+_PIECE = 1 << 16  # bytes of them at a time
 _LIBTIFF = {32773: 32773, 34925: 34925, ZSTD: ZSTD, 34926: ZSTD}  # by libtiff's numbers
 COMPRESSIONS = (1, LZW, *FAX, *_INTO_BUFFER)
 NAMES = {
@@ -62,8 +64,23 @@ def inflate(compression: int, data: bytes, most: int) -> NDArray[np.uint8]:
     except DECODER_ERRORS:
         # these decode whole streams only; a chunk may hold more rows, or be followed by other bytes
         if compression in DEFLATE:
-            return np.frombuffer(isal_zlib.decompressobj().decompress(data, most), np.uint8)
+            return np.frombuffer(_inflate_first(data, most), np.uint8)
         return _with_libtiff(_LIBTIFF[compression], data, most)
+
+
+def _inflate_first(data: bytes, most: int) -> bytes:
+    """Return the first ``most`` bytes of a stream that may hold more.
+
+    Damage tells itself at the stream's end, in its checksum: so far, within a bound, it is read.
+    """
+    stream = isal_zlib.decompressobj()
+    found, left = stream.decompress(data, most), most + _BEYOND
+    while not stream.eof and left > 0:
+        more = stream.decompress(stream.unconsumed_tail, min(left, _PIECE))
+        if not more:
+            raise ValueError("the stream is cut off")
+        left -= len(more)
+    return bytes(found)
 
 
 def _with_libtiff(compression: int, data: bytes, size: int) -> NDArray[np.uint8]:

@@ -95,6 +95,12 @@ def read_header(data: bytes) -> Header:
     return Header(*frame, jfif=jfif, adobe=adobe, icc=icc)
 
 
+def check_end(name: str, data: bytes) -> None:
+    """Raise Damaged for a JPEG (or JPEG 2000) stream without an end: decoders make up what is missing."""
+    if data.rfind(b"\xff\xd9") < 0:  # within coded data no such two bytes follow each other
+        raise Damaged(f"a {name} stream that is cut off: it has no end")
+
+
 @lru_cache(64)
 def adobe_transform(tables: bytes | None) -> int | None:
     """Return the transform that an Adobe marker among shared tables gives, if there is one."""
