@@ -14,12 +14,11 @@ from numpy.typing import NDArray
 from gputiles.backends import Raster
 from gputiles.errors import BadRequest, LimitExceeded
 from gputiles.metadata import clean
-from gputiles.ranges import Edges
+from gputiles.ranges import LARGEST, Edges
 from gputiles.request import RegionRequest, View
 
 MOST_BINS = 65_536
 MOST_TOLD = 1 << 21  # bins of all histograms of an answer
-LARGEST = 2.0**1000  # ranges end here, so that their width is a number
 ROUNDED = 10  # values a bin up to which rounded ranges make bins of whole width
 
 

@@ -109,7 +109,7 @@ def _parts(info: ImageInfo, frame: int, single: bool) -> list[_Part]:
     if info.colormap is not None:
         return []
     if info.colour is Colour.RGB:
-        idle = _has_idle_fourth(info) or hides_nodata(info)
+        idle = _is_more_than_colours(info) or hides_nodata(info)
         return [] if info.dtype == np.uint8 and not idle else _colour_parts(info, frame)
     channels = _channels(info, frame, single)
     if len(channels) == 1 and info.dtype == np.uint8 and _data_samples(info) == 1:
@@ -137,9 +137,11 @@ def _colour_parts(info: ImageInfo, frame: int) -> list[_Part]:
     return parts + _alpha_parts(info, frame)
 
 
-def _has_idle_fourth(info: ImageInfo) -> bool:
-    """Whether the values as they are stored would be shown with a fourth sample as alpha that is none."""
-    return info.samples == 4 and info.alpha is Alpha.NONE
+def _is_more_than_colours(info: ImageInfo) -> bool:
+    """Whether the values as they are stored would be shown with a wrong alpha, or without theirs."""
+    if info.alpha is Alpha.NONE:
+        return info.samples == 4
+    return info.samples > 4
 
 
 def _alpha_parts(info: ImageInfo, frame: int) -> list[_Part]:

@@ -31,6 +31,7 @@ MOST_TILES = 64  # of a level that is not measured as a whole
 WHOLE = 1 << 24  # pixels of a level that is measured as a whole, however many tiles it has
 BINS = 1 << 16
 NARROW = 1 / 16
+LARGEST = 2.0**1000  # ranges end here, so that their width is a number
 COARSE = 256  # bins of large_image's thresholds
 
 
@@ -73,7 +74,7 @@ class Statistics:
         """
         if self.low is None or self.high is None:
             return None
-        edges = np.linspace(self.low, self.high + 1, COARSE + 1)
+        edges = np.linspace(max(self.low, -LARGEST), min(self.high + 1, LARGEST), COARSE + 1)
         counts = self._rebinned(edges)
         extreme = self.low
         if from_top:

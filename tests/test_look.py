@@ -327,3 +327,39 @@ def test_stored_jpeg_tiles_are_not_passed_through_where_pixels_are_no_data(tmp_p
     with gputiles.open(tmp_path / "a.tif") as image:
         jpeg = np.asarray(Pillow.open(BytesIO(image.tile(1, 0, 0, encoding="JPEG"))))
     assert jpeg.max() <= 2  # black, as masked pixels are
+
+
+@pytest.mark.parametrize("dtype", ["u4", "i4", "u8", "i8", "f4", "f8"])
+@pytest.mark.parametrize(
+    "style", [None, {"min": "min:0.02", "max": "max:0.02"}, {"min": "min", "max": "max"}]
+)
+def test_the_extremes_of_a_type_are_shown_without_a_murmur(tmp_path: Path, dtype: str, style: Any) -> None:
+    limits: Any = np.finfo(dtype) if dtype[0] == "f" else np.iinfo(dtype)
+    pixels = np.full((64, 64), limits.max // 2 if dtype[0] != "f" else limits.max / 2, dtype)
+    pixels[0], pixels[1] = limits.max, limits.min
+    tifffile.imwrite(tmp_path / "a.tif", pixels, photometric="minisblack", metadata=None)
+    (tile,) = show(tmp_path / "a.tif", encoding="PNG", **({"style": style} if style else {}))
+    grey = tile if tile.ndim == 2 else tile[..., 0]
+    assert grey[1, 0] <= grey[2, 0] <= grey[0, 0] == 255
+
+
+@pytest.mark.parametrize(("extra", "shown"), [
+    ([2], True), ([0], False), ([0, 2], True), ([0, 0, 2], True), ([0, 0], False),
+])  # fmt: skip
+@pytest.mark.parametrize("dtype", ["u1", "u2"])
+def test_alpha_counts_behind_any_number_of_samples(
+    tmp_path: Path, extra: list[int], shown: bool, dtype: str
+) -> None:
+    top = np.iinfo(dtype).max
+    pixels = np.full((64, 64, 3 + len(extra)), top // 5, dtype)
+    pixels[:, :3, :3] = [0, top // 2, top]
+    pixels[32:, :, -1] = top
+    pixels[:32, :, -1] = 0
+    options: dict[str, Any] = {"photometric": "rgb", "extrasamples": extra, "planarconfig": "contig"}
+    tifffile.imwrite(tmp_path / "a.tif", pixels, metadata=None, **options)
+    (tile,) = show(tmp_path / "a.tif", encoding="PNG")
+    alpha = tile[..., 3] if tile.shape[2] == 4 else np.full(tile.shape[:2], 255)
+    assert set(np.unique(alpha[:32])) == ({0} if shown else {255})
+    assert set(np.unique(alpha[32:])) == {255}
+    assert (tile[40, 0, :3] == tile[40, 2, :3]).all()
+    assert tile[40, 0, 0] < tile[40, 0, 1] < tile[40, 0, 2]

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from gputiles.errors import Damaged, GputilesError
 from gputiles.image import Alpha, Colour
+from gputiles.sources.colour import straighten
 from gputiles.sources.open import open_source
 from tests.oracle import from_ycbcr
 from tests.reading import full, read_tile
@@ -199,3 +200,8 @@ def test_of_planes_that_are_partly_stored_no_colour_is_made_up() -> None:
     none = open_source(tiff(Written(page(64, 64, [], tags).tags, [b"", b"", b""])))
     assert not isinstance(read_tile(none, 0, 0, 0, 0), GputilesError)
     assert none.read(0, 0, none.info.unit(0, 0, 0)).chunks[0].data is None
+
+
+def test_colours_that_are_not_finite_stay_so_beside_alpha() -> None:
+    values = np.array([[np.nan, 1, 1], [np.inf, np.inf, np.inf], [1, 2, np.nan], [1, 2, 0]], np.float32)
+    np.testing.assert_array_equal(straighten(values)[:, 0], [np.nan, np.nan, 0, 0])

@@ -142,7 +142,8 @@ def straighten(pixels: NDArray[Any]) -> NDArray[Any]:
     """Divide the samples of (…, samples) by the last one, a share of the unsigned type's top or of 1.0."""
     colours, alpha = pixels[..., :-1], pixels[..., -1:]
     if pixels.dtype.kind == "f":
-        quotients = np.divide(colours, alpha, out=np.zeros_like(colours), where=alpha > 0)
+        with np.errstate(invalid="ignore", over="ignore"):  # what is not finite stays so
+            quotients = np.divide(colours, alpha, out=np.zeros_like(colours), where=alpha > 0)
         return np.concatenate((quotients, alpha), axis=-1)
     top = int(np.iinfo(pixels.dtype).max)
     wide, whole = colours.astype(np.uint64), np.maximum(alpha, 1).astype(np.uint64)
