@@ -327,3 +327,30 @@ def test_a_page_of_a_set_says_which_file_opens_it(tmp_path: Path) -> None:
     assert any("opens with 'all.ome.tif'" in warning for warning in source.info.warnings)
     assert full(source)[0, 0, 0] == 0
     source.close()
+
+
+@pytest.mark.parametrize("firsts", [(0, 1, 2), (0, 3, 6)])
+@pytest.mark.parametrize("planar", [False, True])
+def test_channels_of_several_samples_are_counted_either_way(firsts: tuple[int, ...], planar: bool) -> None:
+    channels = '<Channel SamplesPerPixel="3" Name="A"/>' * 3
+    blocks = "".join(f'<TiffData FirstC="{c}" IFD="{2 - at}"/>' for at, c in enumerate(firsts))
+    file = io.BytesIO()
+    with tifffile.TiffWriter(file) as writer:
+        for page in range(3):
+            picture = np.full((3, 6, 8) if planar else (6, 8, 3), page, np.uint8)
+            writer.write(
+                picture,
+                description=xml(channels + blocks, c=9).encode() if page == 0 else None,
+                photometric="rgb",
+                planarconfig="separate" if planar else "contig",
+                metadata=None,
+            )
+    assert values(file) == [2, 1, 0]
+    assert open_source(file).info.axes == (("C", 3),)
+
+
+def test_a_file_whose_name_changed_its_case_is_still_its_own(tmp_path: Path) -> None:
+    text = xml('<TiffData IFD="1"><UUID FileName="A.OME.TIF">urn:uuid:x</UUID></TiffData>', c=1)
+    path = tmp_path / "a.ome.tif"
+    path.write_bytes(ome_file(text, 2).getvalue())
+    assert values(path, tmp_path) == [1]

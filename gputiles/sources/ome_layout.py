@@ -4,94 +4,23 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import partial
 
-from gputiles.errors import Damaged, GputilesError, LimitExceeded, NotFound, Unavailable, Unsupported
+from gputiles.errors import Damaged, LimitExceeded, Unsupported
 from gputiles.image import Channel
 from gputiles.sources import ome
-from gputiles.sources.book import Book, read_book
-from gputiles.sources.bytesource import ByteSource, Companion
+from gputiles.sources.book import Book
+from gputiles.sources.bytesource import ByteSource
+from gputiles.sources.fileset import FileSet
 from gputiles.sources.ifd import decoded
 from gputiles.sources.layout import Layout, NoImage, alike, find_levels, plain_layout, with_pictures
 from gputiles.sources.neighbours import Neighbours
 from gputiles.sources.ome import OmeDocument, OmeImage, TiffData
 from gputiles.sources.page import Page
 
-_MOST_COMPANIONS = 256
 _MOST_XML = 1 << 28
 _MOST_STEPS = 1_000_000  # planes that the blocks of an image name, those named twice counted twice
-
-
-@dataclass(slots=True)
-class FileSet:
-    """The files of a set: this one, and those beside it as they are asked for.
-
-    Without ``beside`` it has none. ``looked`` are the places where they were looked for: the set is
-    another version when one of them comes, goes or changes.
-    """
-
-    book: Book
-    beside: Neighbours | None
-    uuid: str | None
-    books: dict[str, Book | None] = field(default_factory=dict)
-    warnings: list[str] = field(default_factory=list)
-    looked: list[Companion] = field(default_factory=list)
-
-    def own(self, block: TiffData) -> bool:
-        """Whether a block says that it lies in this very file."""
-        name = self.beside.name if self.beside else None
-        same = bool(self.uuid) and _same(block.uuid, self.uuid)
-        unnamed = block.file is None and not (block.uuid and self.uuid)
-        return unnamed or same or (block.file is not None and block.file == name)
-
-    def find(self, name: str) -> ByteSource | None:
-        """Open a companion that may be read; return None, with a warning, where there is none."""
-        if self.beside is None or not ome.is_plain_name(name):
-            self.warnings.append(f"the companion {name[:80]!r} is not looked for: not a file beside this one")
-            return None
-        place = None
-        try:
-            place = self.beside.find(name)
-            return self.beside.open(name)
-        except (NotFound, Unsupported) as error:
-            self.warnings.append(f"the companion {name[:80]!r} is not read: {error}")
-            return None
-        finally:
-            self.looked += [] if place is None else [Companion(place)]
-
-    def get(self, name: str | None) -> Book | None:
-        """Return the pages of a companion, opened once; None, with a warning, where there is none."""
-        if name is None:
-            self.warnings.append("the OME-XML tells another file by its UUID alone: it is not looked for")
-            return None
-        if name not in self.books:
-            if len(self.books) >= _MOST_COMPANIONS:
-                raise LimitExceeded(f"more than {_MOST_COMPANIONS} files in an OME-TIFF set")
-            self.books[name] = self._open(name)
-        return self.books[name]
-
-    def _open(self, name: str) -> Book | None:
-        source = None
-        try:
-            source = self.find(name)
-            return None if source is None else read_book(source, self.book.chunk_limit)
-        except GputilesError as error:
-            if source is not None:
-                source.close()
-            if isinstance(error, Unavailable):  # the set may be whole the next time
-                raise
-            self.warnings.append(f"the companion {name[:80]!r} cannot be read: {error}")
-            return None
-
-    def sources(self) -> list[ByteSource]:
-        """Return the open companions."""
-        return [book.source for book in self.books.values() if book is not None]
-
-    def close(self) -> None:
-        """Close the companions again, where they come to no use."""
-        for source in self.sources():
-            source.close()
 
 
 def ome_layout(book: Book, text: str, beside: Neighbours | None) -> Layout:
@@ -170,7 +99,7 @@ def _lay_out_image(image: OmeImage, files: FileSet) -> Layout:
     if first is None:
         raise Damaged("the OME-XML names no page that can be read")
     sizes = _channel_planes(image, first), *image.sizes[1:]
-    placed = _place(image.order, sizes, blocks)
+    placed = _place(image.order, sizes, _by_channel(blocks, sizes[0], first.samples))
     axes = [(axis, dict(zip("CZT", sizes, strict=True))[axis]) for axis in image.order]
     frames = [placed.get(position) for position in _frame_positions(axes)]
     if not any(frames):
@@ -201,11 +130,6 @@ def _channels(image: OmeImage, page: Page, count: int) -> tuple[Channel, ...]:
         return image.channels if told == count else ()
     more = (Channel(f"Channel {index}") for index in range(told, count))
     return (*image.channels[:count], *more)
-
-
-def _same(uuid: str | None, other: str | None) -> bool:
-    """Whether both texts are one UUID, in the spellings that writers have for it."""
-    return (uuid or "").lower().removeprefix("urn:uuid:") == (other or "").lower().removeprefix("urn:uuid:")
 
 
 def _frame_positions(axes: Sequence[tuple[str, int]]) -> Iterator[tuple[int, int, int]]:
@@ -250,6 +174,16 @@ def _find_books(image: OmeImage, files: FileSet) -> list[tuple[TiffData, Book | 
     if renamed and all(files.get(name) is None for name, _ in named):
         return [(block, files.book) for block in blocks]
     return [(block, files.book if files.own(block) else files.get(block.file)) for block in blocks]
+
+
+def _by_channel(blocks: list[tuple[TiffData, Book]], count: int, samples: int) -> list[tuple[TiffData, Book]]:
+    """Return blocks that count channels, of which a page may hold several, where they count samples."""
+    told = {block.first[0] for block, _ in blocks}
+    if samples == 1 or max(told) < count or any(c % samples for c in told):
+        return blocks
+    return [
+        (replace(block, first=(block.first[0] // samples, *block.first[1:])), book) for block, book in blocks
+    ]
 
 
 def _place(
