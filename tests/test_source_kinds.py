@@ -300,7 +300,8 @@ def split_tables(stream: bytes) -> tuple[bytes, bytes]:
 
 
 @pytest.mark.parametrize(("inside", "marker", "photometric"), [
-    ("RGB", None, 2), ("RGB", "adobe", 2), ("RGB", "adobe", 6),
+    ("RGB", None, 2), ("RGB", "adobe", 2), ("RGB", "adobe", 6), ("RGB", None, 1), ("RGB", None, 0),
+    ("YCBCR", "jfif", 1), ("RGB", "adobe", 1),
     ("YCBCR", None, 6), ("YCBCR", "jfif", 6), ("YCBCR", "jfif", 2),
     ("YCBCR", "adobe", 2), ("YCBCR", "adobe", 6),
 ])  # fmt: skip

@@ -73,8 +73,8 @@ def _frame(page: Page) -> Frame:
 
 
 def _jpeg(page: Page) -> ChunkCodec:
-    raw = page.separate or page.samples != 3 or page.photometric not in (Photometric.RGB, Photometric.YCBCR)
-    said_rgb = page.photometric is Photometric.RGB
+    raw = page.separate or page.samples != 3
+    said_rgb = page.photometric is not Photometric.YCBCR  # or three channels: nothing to convert either
     tables = page.tags.raw(347)
     return JpegCodec(page.compression, _frame(page), tables, said_rgb, raw, page.header)
 
