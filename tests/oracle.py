@@ -15,6 +15,7 @@ import imagecodecs
 import numpy as np
 import tifffile
 from numpy.typing import NDArray
+from PIL import Image, ImageCms
 
 from gputiles.geometry import Rect
 
@@ -160,6 +161,15 @@ def straight(pixels: Pixels) -> Pixels:
     quotients = pixels[..., :-1] * float(top) / np.where(alpha > 0, alpha, np.inf)
     colours = np.minimum(np.floor(quotients + 0.5), top)
     return np.concatenate([colours.astype(pixels.dtype), pixels[..., -1:]], -1)
+
+
+def lab_by_hand(path: Path) -> Pixels:
+    """Return the RGB of a file of L*a*b* as LittleCMS converts it."""
+    profiles = ImageCms.createProfile("LAB"), ImageCms.createProfile("sRGB")
+    with Image.open(path) as image:
+        converted = ImageCms.profileToProfile(image, *profiles, outputMode="RGB")
+    assert converted is not None
+    return np.asarray(converted)
 
 
 def from_ycbcr(pixels: Pixels, reference: Any) -> Pixels:

@@ -10,8 +10,10 @@ import imagecodecs
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from PIL import Image as Pillow
+from PIL import ImageCms
 
-from gputiles.errors import Damaged, GputilesError
+from gputiles.errors import Damaged, GputilesError, Unsupported
 from gputiles.image import Alpha, Colour
 from gputiles.sources.colour import straighten
 from gputiles.sources.open import open_source
@@ -45,7 +47,7 @@ def plain(part: Pixels) -> bytes:
 
 
 def differences(part: Pixels) -> bytes:
-    return zlib.compress(np.diff(part, axis=1, prepend=part[:, :1] * 0).tobytes())
+    return zlib.compress(np.diff(part, axis=1, prepend=part[:, :1] * 0).astype(part.dtype).tobytes())
 
 
 def flat(part: Pixels) -> Pixels:
@@ -205,3 +207,32 @@ def test_of_planes_that_are_partly_stored_no_colour_is_made_up() -> None:
 def test_colours_that_are_not_finite_stay_so_beside_alpha() -> None:
     values = np.array([[np.nan, 1, 1], [np.inf, np.inf, np.inf], [1, 2, np.nan], [1, 2, 0]], np.float32)
     np.testing.assert_array_equal(straighten(values)[:, 0], [np.nan, np.nan, 0, 0])
+
+
+@pytest.mark.parametrize("photometric", [8, 9])
+@pytest.mark.parametrize("separate", [False, True])
+@pytest.mark.parametrize("coding", ["none", "differences"])
+@pytest.mark.parametrize(("bits", "order"), [(8, "<"), (16, "<"), (16, ">")])
+def test_lab_becomes_the_colours_that_it_was_made_of(
+    photometric: int, separate: bool, coding: str, bits: int, order: str
+) -> None:
+    down, across = np.mgrid[:HEIGHT, :WIDTH]
+    rgb = np.stack([30 + across, 40 + 2 * down, np.full_like(down, 128)], -1).astype(np.uint8)
+    profiles = ImageCms.createProfile("sRGB"), ImageCms.createProfile("LAB")
+    made = ImageCms.profileToProfile(Pillow.fromarray(rgb), *profiles, outputMode="LAB")
+    assert made is not None
+    lab = np.asarray(made)  # a* and b* as two's complements
+    if photometric == 9:
+        lab = lab ^ np.array([0, 128, 128], np.uint8)
+    pixels = lab if bits == 8 else lab.astype(np.uint16) * np.array([257, 256, 256], np.uint16)
+    source = open_source(written(pixels, photometric, coding, separate=separate, order=order))
+    got = full(source).astype(int) // (1 if bits == 8 else 257)
+    assert source.info.colour is Colour.RGB
+    off = np.abs(got - rgb)
+    assert off.max() <= 9  # L*a*b* of 8 bits is coarser than RGB
+    assert off.mean() < 1
+
+
+def test_lab_of_other_bits_is_refused() -> None:
+    with pytest.raises(Unsupported, match="32-bit"):
+        open_source(written(NOISE[..., :3].astype(np.uint32), 8, "none", separate=False))

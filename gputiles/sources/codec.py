@@ -13,6 +13,7 @@ from gputiles.sources import bytecodec, imagecodec
 from gputiles.sources.bytecodec import ByteCodec
 from gputiles.sources.colour import CmykCodec, StraightAlphaCodec, SubsampledCodec, YCbCrCodec
 from gputiles.sources.imagecodec import JPEG, JPEG2000, Frame, ImageCodec, JpegCodec
+from gputiles.sources.lab import LabCodec
 from gputiles.sources.page import YCBCR_2000, Page, Photometric
 from gputiles.sources.planes import PlanesCodec
 from gputiles.sources.streamsize import jpeg2000_is_ycbcr
@@ -26,6 +27,9 @@ _UNREAD = {
 }  # fmt: skip
 
 
+LAB = (Photometric.CIELAB, Photometric.ICCLAB)
+
+
 def choose(page: Page) -> ChunkCodec:
     """Return the codec of the page's chunks.
 
@@ -36,7 +40,7 @@ def choose(page: Page) -> ChunkCodec:
     stored = _planes(page) if page.bound else _stored(page, page.samples)
     if page.photometric is Photometric.CMYK:  # inks were multiplied with alpha, not what they mix to
         return CmykCodec(StraightAlphaCodec(stored) if page.premultiplied else stored)
-    codec = _from_ycbcr(page, stored)
+    codec = _from_lab(page, stored) if page.photometric in LAB else _from_ycbcr(page, stored)
     return StraightAlphaCodec(codec) if page.premultiplied else codec
 
 
@@ -151,6 +155,15 @@ def _from_ycbcr(page: Page, codec: ChunkCodec) -> ChunkCodec:
     if not told or page.compression in imagecodec.OF_COLOURS:
         return codec
     return _converting(page, codec, reference=_reference(page), luma=_luma(page))
+
+
+def _from_lab(page: Page, codec: ChunkCodec) -> ChunkCodec:
+    """Put the conversion to RGB around ``codec``, which decodes to L*a*b*; lightness alone is grey."""
+    if page.colour is not Colour.RGB:
+        return codec
+    if page.kind != "u" or page.bits not in (8, 16):
+        raise Unsupported(f"{page.source.name}: L*a*b* of {page.bits}-bit {page.dtype} samples is not read")
+    return LabCodec(codec, signed=page.photometric is Photometric.CIELAB)
 
 
 def _converting(page: Page, codec: ChunkCodec, **how: Any) -> ChunkCodec:

@@ -37,10 +37,14 @@ class Photometric(IntEnum):
     MASK = 4
     CMYK = 5
     YCBCR = 6
+    CIELAB = 8
+    ICCLAB = 9
 
 
+_MIXED = (Photometric.YCBCR, Photometric.CMYK, Photometric.CIELAB, Photometric.ICCLAB)
+"""Colours that are made of one another."""
 _OTHER_PHOTOMETRIC = {
-    8: "CIE L*a*b*", 9: "ICC L*a*b*", 10: "ITU L*a*b*", 32803: "colour filter array",
+    10: "ITU L*a*b*", 32803: "colour filter array",
     32844: "LogL", 32845: "LogLuv", 34892: "linear raw",
 }  # fmt: skip
 
@@ -120,7 +124,7 @@ class Page:
         """What the decoded samples mean."""
         if self.photometric is Photometric.PALETTE:
             return Colour.PALETTE
-        rgb = self.photometric in (Photometric.RGB, Photometric.YCBCR, Photometric.CMYK)
+        rgb = self.photometric is Photometric.RGB or self.photometric in _MIXED
         return Colour.RGB if rgb and self.samples >= 3 else Colour.GREY
 
     @property
@@ -167,7 +171,7 @@ class Page:
     @property
     def bound(self) -> bool:
         """Whether planes of their own are decoded together: their colours are made of one another."""
-        mixed = self.photometric in (Photometric.YCBCR, Photometric.CMYK) or self.compression == YCBCR_2000
+        mixed = self.photometric in _MIXED or self.compression == YCBCR_2000
         return self.separate and mixed and self.colour is Colour.RGB
 
     @property
