@@ -13,6 +13,7 @@ from typing import Any
 import imagecodecs
 import numpy as np
 import pytest
+from PIL import Image as Pillow
 
 from gputiles.app import create_app
 from gputiles.config import Config
@@ -149,3 +150,25 @@ async def test_more_values_than_a_limit_are_not_counted_one_by_one(tmp_path: Pat
         await assert_refused(await client.get(f"{base}/histogram"), 413, "one by one")
         small = await client.get(f"{base}/histogram?left=0&top=0&regionWidth=64&regionHeight=64")
         assert small.status == 200
+
+
+def scans(number: int) -> bytes:
+    """Return a progressive JPEG of 64 x 64 whose last scan is there so many times."""
+    file = io.BytesIO()
+    Pillow.fromarray(BLANK).save(file, "JPEG", progressive=True)
+    stream = file.getvalue()
+    start = stream.rindex(b"\xff\xda")
+    return stream[:start] + stream[start:-2] * number + stream[-2:]
+
+
+@pytest.mark.parametrize(("number", "served"), [(1, True), (80, True), (200, False), (20_000, False)])
+@pytest.mark.parametrize("still", [False, True])
+def test_scans_that_ask_for_nothing_but_time_are_not_followed(number: int, served: bool, still: bool) -> None:
+    if still:
+        source = open_source(io.BytesIO(scans(number)))
+    else:
+        source = open_source(tile(7, scans(number)[:200_000] + b"\xff\xd9"))
+    found = read_tile(source, 0, 0, 0, 0)
+    assert isinstance(found, Damaged) is not served
+    if not served:
+        assert "scans" in str(found) or "end" in str(found) or "stored bytes" in str(found)

@@ -16,6 +16,7 @@ from gputiles.errors import Damaged
 
 _STANDALONE = {0x01, *range(0xD0, 0xD9)}
 _FRAMES = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}
+MOST_SCANS = 100  # encoders make about ten
 _START, _END, _SCAN, _APP0, _APP14 = 0xD8, 0xD9, 0xDA, 0xE0, 0xEE
 _ADOBE_RGB = b"\xff\xee\x00\x0eAdobe\x00\x64\x00\x00\x00\x00\x00"
 _JFIF = b"\xff\xe0\x00\x10JFIF\x00\x01\x01\x00\x00\x01\x00\x01\x00\x00"
@@ -93,6 +94,13 @@ def read_header(data: bytes) -> Header:
     if frame is None:
         raise Damaged("a JPEG stream without an image")
     return Header(*frame, jfif=jfif, adobe=adobe, icc=icc)
+
+
+def check_scans(data: bytes) -> None:
+    """Raise Damaged for a stream of very many scans: each of them goes over all blocks again."""
+    scans = data.count(b"\xff\xda")  # within coded data no such two bytes follow each other
+    if scans > MOST_SCANS:
+        raise Damaged(f"a JPEG stream of {scans} scans; most {MOST_SCANS}")
 
 
 def check_end(name: str, data: bytes) -> None:

@@ -129,17 +129,19 @@ def unpack_jpeg(data: bytes) -> NDArray[Any]:
 
 def check_end(data: bytes) -> None:
     """Raise Damaged where a stream ends before its end marker: decoders would fill the rest with grey."""
-    position, scanned = 2, False
+    position, scans = 2, 0
     for _ in range(MOST_PARTS):
         marker = _MARKER.search(data, position)
         if marker is None:
             break
-        if not scanned and marker.start() != position:
+        if not scans and marker.start() != position:
             raise Damaged(f"a JPEG file without a marker at byte {position}")
         position = marker.end()
         kind = data[position - 1]
         if kind == _END:
             return
         position += int.from_bytes(data[position : position + 2], "big")
-        scanned = scanned or kind == _SCAN
+        scans += kind == _SCAN
+        if scans > jpeg.MOST_SCANS:
+            raise Damaged(f"a JPEG file of more than {jpeg.MOST_SCANS} scans")
     raise Damaged("the JPEG file is cut off: it has no end (EOI)")
