@@ -159,9 +159,9 @@ def stream_of(chunk: Chunk, kinds: frozenset[str]) -> Stream | None:
 
 def _jpeg(codec: JpegCodec, data: bytes) -> Stream | None:
     data = jpeg.splice(data, codec.tables)
-    jpeg.check_end("JPEG", data)
-    jpeg.check_scans(data)
     header, count = jpeg.read_header(data), codec.frame.samples
+    jpeg.check_end("JPEG", data)
+    jpeg.check_scans(header, data)
     if header.precision != 8 or header.frame not in (0xC0, 0xC1) or len(header.components) != count:
         return None
     shape, dtype = (header.height, header.width, count), np.dtype(np.uint8)

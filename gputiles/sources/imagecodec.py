@@ -151,7 +151,7 @@ class JpegCodec:
         header = jpeg.read_header(data)
         self.frame.check("JPEG", header.width, header.height)
         jpeg.check_end("JPEG", data)
-        jpeg.check_scans(data)
+        jpeg.check_scans(header, data)
         try:
             pixels = self._decode(data, header)
         except GputilesError:

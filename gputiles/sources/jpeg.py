@@ -16,6 +16,7 @@ from gputiles.errors import Damaged
 
 _STANDALONE = {0x01, *range(0xD0, 0xD9)}
 _FRAMES = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}
+_SEQUENTIAL = (0xC0, 0xC1)
 MOST_SCANS = 100  # encoders make about ten
 _START, _END, _SCAN, _APP0, _APP14 = 0xD8, 0xD9, 0xDA, 0xE0, 0xEE
 _ADOBE_RGB = b"\xff\xee\x00\x0eAdobe\x00\x64\x00\x00\x00\x00\x00"
@@ -34,6 +35,7 @@ class Header:
     jfif: bool = False
     adobe: int | None = None
     icc: bool = False
+    scanned: int = 0  # components of the first scan
 
     def is_rgb(self, said_rgb: bool, shared: int | None = None) -> bool:
         """Whether three components are RGB, where the container says ``said_rgb``.
@@ -78,6 +80,7 @@ def read_header(data: bytes) -> Header:
     """Read the header of a stream; Damaged where there is no frame before the first scan."""
     jfif, icc = False, False
     adobe: int | None = None
+    scanned = 0
     frame: tuple[int, int, int, tuple[int, ...], int] | None = None
     for marker, start, end in segments(data):
         payload = data[start:end]
@@ -91,13 +94,17 @@ def read_header(data: bytes) -> Header:
             icc = True
         elif marker == _APP14 and payload.startswith(b"Adobe") and len(payload) >= 12:
             adobe = payload[11]
+        elif marker == _SCAN and payload:
+            scanned = payload[0]
     if frame is None:
         raise Damaged("a JPEG stream without an image")
-    return Header(*frame, jfif=jfif, adobe=adobe, icc=icc)
+    return Header(*frame, jfif=jfif, adobe=adobe, icc=icc, scanned=scanned)
 
 
-def check_scans(data: bytes) -> None:
+def check_scans(header: Header, data: bytes) -> None:
     """Raise Damaged for a stream of very many scans: each of them goes over all blocks again."""
+    if header.frame in _SEQUENTIAL and header.scanned == len(header.components):
+        return  # decoders read no scan behind one of all components; counting takes as long as half of them
     scans = data.count(b"\xff\xda")  # within coded data no such two bytes follow each other
     if scans > MOST_SCANS:
         raise Damaged(f"a JPEG stream of {scans} scans; most {MOST_SCANS}")
