@@ -7,9 +7,10 @@ what got slower than the baseline. Needs the extra ``bench``.
 from __future__ import annotations
 
 import argparse
-import shutil
+import signal
 import sys
 import tempfile
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -19,22 +20,12 @@ if missing := [
 ]:
     sys.exit(f"not installed: {', '.join(missing)}; needs the extra 'bench'")
 
-from benchmarks import curves, gate, http_load, inputs, report, stages
-from benchmarks.classes import CLASSES, Scope
+from benchmarks import gate, inputs, report, stages
+from benchmarks.classes import CLASSES
 from benchmarks.pairs import PixelsDiffer, measure
-
-QUICK, FULL, TINY = "quick", "full", "tiny"
-PAIRS = {QUICK: 11, FULL: 25, TINY: 1}
-SIDES = {QUICK: (4096, 2048), FULL: (8192, 8192), TINY: (512, 512)}  # of a slide, of an overview's file
-HTTP, CURVES = "http", "curves"  # have no other side: a full run measures them, or one that names them
-LOAD = {QUICK: (1, 2), FULL: (5, 5), TINY: (1, 1)}  # runs of a row over HTTP, seconds of each
-BURSTS = {QUICK: 3, FULL: 20, TINY: 1}  # of every point of a curve
-POINTS = {
-    QUICK: (curves.CHANNELS, curves.SIDES),
-    FULL: (curves.CHANNELS, curves.SIDES),
-    TINY: ((1, 3), (256,)),
-}
-PROFILED = {QUICK: 3, FULL: 6, TINY: 2}  # tiles across a file whose stages are looked at
+from benchmarks.scope import FULL, MODES, QUICK, TINY, Scope
+from benchmarks.section import Section
+from benchmarks.sections import SECTIONS
 
 
 def arguments(words: list[str] | None = None) -> argparse.Namespace:
@@ -45,7 +36,7 @@ def arguments(words: list[str] | None = None) -> argparse.Namespace:
     size.add_argument("--tiny", dest="mode", action="store_const", const=TINY, help="is it known to run?")
     parser.add_argument("--pairs", type=int, help="pairs of every row")
     parser.add_argument("--out", type=Path, default=Path("build/bench"), help="folder of the report")
-    every = [*CLASSES, HTTP, CURVES]
+    every = [*CLASSES, *SECTIONS]
     parser.add_argument("--only", nargs="+", choices=every, metavar="CLASS", help=", ".join(every))
     parser.add_argument("--baseline", action="store_true", help="make this run the baseline")
     parser.set_defaults(mode=FULL)
@@ -71,32 +62,24 @@ def rows(scope: Scope, names: list[str]) -> list[dict[str, Any]]:
 
 def measured(asked: argparse.Namespace, command: str) -> dict[str, Any]:
     """Return the report of a run."""
-    slide, overview = SIDES[asked.mode]
     found = report.circumstances(asked.mode, command)
     with tempfile.TemporaryDirectory() as folder:
-        scope = Scope(Path(folder), asked.pairs or PAIRS[asked.mode], slide, overview)
+        scope = replace(MODES[asked.mode], folder=Path(folder))
+        scope = replace(scope, pairs=asked.pairs or scope.pairs)
         found["rows"] = rows(scope, asked.only)
-        found["stages"] = stages.profile(scope.folder, PROFILED[asked.mode])
-        found["http"] = over_http(scope, asked)
-        found["curves"] = curved(scope, asked)
+        found["stages"] = stages.profile(scope.folder, scope.profiled)
+        found["sections"] = {name: part(SECTIONS[name], scope) for name in asked.only if name in SECTIONS}
     found["gate"] = gate.compare(found)
     return found
 
 
-def over_http(scope: Scope, asked: argparse.Namespace) -> list[dict[str, Any]]:
-    """Return the rows over HTTP, where they are asked for and ``wrk`` is installed."""
-    if HTTP not in asked.only:
-        return []
-    tell("measuring over HTTP ..." if shutil.which("wrk") else "nothing over HTTP: wrk is not installed")
-    return http_load.rows(scope.folder, scope.slide, *LOAD[asked.mode])
-
-
-def curved(scope: Scope, asked: argparse.Namespace) -> list[dict[str, Any]]:
-    """Return the points of the curves, where they are asked for."""
-    if CURVES not in asked.only:
-        return []
-    tell("measuring curves ...")
-    return curves.points(scope.folder, *POINTS[asked.mode], BURSTS[asked.mode])
+def part(section: Section, scope: Scope) -> dict[str, Any]:
+    """Return the rows of a section, or why there are none."""
+    if reason := section.absent():
+        tell(f"not measured: {section.title}: {reason}")
+        return {"absent": reason, "rows": []}
+    tell(f"measuring {section.title} ...")
+    return {"rows": section.measure(scope)}
 
 
 def tell(text: str) -> None:
@@ -117,6 +100,7 @@ def plotted(found: dict[str, Any], folder: Path) -> list[str]:
 def main() -> None:
     """Measure, print and write."""
     asked = arguments()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # servers are ended on the way out
     sys.setswitchinterval(0.001)  # as the server does
     try:
         found = measured(asked, " ".join(["python -m benchmarks", *sys.argv[1:]]))

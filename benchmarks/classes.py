@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from math import ceil, sqrt
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -16,6 +15,7 @@ import large_image_source_tiff
 import gputiles
 from benchmarks import inputs, restyle, viewport
 from benchmarks.pairs import Contest
+from benchmarks.scope import Scope
 from gputiles.config import Config, usable_cores
 from gputiles.engine import Engine
 from gputiles.walk import FileRef
@@ -23,16 +23,6 @@ from gputiles.walk import FileRef
 JPEG = "JPEG q95 4:4:4"
 OPTIONS = {"jpegQuality": 95, "jpegSubsampling": 0}
 STORED = f"RGB {{side}}², JPEG q{inputs.JPEG_LEVEL} 4:2:0 256² tiles, full resolution only"
-
-
-@dataclass(frozen=True)
-class Scope:
-    """How much is measured, and where the files are written; sides in pixels."""
-
-    folder: Path
-    pairs: int
-    slide: int = 4096
-    overview: int = 8192
 
 
 def threads() -> str:

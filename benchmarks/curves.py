@@ -5,14 +5,14 @@ from __future__ import annotations
 import asyncio
 import statistics
 import time
-from collections.abc import Iterable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from benchmarks import inputs, restyle
 from benchmarks.pairs import WORST, PixelsDiffer
+from benchmarks.scope import Scope
+from benchmarks.section import Section, number, span
 from gputiles import style
 from gputiles.config import Config
 from gputiles.encoded import Encoding
@@ -21,27 +21,25 @@ from gputiles.request import TileRequest, View
 from gputiles.trace import Trace
 from gputiles.walk import FileRef
 
-CHANNELS = (1, 2, 4, 8, 16, 32, 64)  # of a 512² tile
-SIDES = (256, 512, 1024)  # of a tile of 6 channels
 AT_ONCE = 8
 WARM = 2  # bursts before the first that counts
 
 
-def points(folder: Path, channels: Iterable[int], sides: Iterable[int], bursts: int) -> list[dict[str, Any]]:
+def points(scope: Scope) -> list[dict[str, Any]]:
     """Return tiles a second, JPEG q95 4:4:4, 8 requests in flight, at every point of both curves."""
     return [
-        *(asyncio.run(_point(folder, "channels", count, 512, bursts)) for count in channels),
-        *(asyncio.run(_point(folder, "side", 6, side, bursts)) for side in sides),
+        *(asyncio.run(_point(scope, "channels", count, 512)) for count in scope.channels),
+        *(asyncio.run(_point(scope, "side", 6, side)) for side in scope.sides),
     ]
 
 
-async def _point(folder: Path, curve: str, channels: int, side: int, bursts: int) -> dict[str, Any]:
-    path = folder / f"curve-{channels}-{side}.ome.tif"
+async def _point(scope: Scope, curve: str, channels: int, side: int) -> dict[str, Any]:
+    path = scope.folder / f"curve-{channels}-{side}.ome.tif"
     inputs.multiplex(path, "tissue", channels, side, 1, 1)
     async with Engine(Config()) as engine:
         reference = FileRef(path.resolve(), path.resolve().parent)
         await _check(engine, reference, channels)
-        rates = [await _rate(engine, reference, channels, number) for number in range(WARM + bursts)]
+        rates = [await _rate(engine, reference, channels, number) for number in range(WARM + scope.bursts)]
     path.unlink()
     rates = sorted(rates[WARM:])
     return {
@@ -75,3 +73,15 @@ async def _rate(engine: Engine, reference: FileRef, channels: int, number: int) 
     requests = [_request(1 + number * AT_ONCE + each, channels) for each in range(AT_ONCE)]
     await asyncio.gather(*(engine.renderer.tile(image, request, Trace()) for request in requests))
     return AT_ONCE / (time.perf_counter() - began)
+
+
+SECTION = Section(
+    title="Curves in process",
+    note="Restyled tiles a second, JPEG q95 4:4:4, 8 in flight, a new style each; medians of bursts.",
+    columns={
+        "restyled in process": lambda point: f"{point['channels']} channels, {point['side']}²",
+        "tiles/s": number("per_s"),
+        "least–most": span("per_s_range"),
+    },
+    measure=points,
+)

@@ -10,12 +10,14 @@ from __future__ import annotations
 import argparse
 import json
 import multiprocessing
+import os
 import re
 import shutil
 import statistics
 import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from multiprocessing.connection import Connection
@@ -31,6 +33,7 @@ from gputiles.config import Config
 from gputiles.walk import walk
 
 OWN = {"Date", "Server", "Content-Length", "Connection"}  # headers that each server sets itself
+START, END = 20, 10  # seconds in which a server must start; in which it may end by itself
 ROUTE = "/item/{item}/tiles/zxy/{z}/{x}/{y}"
 
 
@@ -60,27 +63,46 @@ def _limits() -> dict[str, object]:
 
 @contextmanager
 def serving(target: Callable[..., None], *arguments: object) -> Iterator[str]:
-    """Run a server in a process of its own; give what it says when it is ready."""
+    """Run a server in a process of its own; give what it says when it is ready.
+
+    It ends with the block, and where this process is killed by itself.
+    """
     fresh = multiprocessing.get_context("spawn")  # this one may have threads
     ours, theirs = fresh.Pipe()
-    process = fresh.Process(target=target, args=(*arguments, theirs), daemon=True)
+    process = fresh.Process(target=_guarded, args=(target, *arguments, theirs), daemon=True)
     process.start()
     try:
-        if not ours.poll(20):
-            sys.exit("a server did not start within 20 s")
+        if not ours.poll(START):
+            sys.exit(f"a server did not start within {START} s")
         yield str(ours.recv())
     finally:
         process.terminate()
+        process.join(END)
+        process.kill()
         process.join()
 
 
-def asked(url: str, seconds: int, script: Path | None = None) -> str:
-    """Return what ``wrk`` says of 8 connections that ask for ``url``, or for what ``script`` makes of it."""
-    words = ["wrk", "-t1", "-c8", f"-d{seconds}s", "--latency", *(["-s", str(script)] if script else []), url]
-    said = subprocess.run(words, capture_output=True, text=True, check=True).stdout
-    if "Non-2xx" in said or "Socket errors" in said:
-        sys.exit(said)
-    return said
+def _guarded(target: Callable[..., None], *arguments: object) -> None:
+    """Run a server until its parent is gone."""
+    threading.Thread(target=_follow, daemon=True).start()
+    target(*arguments)
+
+
+def _follow() -> None:
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)
+
+
+def asked(url: str, seconds: int, script: Path | None = None, connections: int = 8) -> str:
+    """Return what ``wrk`` says of connections that ask for ``url``, or for what ``script`` makes of it."""
+    words = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--latency", "--timeout", "10s"]
+    words += [*(["-s", str(script)] if script else []), url]
+    done = subprocess.run(words, capture_output=True, text=True, check=True, timeout=seconds + 30)
+    if "Non-2xx" in done.stdout or "Socket errors" in done.stdout:
+        sys.exit(done.stdout)
+    return done.stdout
 
 
 def rate(said: str) -> float:

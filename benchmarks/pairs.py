@@ -48,20 +48,24 @@ class Contest:
 
 def differences(contest: Contest) -> dict[str, float]:
     """Return the mean and the worst difference of both sides. Raises PixelsDiffer beyond the bounds."""
-    ours, theirs = ([decoded(picture) for picture in call(0)] for call in (contest.ours, contest.theirs))
-    if contest.exact is not None and not np.array_equal(ours[0], contest.exact):
+    ours, theirs = contest.ours(0), contest.theirs(0)
+    if contest.exact is not None and not np.array_equal(decoded(ours[0]), contest.exact):
         raise PixelsDiffer(f"{contest.name}: gputiles' picture is not exact")
-    if [picture.shape for picture in ours] != [picture.shape for picture in theirs]:
-        raise PixelsDiffer(f"{contest.name}: the sides' pictures differ in number or size")
-    apart = [np.abs(mine - other) for mine, other in zip(ours, theirs, strict=True)]
-    mean = float(np.mean([each.mean() for each in apart]))
-    worst = max(int(each.max()) for each in apart)
-    if mean > contest.mean or worst > contest.worst:
+    return apart(contest.name, ours, theirs, contest.mean, contest.worst)
+
+
+def apart(name: str, ours: list[bytes], theirs: list[bytes], mean: float, worst: int) -> dict[str, float]:
+    """Return the mean and the worst difference of encoded pictures. Raises PixelsDiffer beyond the bounds."""
+    mine, others = ([decoded(picture) for picture in side] for side in (ours, theirs))
+    if [picture.shape for picture in mine] != [picture.shape for picture in others]:
+        raise PixelsDiffer(f"{name}: the sides' pictures differ in number or size")
+    off = [np.abs(one - other) for one, other in zip(mine, others, strict=True)]
+    found, most = float(np.mean([each.mean() for each in off])), max(int(each.max()) for each in off)
+    if found > mean or most > worst:
         raise PixelsDiffer(
-            f"{contest.name}: mean difference at most {contest.mean}, worst at most {contest.worst}; "
-            f"got {mean:.3f} and {worst}"
+            f"{name}: mean difference at most {mean}, worst at most {worst}; got {found:.3f} and {most}"
         )
-    return {"mean_difference": round(mean, 4), "worst_difference": worst}
+    return {"mean_difference": round(found, 4), "worst_difference": most}
 
 
 def measure(contest: Contest, pairs: int) -> dict[str, Any]:

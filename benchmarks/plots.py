@@ -16,8 +16,8 @@ def draw(report: dict[str, Any], folder: Path) -> list[str]:
     figures = {}
     if report["rows"]:
         figures["ratios.svg"] = _ratios(report["rows"])
-    if report["curves"]:
-        figures["curves.svg"] = _curves(report["curves"])
+    if curves := report["sections"].get("curves", {}).get("rows"):
+        figures["curves.svg"] = _curves(curves)
     if report["stages"]:
         figures["stages.svg"] = _stages(report["stages"])
     for name, figure in figures.items():

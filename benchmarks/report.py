@@ -10,6 +10,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from benchmarks.section import Section
+from benchmarks.sections import SECTIONS
 from gputiles.config import usable_cores
 
 PACKAGES = (
@@ -17,15 +19,6 @@ PACKAGES = (
     "numpy", "imagecodecs", "isal", "tifffile", "pillow",
 )  # fmt: skip
 COLUMNS = ("class, picture, output", "gputiles ms", "large_image ms", "ratio", "10–90 %", "vs baseline")
-HTTP_COLUMNS = (
-    "over HTTP, 8 connections",
-    "tiles/s",
-    "least–most",
-    "p50 ms",
-    "p99 ms",
-    "generator's ceiling",
-)
-CURVE_COLUMNS = ("restyled in process, 8 in flight", "tiles/s", "least–most")
 
 
 def circumstances(mode: str, command: str) -> dict[str, Any]:
@@ -79,35 +72,14 @@ def cells(row: dict[str, Any], changes: dict[str, float]) -> tuple[str, ...]:
     )
 
 
-def http_cells(row: dict[str, Any]) -> tuple[str, ...]:
-    """Return a row over HTTP, as text."""
-    low, high = row["per_s_range"]
-    return (
-        row["name"],
-        f"{row['per_s']:.0f}",
-        f"{low:.0f}–{high:.0f}",
-        f"{row['p50_ms']:.2f}",
-        f"{row['p99_ms']:.2f}",
-        f"{row['generator_per_s']:.0f}" + ("" if row["valid"] else ", too near: invalid"),
-    )
-
-
-def curve_cells(point: dict[str, Any]) -> tuple[str, ...]:
-    """Return a point of a curve, as text."""
-    low, high = point["per_s_range"]
-    return (
-        f"{point['channels']} channels, {point['side']}²",
-        f"{point['per_s']:.0f}",
-        f"{low:.0f}–{high:.0f}",
-    )
-
-
 def tables(report: dict[str, Any]) -> str:
     """Return all rows for a terminal, in aligned columns."""
     parts = [
         (COLUMNS, [cells(row, report["gate"]["changes"]) for row in report["rows"]]),
-        (HTTP_COLUMNS, [http_cells(row) for row in report["http"]]),
-        (CURVE_COLUMNS, [curve_cells(point) for point in report["curves"]]),
+        *(
+            (tuple(SECTIONS[name].columns), SECTIONS[name].cells(part["rows"]))
+            for name, part in report["sections"].items()
+        ),
     ]
     return "\n\n".join(_aligned([titles, *rows]) for titles, rows in parts if rows)
 
@@ -143,14 +115,19 @@ def markdown(report: dict[str, Any], plots: list[str]) -> str:
         titles = tuple(report["stages"][0])
         stages = [tuple(str(stage[title]) for title in titles) for stage in report["stages"]]
         parts += ["## Stages of one cold 6-channel 512² tile, one worker, ms", _rows(titles, stages)]
-    if report["http"]:
-        parts += ["## Over HTTP", _rows(HTTP_COLUMNS, [http_cells(row) for row in report["http"]])]
-        parts += [
-            "\n".join(f"- {row['name']}: {row['file']}; {row['bytes']} bytes" for row in report["http"])
-        ]
-    if report["curves"]:
-        parts += ["## Curves", _rows(CURVE_COLUMNS, [curve_cells(point) for point in report["curves"]])]
+    for name, part in report["sections"].items():
+        parts += _section(SECTIONS[name], part)
     return "\n\n".join(parts) + "\n"
+
+
+def _section(section: Section, part: dict[str, Any]) -> list[str]:
+    """Return the paragraphs of a section, or why it has none."""
+    title = f"## {section.title}"
+    if "absent" in part:
+        return [title, f"Not measured: {part['absent']}."]
+    files = [f"- {row['name']}: {row['file']}" for row in part["rows"] if "file" in row]
+    table = _rows(tuple(section.columns), section.cells(part["rows"]))
+    return [title, section.note, table, *(["\n".join(files)] if files else [])]
 
 
 def _circumstances(report: dict[str, Any]) -> str:

@@ -9,7 +9,7 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from io import BytesIO
@@ -36,6 +36,7 @@ VENV = Path(
 )
 PATIENCE = 540  # seconds until the peer must serve; it is installed first where that was not done before
 SECONDS = 300  # after which it stops by itself
+DEFAULTS: Mapping[str, str] = {}
 SCRIPT = "tools/girder_peer/run.sh"
 AT_ONCE = 4  # requests
 JPEG_MEAN, JPEG_MOST = 1.0, 24  # levels by which decoded JPEGs may differ: two encoders at one quality
@@ -53,11 +54,16 @@ class Answer:
 
 
 @contextmanager
-def girder(script: Path, files: list[Path], out: Path) -> Iterator[dict[str, Any]]:
-    """Run the peer; yields its base URL and its items, {file name: id}. It never outlives SECONDS."""
+def girder(
+    script: Path, files: list[Path], out: Path, seconds: int = SECONDS, settings: Mapping[str, str] = DEFAULTS
+) -> Iterator[dict[str, Any]]:
+    """Run the peer; yields its base URL and its items, {file name: id}. It never outlives ``seconds``.
+
+    ``settings`` are large_image's, as variables of the environment.
+    """
     VENV.parent.mkdir(parents=True, exist_ok=True)
-    environment = {**os.environ, "VENV": str(VENV)}
-    command = ["bash", str(script), str(out), str(SECONDS), *map(str, files)]
+    environment = {**os.environ, **settings, "VENV": str(VENV)}
+    command = ["bash", str(script), str(out), str(seconds), *map(str, files)]
     log = out.with_suffix(".log")
     with log.open("wb") as stream:
         peer = subprocess.Popen(
@@ -79,6 +85,15 @@ def _await(peer: subprocess.Popen[bytes], out: Path, log: Path) -> dict[str, Any
         except (FileNotFoundError, ValueError):  # not there, or not wholly
             time.sleep(0.1)
     raise RuntimeError(f"Girder did not start: {log.read_text(errors='replace')[-2000:]}")
+
+
+def missing() -> str | None:
+    """Say what of the peer is missing here, without installing it."""
+    if not (SHARED / SCRIPT).is_file():
+        return f"{SHARED / SCRIPT} is absent"
+    if not (VENV / "ready").is_file():
+        return "no Girder 3 is installed; python -m tests.large_image_peer does it"
+    return None
 
 
 def ask_both(files: list[Path], peer: dict[str, Any]) -> dict[str, tuple[Answer, Answer]]:

@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import json
 import os
 import shutil
 import subprocess
 import sys
+import threading
+import time
+from dataclasses import replace
+from http.server import HTTPServer, SimpleHTTPRequestHandler
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 import pytest
 import tifffile
 from PIL import Image
@@ -22,9 +29,11 @@ if not os.environ.get("CI"):  # there nothing is skipped
     pytest.importorskip("large_image_source_ometiff", reason="needs the extra 'bench'")
     pytest.importorskip("large_image_source_tiff", reason="needs the extra 'bench'")
 
-from benchmarks import calibration, curves, gate, http_load, inputs, pairs, report
-from benchmarks.__main__ import arguments
+from benchmarks import calibration, curves, gate, girder, hot, http_load, inputs, pairs, report, rivals
+from benchmarks.__main__ import arguments, part
 from benchmarks.classes import CLASSES
+from benchmarks.scope import MODES, TINY, Scope
+from benchmarks.sections import SECTIONS
 from gputiles import sample
 
 ROWS = {
@@ -121,11 +130,18 @@ def test_a_side_that_draws_something_else_is_not_timed(
         pairs.measure(a_contest(BLACK, theirs, **more), 1)
 
 
-@pytest.mark.skipif(shutil.which("wrk") is None, reason="needs wrk")
+needs_wrk = pytest.mark.skipif(shutil.which("wrk") is None, reason="needs wrk")
+
+
+def a_scope(folder: Path) -> Scope:
+    return replace(MODES[TINY], folder=folder)
+
+
+@needs_wrk
 @pytest.mark.parametrize("number", [1, 2])
 def test_tiles_over_http_are_the_engines_and_counted(tmp_path: Path, number: int) -> None:
     drive = list(http_load.drives(tmp_path, 512))[number]
-    found = http_load.row(drive, tmp_path / "requests.lua", runs=1, seconds=1)
+    found = http_load.row(drive, a_scope(tmp_path))
     assert found["per_s"] > 0
     assert 0 < found["p50_ms"] <= found["p99_ms"]
     assert found["generator_per_s"] > 0
@@ -134,8 +150,78 @@ def test_tiles_over_http_are_the_engines_and_counted(tmp_path: Path, number: int
 def test_a_row_too_near_the_generators_ceiling_is_marked() -> None:
     row = {"name": "hot tile", "per_s": 9.0, "per_s_range": [8.0, 9.5], "p50_ms": 1.0, "p99_ms": 2.0}
     rows = [row | {"generator_per_s": 12.0, "valid": False}, row | {"generator_per_s": 90.0, "valid": True}]
-    lines = report.tables({"rows": [], "http": rows, "curves": []}).splitlines()
+    lines = report.tables({"rows": [], "sections": {"http": {"rows": rows}}}).splitlines()
     assert ["invalid" in line for line in lines] == [False, True, False]
+
+
+@needs_wrk
+def test_a_real_girder_is_asked_the_same_and_draws_the_same(tmp_path: Path) -> None:
+    if (reason := girder.absent()) and not os.environ.get("CI"):
+        pytest.skip(reason)
+    assert reason is None
+    found = girder.rows(a_scope(tmp_path))
+    kinds = ("hot tile", "spread tiles", "new styles")
+    assert [row["name"] for row in found] == [f"{kind}, {p}" for p in ("noise", "tissue") for kind in kinds]
+    assert all(row["ratio"] > 0 and row["pairs"] == 1 and row["generator_per_s"] > 0 for row in found)
+
+
+class Wrong(SimpleHTTPRequestHandler):
+    """Answers every request with a grey tile."""
+
+    def do_GET(self) -> None:
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(png(np.full((256, 256, 3), 128)))
+
+    def log_message(self, format: str, *words: object) -> None:
+        pass
+
+
+def test_a_rival_that_draws_something_else_is_not_timed(tmp_path: Path) -> None:
+    drive = next(http_load.drives(tmp_path, 512))
+    with HTTPServer(("127.0.0.1", 0), Wrong) as wrong, hot.serving(http_load.serve, drive.config) as base:
+        threading.Thread(target=wrong.handle_request, daemon=True).start()
+        path, _ = http_load.checked(drive, base)
+        sides = rivals.Side(base, path), rivals.Side(f"http://127.0.0.1:{wrong.server_port}", "/")
+        with pytest.raises(pairs.PixelsDiffer, match="hot tile: mean difference"):
+            rivals.duel(drive, "hot tile", *sides, a_scope(tmp_path))
+
+
+def test_what_cannot_be_measured_is_told_with_the_reason(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shutil, "which", lambda name: None)
+    found = part(SECTIONS["http"], MODES[TINY])
+    assert found == {"absent": "wrk is not installed", "rows": []}
+    assert "wrk is not installed" in report.markdown(a_whole_report({"http": found}), [])
+    assert report.tables({"rows": [], "sections": {"http": found}}) == ""
+
+
+def a_whole_report(sections: dict[str, Any]) -> dict[str, Any]:
+    gate = {"changes": {}, "said": []}
+    return a_report() | {"command": "c", "stages": [], "gate": gate, "sections": sections}
+
+
+def a_process_that_serves(ready: Connection) -> None:
+    ready.send(str(os.getpid()))
+    time.sleep(60)
+
+
+def test_a_server_ends_with_its_block_and_after_a_failure() -> None:
+    with pytest.raises(ValueError, match="in the block"), hot.serving(a_process_that_serves) as number:
+        raise ValueError("in the block")
+    assert not psutil.pid_exists(int(number))
+
+
+def test_a_server_ends_where_its_parent_is_killed() -> None:
+    program = (
+        "import os; from benchmarks import hot; from tests.test_benchmarks import a_process_that_serves\n"
+        "if __name__ == '__main__':\n"
+        "    with hot.serving(a_process_that_serves) as number:\n"
+        "        print(number, flush=True); os.kill(os.getpid(), 9)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True)
+    with contextlib.suppress(psutil.NoSuchProcess):
+        psutil.Process(int(done.stdout)).wait(20)
+    assert not psutil.pid_exists(int(done.stdout))
 
 
 def test_loops_count_by_their_fastest_runs_and_geometric_mean() -> None:
@@ -146,17 +232,19 @@ def test_loops_count_by_their_fastest_runs_and_geometric_mean() -> None:
 
 
 def test_curves_have_their_points_and_a_plot(tmp_path: Path) -> None:
-    found = curves.points(tmp_path, (1, 3), (256, 1024), bursts=1)
+    found = curves.points(replace(a_scope(tmp_path), sides=(256, 1024)))
     assert [(point["curve"], point["channels"], point["side"]) for point in found] == [
         ("channels", 1, 512), ("channels", 3, 512), ("side", 6, 256), ("side", 6, 1024),
     ]  # fmt: skip
     assert all(point["per_s"] > 0 for point in found)
-    told = report.tables({"rows": [], "http": [], "curves": found})
+    told = report.tables({"rows": [], "sections": {"curves": {"rows": found}}})
     assert len(told.splitlines()) == 1 + len(found)
     pytest.importorskip("matplotlib", reason="needs the extra 'bench'")
     from benchmarks import plots
 
-    assert plots.draw({"rows": [], "stages": [], "curves": found}, tmp_path) == ["curves.svg"]
+    assert plots.draw({"rows": [], "stages": [], "sections": {"curves": {"rows": found}}}, tmp_path) == [
+        "curves.svg"
+    ]
 
 
 def test_the_exact_overview_is_the_samples_reduction_of_what_is_stored(tmp_path: Path) -> None:

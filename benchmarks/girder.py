@@ -1,0 +1,70 @@
+"""Girder: a real Girder 3 with its large_image plugin, asked the same over HTTP, pair by pair."""
+
+from __future__ import annotations
+
+import json
+from importlib.util import find_spec
+from typing import Any
+
+from benchmarks import inputs, rivals
+from benchmarks.hot import serving
+from benchmarks.http_load import Drive, checked, drives, fetched, serve, template, without_wrk
+from benchmarks.scope import Scope
+from benchmarks.section import Section
+
+API = "/api/v1"
+# Enough for the hot tile, and no tile of a walk over a slide is found there: gputiles has no such cache then.
+SETTINGS = {"LARGE_IMAGE_CACHE_BACKEND": "python", "LARGE_IMAGE_CACHE_TILECACHE_MAXIMUM": "3"}
+STARTING = 300  # seconds within which the peer has every file
+
+
+def absent() -> str | None:
+    """Say why there is no peer to compare with, if so."""
+    if find_spec("pytest") is None:
+        return "pytest is not installed; needs the extra 'test'"
+    from tests.large_image_peer import missing
+
+    return without_wrk() or missing()
+
+
+def rows(scope: Scope) -> list[dict[str, Any]]:
+    """Return a row for each picture and drive."""
+    from tests.large_image_peer import SCRIPT, SHARED, girder
+
+    asked = [
+        (each, picture) for picture in inputs.PICTURES for each in drives(scope.folder, scope.slide, picture)
+    ]
+    files = sorted({drive.path for drive, _ in asked})
+    seconds = STARTING + len(asked) * lasting(scope)
+    with girder(SHARED / SCRIPT, files, scope.folder / "peer.json", seconds, SETTINGS) as peer:
+        return [row(drive, f"{drive.name}, {picture}", peer, scope) for drive, picture in asked]
+
+
+def lasting(scope: Scope) -> int:
+    """Return more seconds than a row takes."""
+    return 60 + (2 * (rivals.WARM + scope.runs) + scope.runs) * (scope.seconds + 2)
+
+
+def row(drive: Drive, name: str, peer: dict[str, Any], scope: Scope) -> dict[str, Any]:
+    """Return the row of a drive. Raises PixelsDiffer."""
+    with serving(serve, drive.config) as base:
+        path, _ = checked(drive, base + API)
+        return rivals.duel(drive, name, rivals.Side(base + API, path), theirs(drive, peer), scope)
+
+
+def theirs(drive: Drive, peer: dict[str, Any]) -> rivals.Side:
+    """Return the drive's requests of the peer: full resolution, as gputiles is asked for."""
+    item = peer["items"][drive.path.name]
+    levels = json.loads(fetched(f"{peer['url']}/item/{item}/tiles"))["levels"]
+    return rivals.Side(peer["url"], template(drive, item, levels - 1))
+
+
+SECTION = Section(
+    title="Against Girder 3 with large_image, over HTTP",
+    note="Runs of `wrk` over 8 connections in turns, after a pair that does not count; one address below "
+    "`/api/v1`, pictures compared first, JPEG q95 4:4:4 where not as stored. Tiles spread over the slide: "
+    "neither side keeps encoded ones.",
+    columns=rivals.columns("Girder"),
+    measure=rows,
+    absent=absent,
+)

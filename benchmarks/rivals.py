@@ -1,0 +1,75 @@
+"""Rivals: gputiles and another server, asked the same over HTTP by the same generator, pair by pair."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from benchmarks.hot import rate
+from benchmarks.http_load import FIRST, NEAR, Drive, ceiling_of, fetched, filled, load
+from benchmarks.pairs import WORST, apart
+from benchmarks.scope import Scope
+from benchmarks.section import Cell, ceiling, number, span, text
+
+WARM = 1  # pairs before the first that counts
+SECOND = "26000"  # the number in another style
+PLACES = ((0, 0), (1, 0), (0, 1), (1, 1))
+
+
+@dataclass(frozen=True)
+class Side:
+    """A server's address, and the path of a drive's requests there, with @x, @y and @n in it."""
+
+    base: str
+    path: str
+
+    def pictures(self, drive: Drive) -> list[bytes]:
+        """Return what is compared: tiles of several places, or the tile in two styles."""
+        places = PLACES if drive.across > 1 else PLACES[:1]
+        numbers = (FIRST,) if drive.style is None else (FIRST, SECOND)
+        return [fetched(self.base + filled(self.path, *place, n)) for place in places for n in numbers]
+
+
+def duel(drive: Drive, name: str, ours: Side, theirs: Side, scope: Scope) -> dict[str, Any]:
+    """Return the row of two servers that are up: pixels compared, both warm, then in turns.
+
+    Raises PixelsDiffer where they do not draw the same.
+    """
+    pictures = ours.pictures(drive)
+    # a tile that is passed on as stored is encoded once less
+    bounds = (0.25, WORST) if drive.style else (4.0, 64)
+    found = apart(name, pictures, theirs.pictures(drive), *bounds)
+    pairs = [
+        tuple(rate(load(drive, side.base, side.path, turn, scope)) for side in (ours, theirs))
+        for turn in range(WARM + scope.runs)
+    ][WARM:]
+    most, best = ceiling_of(pictures[0], scope), max(mine for mine, _ in pairs)
+    ratios = sorted(mine / other for mine, other in pairs)
+    return {
+        "name": name,
+        "file": f"{drive.file}; {len(pictures[0])} bytes of gputiles'",
+        "connections": 8,
+        "pairs": len(pairs),
+        "gputiles_per_s": round(statistics.median(mine for mine, _ in pairs), 1),
+        "other_per_s": round(statistics.median(other for _, other in pairs), 1),
+        "ratio": round(statistics.median(ratios), 2),
+        "ratio_range": [round(ratios[0], 2), round(ratios[-1], 2)],
+        **found,
+        "generator_per_s": round(most, 1),
+        "valid": most >= NEAR * best,
+    }
+
+
+def columns(other: str) -> Mapping[str, Cell]:
+    """Return the columns of rows against ``other``."""
+    return {
+        f"against {other}, 8 connections": text("name"),
+        "gputiles/s": number("gputiles_per_s"),
+        f"{other}/s": number("other_per_s"),
+        "ratio": number("ratio", 1),
+        "least–most": span("ratio_range", 1),
+        "mean, worst difference": lambda row: f"{row['mean_difference']}, {row['worst_difference']}",
+        "generator's ceiling": ceiling,
+    }

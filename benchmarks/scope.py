@@ -1,0 +1,30 @@
+"""The scope of a run: how much of everything is measured, by mode."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Scope:
+    """How much is measured, and where the files are written. Sides are pixels, times seconds."""
+
+    folder: Path
+    pairs: int  # of a contest
+    slide: int = 4096  # the side of a slide
+    overview: int = 8192  # the side of an overview's file
+    runs: int = 5  # of a row over HTTP
+    seconds: int = 5  # of each of them
+    bursts: int = 20  # of a point of a curve
+    channels: tuple[int, ...] = (1, 2, 4, 8, 16, 32, 64)  # points of a curve, of a 512² tile
+    sides: tuple[int, ...] = (256, 512, 1024)  # the same, of a tile of 6 channels
+    profiled: int = 6  # tiles across a file whose stages are looked at
+
+
+QUICK, FULL, TINY = "quick", "full", "tiny"
+MODES = {
+    QUICK: Scope(Path(), 11, 4096, 2048, runs=1, seconds=2, bursts=3, profiled=3),
+    FULL: Scope(Path(), 25, 8192, 8192),
+    TINY: Scope(Path(), 1, 512, 512, runs=1, seconds=1, bursts=1, channels=(1, 3), sides=(256,), profiled=2),
+}

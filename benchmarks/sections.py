@@ -1,0 +1,12 @@
+"""The sections by name: what a full run measures beside the contests."""
+
+from __future__ import annotations
+
+from benchmarks import curves, girder, http_load
+from benchmarks.section import Section
+
+SECTIONS: dict[str, Section] = {
+    "http": http_load.SECTION,
+    "girder": girder.SECTION,
+    "curves": curves.SECTION,
+}
