@@ -21,7 +21,7 @@ if missing := [
     sys.exit(f"not installed: {', '.join(missing)}; needs the extra 'bench'")
 
 from benchmarks import gate, inputs, report, stages
-from benchmarks.classes import CLASSES
+from benchmarks.classes import CLASSES, FURTHER
 from benchmarks.pairs import PixelsDiffer, measure
 from benchmarks.scope import FULL, MODES, QUICK, TINY, Scope
 from benchmarks.section import Section
@@ -36,7 +36,7 @@ def arguments(words: list[str] | None = None) -> argparse.Namespace:
     size.add_argument("--tiny", dest="mode", action="store_const", const=TINY, help="is it known to run?")
     parser.add_argument("--pairs", type=int, help="pairs of every row")
     parser.add_argument("--out", type=Path, default=Path("build/bench"), help="folder of the report")
-    every = [*CLASSES, *SECTIONS]
+    every = [*CLASSES, *FURTHER, *SECTIONS]
     parser.add_argument("--only", nargs="+", choices=every, metavar="CLASS", help=", ".join(every))
     parser.add_argument("--baseline", action="store_true", help="make this run the baseline")
     parser.set_defaults(mode=FULL)
@@ -52,9 +52,10 @@ def arguments(words: list[str] | None = None) -> argparse.Namespace:
 def rows(scope: Scope, names: list[str]) -> list[dict[str, Any]]:
     """Measure the classes, one contest after the other."""
     found = []
-    for name in filter(CLASSES.get, names):
+    classes = CLASSES | FURTHER
+    for name in filter(classes.get, names):
         for picture in inputs.PICTURES:
-            for contest in CLASSES[name](scope, picture):
+            for contest in classes[name](scope, picture):
                 tell(f"measuring {contest.name} ...")
                 found.append(measure(contest, scope.pairs))
     return found

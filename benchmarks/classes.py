@@ -9,6 +9,7 @@ from math import ceil, sqrt
 from pathlib import Path
 from typing import Any, TypeAlias
 
+import large_image
 import large_image_source_ometiff
 import large_image_source_tiff
 
@@ -22,6 +23,8 @@ from gputiles.walk import FileRef
 
 JPEG = "JPEG q95 4:4:4"
 OPTIONS = {"jpegQuality": 95, "jpegSubsampling": 0}
+CODEC_NAMES = {"zlib": "deflated", "lzw": "LZW", "zstd": "zstd", None: "not compressed"}
+CODECS = ("lzw", "zstd", None)  # beside deflate, which has a row of its own
 STORED = f"RGB {{side}}², JPEG q{inputs.JPEG_LEVEL} 4:2:0 256² tiles, full resolution only"
 
 
@@ -47,26 +50,27 @@ def resident(scope: Scope, picture: str) -> Iterator[Contest]:
             )
 
 
-def viewports(scope: Scope, picture: str) -> Iterator[Contest]:
-    """Restyle 40 tiles of 8 channels (R1)."""
-    path = scope.folder / f"viewport-{picture}.ome.tif"
-    inputs.multiplex(path, picture, viewport.CHANNELS, 256, viewport.COLUMNS, viewport.ROWS)
+def viewports(scope: Scope, picture: str, channels: int = viewport.CHANNELS) -> Iterator[Contest]:
+    """Restyle 40 tiles of all channels (R1)."""
+    path = scope.folder / f"viewport-{channels}-{picture}.ome.tif"
+    inputs.multiplex(path, picture, channels, 256, viewport.COLUMNS, viewport.ROWS)
     reference = FileRef(path.resolve(), path.resolve().parent)
     with asyncio.Runner() as loop:
         engine = loop.run(_started())
         try:
             yield Contest(
-                kind="viewport",
-                file="8 channels 2048 × 1280 uint16, deflated 256² tiles, resident; 40 tiles a call",
+                kind="viewport" if channels == viewport.CHANNELS else f"viewport of {channels} channels",
+                file=f"{channels} channels 2048 × 1280 uint16, deflated 256² tiles, resident; 40 a call",
                 picture=picture,
                 output=JPEG,
                 threads=threads(),
-                ours=lambda number: loop.run(viewport.restyled(engine, reference, number)),
-                theirs=_their_viewport(path),
+                ours=lambda number: loop.run(viewport.restyled(engine, reference, number, channels=channels)),
+                theirs=_their_viewport(path, channels),
                 burst=1,
             )
         finally:
             loop.run(engine.close())
+    path.unlink()
 
 
 async def _started() -> Engine:
@@ -75,10 +79,10 @@ async def _started() -> Engine:
     return engine
 
 
-def _their_viewport(path: Path) -> Callable[[int], list[bytes]]:
+def _their_viewport(path: Path, channels: int) -> Callable[[int], list[bytes]]:
     def theirs(number: int) -> list[bytes]:
         source = large_image_source_ometiff.open(
-            str(path), style=json.dumps(viewport.bands(number)), encoding="JPEG", **OPTIONS
+            str(path), style=json.dumps(viewport.bands(number, channels)), encoding="JPEG", **OPTIONS
         )
         return [source.getTile(x, y, source.levels - 1) for x, y in viewport.PLACES]
 
@@ -86,16 +90,27 @@ def _their_viewport(path: Path) -> Callable[[int], list[bytes]]:
 
 
 def cold(scope: Scope, picture: str) -> Iterator[Contest]:
-    """Render a 6-channel 512² tile that neither has read before, of an open file, in one style."""
+    """Render a 6-channel 512² tile that neither has read before, of an open file, in one style (R4)."""
+    yield from _cold(scope, picture, "zlib", "cold")
+
+
+def codecs(scope: Scope, picture: str) -> Iterator[Contest]:
+    """Do the same of files that are compressed otherwise, or not at all."""
+    for codec in CODECS:
+        yield from _cold(scope, picture, codec, f"cold {CODEC_NAMES[codec]}")
+
+
+def _cold(scope: Scope, picture: str, codec: str | None, kind: str) -> Iterator[Contest]:
     across = ceil(sqrt(1 + scope.pairs))
-    path = inputs.multiplex(scope.folder / f"cold-{picture}.ome.tif", picture, 6, 512, across, across)
+    path = scope.folder / f"{kind}-{picture}.ome.tif"
+    inputs.multiplex(path, picture, 6, 512, across, across, codec)
     look = restyle.style(0)
     source = large_image_source_ometiff.open(str(path), style=json.dumps(look), encoding="JPEG", **OPTIONS)
     with gputiles.open(path) as image:
         options: dict[str, Any] = {"style": look, "encoding": "JPEG", "quality": 95, "subsampling": 0}
         yield Contest(
-            kind="cold",
-            file=f"6 channels {across * 512}² uint16, deflated 512² tiles; each call another tile",
+            kind=kind,
+            file=f"6 channels {across * 512}² uint16, 512² tiles, {CODEC_NAMES[codec]}; each call another",
             picture=picture,
             output=JPEG,
             threads=threads(),
@@ -103,6 +118,7 @@ def cold(scope: Scope, picture: str) -> Iterator[Contest]:
             theirs=_walk(across, lambda x, y: source.getTile(x, y, source.levels - 1)),
             burst=1,
         )
+    path.unlink()
 
 
 def slides(scope: Scope, picture: str) -> Iterator[Contest]:
@@ -170,3 +186,13 @@ CLASSES: dict[str, Class] = {
     "slide": slides,
     "overview": overviews,
 }
+"""What every run measures, and the baseline holds."""
+
+FURTHER: dict[str, Class] = {
+    "viewport40": lambda scope, picture: viewports(scope, picture, 40),
+    "codecs": codecs,
+}
+"""What a full run measures beside them."""
+
+# so that 40 channels of 40 tiles stay in large_image's cache too; it is half of what gputiles may take
+large_image.config.setConfig("cache_python_memory_portion", 8)

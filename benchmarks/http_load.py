@@ -165,16 +165,26 @@ def ceiling_of(body: bytes, scope: Scope, connections: int = 8) -> float:
 
 def checked(drive: Drive, base: str) -> tuple[str, bytes]:
     """Return the path that is to be filled in, and the first answer, which must be the engine's own."""
-    (item,) = walk([drive.path.resolve()])
-    with gputiles.open(drive.path) as image:
-        z = image.info.levels - 1
-        look = None if drive.style is None else drive.style.replace("@n", FIRST)
-        expected = image.tile(z, 0, 0, style=look, encoding=drive.encoding)
-    path = template(drive, item, z)
+    z, expected = engines_tile(drive)
+    path = template(drive, item_of(drive), z)
     body = fetched(base + filled(path))
     if body != expected:
         raise PixelsDiffer(f"{drive.name}: the server's tile is not the engine's")
     return path, body
+
+
+def item_of(drive: Drive) -> str:
+    """Return the id of a drive's file where it is served by itself."""
+    (item,) = walk([drive.path.resolve()])
+    return item
+
+
+def engines_tile(drive: Drive) -> tuple[int, bytes]:
+    """Return the level of full resolution, and its first tile as the engine makes it in this process."""
+    with gputiles.open(drive.path) as image:
+        z = image.info.levels - 1
+        look = None if drive.style is None else drive.style.replace("@n", FIRST)
+        return z, image.tile(z, 0, 0, style=look, encoding=drive.encoding)
 
 
 def template(drive: Drive, item: str, z: int) -> str:

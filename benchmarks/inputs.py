@@ -41,12 +41,14 @@ def slide_picture(picture: str, side: int) -> np.ndarray:
     return (245 - np.clip(stain / 40, 0, 215)).transpose(1, 2, 0).astype(np.uint8)
 
 
-def multiplex(path: Path, picture: str, channels: int, tile: int, across: int, down: int) -> Path:
-    """Write an OME-TIFF of ``across`` × ``down`` deflated tiles, uint16, full resolution only."""
+def multiplex(
+    path: Path, picture: str, channels: int, tile: int, across: int, down: int, codec: str | None = "zlib"
+) -> Path:
+    """Write an OME-TIFF of ``across`` × ``down`` tiles, uint16, full resolution only."""
     side = min(max(tile, 512), tile * max(across, down))
     plane = planes(picture, channels, side)
     times = (1, -(-down * tile // side), -(-across * tile // side))
-    restyle.write(path, np.tile(plane, times)[:, : down * tile, : across * tile], tile)
+    restyle.write(path, np.tile(plane, times)[:, : down * tile, : across * tile], tile, codec)
     return path
 
 

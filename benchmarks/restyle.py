@@ -102,10 +102,10 @@ def product(image: gputiles.Image, encoding: str) -> Callable[[int], bytes]:
     return lambda number: image.tile(0, 0, 0, style=style(number), encoding=encoding, **extra)
 
 
-def write(path: Path, data: np.ndarray, side: int = SIDE) -> None:
-    """Write (channels, rows, columns) as an OME-TIFF in deflated tiles of ``side``."""
+def write(path: Path, data: np.ndarray, side: int = SIDE, codec: str | None = "zlib") -> None:
+    """Write (channels, rows, columns) as an OME-TIFF in tiles of ``side``, deflated or as ``codec`` says."""
     metadata = {"axes": "CYX", "Channel": {"Name": [f"channel {c}" for c in range(len(data))]}}
-    tifffile.imwrite(path, data, tile=(side, side), compression="zlib", metadata=metadata)
+    tifffile.imwrite(path, data, tile=(side, side), compression=codec, metadata=metadata)
 
 
 def compare(path: Path, encoding: str, pairs: int, burst: int) -> dict[str, object]:

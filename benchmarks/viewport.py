@@ -35,18 +35,21 @@ COLOURS = ("#f00", "#0f0", "#00f", "#ff0", "#f0f", "#0ff", "#fff", "#f80")
 PLACES = tuple((x, y) for y in range(ROWS) for x in range(COLUMNS))
 
 
-def bands(number: int) -> dict[str, object]:
+def bands(number: int, channels: int = CHANNELS) -> dict[str, object]:
     """Return the style of pass ``number``."""
     return {
         "bands": [
-            {"frame": c, "min": number, "max": 9000, "palette": colour} for c, colour in enumerate(COLOURS)
+            {"frame": c, "min": number, "max": 9000, "palette": COLOURS[c % len(COLOURS)]}
+            for c in range(channels)
         ]
     }
 
 
-async def restyled(engine: Engine, reference: FileRef, number: int, singly: bool = False) -> list[bytes]:
+async def restyled(
+    engine: Engine, reference: FileRef, number: int, singly: bool = False, channels: int = CHANNELS
+) -> list[bytes]:
     """Return all tiles in style ``number``, in the order of PLACES."""
-    view = View(style=style.parse(bands(number)), encoding=Encoding(explicit=True))
+    view = View(style=style.parse(bands(number, channels)), encoding=Encoding(explicit=True))
     image = await engine.image(reference)
     z = image.info.levels - 1
     places = tuple((z, x, y) for x, y in PLACES)

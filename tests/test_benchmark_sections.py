@@ -1,0 +1,101 @@
+"""The sections of the benchmarks are known to run, in miniature, and to count right."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+
+import psutil
+import pytest
+
+if not os.environ.get("CI"):  # there nothing is skipped
+    pytest.importorskip("large_image_source_ometiff", reason="needs the extra 'bench'")
+
+from benchmarks import http_load, memory, pairs, process, start
+from benchmarks.classes import CLASSES, FURTHER
+from benchmarks.scope import MODES, TINY, Scope
+from tests.conftest import ROOT
+
+
+@pytest.fixture
+def scope(tmp_path: Path) -> Scope:
+    return replace(MODES[TINY], folder=tmp_path)
+
+
+def test_cold_tiles_of_every_codec_are_large_images(scope: Scope) -> None:
+    rows = [pairs.measure(contest, 1) for contest in FURTHER["codecs"](scope, "tissue")]
+    assert [row["class"] for row in rows] == ["cold LZW", "cold zstd", "cold not compressed"]
+    assert all(row["worst_difference"] <= pairs.WORST and row["ratio"] > 0 for row in rows)
+    assert not list(scope.folder.iterdir())
+
+
+def test_forty_channels_of_a_viewport_are_large_images(scope: Scope) -> None:
+    (contest,) = FURTHER["viewport40"](scope, "tissue")
+    assert contest.name not in {each.name for each in CLASSES["viewport"](scope, "tissue")}
+    assert "40 channels" in contest.file
+
+
+def test_a_cold_start_is_timed_and_imports_nothing_heavy(scope: Scope) -> None:
+    stored, styled = start.rows(scope)
+    for row in (stored, styled):
+        assert 0 < row["listening_s"] <= row["first_tile_s"]
+        assert not start.OPTIONAL & set(row["heavy"])
+        assert "gputiles" in row["dearest"]
+
+
+def test_what_a_first_tile_does_not_need_is_named_where_it_is_heavy() -> None:
+    said = """import time: self [us] | cumulative | imported package
+import time:     30000 |      30000 |   numpy.core
+import time:       100 |        100 |     PIL.Image
+import time:     15000 |      15000 |   other
+import time:      6000 |       6000 |     other.part
+import time:     90000 |      90000 | json
+import time:      9000 |       9000 | light
+"""
+    found = start.costs(said)
+    assert found == Counter({"numpy": 30.0, "PIL": 0.1, "other": 21.0, "light": 9.0})
+    assert start.heavy(found) == ["PIL", "other"]
+
+
+def test_a_resident_tile_takes_its_samples(scope: Scope) -> None:
+    planes, colours = memory.rows(scope)
+    assert (planes["tiles"], planes["bytes_a_tile"]) == (4 * 6, 512 * 512 * 2)
+    assert (colours["tiles"], colours["bytes_a_tile"]) == (16, 256 * 256 * 3)
+    assert planes["shelves_mib"] > 9  # three new tiles of six channels, half a MiB each
+    assert 0 < planes["rss_before_mib"] < planes["rss_after_mib"]
+
+
+def test_growth_is_told_as_a_multiple_of_what_shelves_say(tmp_path: Path) -> None:
+    drive = next(http_load.drives(tmp_path, 512))
+    before, after = memory.Held(1, 2**20, 0, 100 * 2**20), memory.Held(5, 9 * 2**20, 2**20, 118 * 2**20)
+    row = memory.figures(drive, before, after, memory.Held(0, 0, 0, 105 * 2**20))
+    assert (row["shelves_mib"], row["process_by_shelves"]) == (9.0, 2.0)
+
+
+def test_a_server_by_its_command_ends_with_its_block(tmp_path: Path) -> None:
+    drive = next(http_load.drives(tmp_path, 512))
+    with pytest.raises(ValueError, match="in the block"), process.gputiles(drive.path) as server:
+        raise ValueError("in the block")
+    assert not psutil.pid_exists(server.pid)
+
+
+def test_a_server_that_does_not_start_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(RuntimeError, match="did not start"), process.gputiles(tmp_path / "absent.tif"):
+        pass
+
+
+def test_a_command_ends_where_its_parent_is_killed() -> None:
+    program = (
+        "import os; from benchmarks.process import started\n"
+        "with started(['sh', '-c', 'echo; exec sleep 60'], stdout=-1) as found:\n"
+        "    found.stdout.readline(); print(found.pid, flush=True); os.kill(os.getpid(), 9)"
+    )
+    done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True)
+    number = int(done.stdout)
+    if psutil.pid_exists(number):
+        psutil.wait_procs([psutil.Process(number)], 20)
+    assert not psutil.pid_exists(number)
