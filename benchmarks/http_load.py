@@ -20,6 +20,7 @@ from urllib.request import urlopen
 
 import gputiles
 from benchmarks import inputs
+from benchmarks.client import FIRST, filled
 from benchmarks.hot import asked, rate, serving
 from benchmarks.pairs import PixelsDiffer
 from benchmarks.restyle import COLOURS
@@ -32,8 +33,6 @@ from gputiles.walk import walk
 NEAR = 1.5
 PICTURE = "tissue"
 PLAIN = "/item/{item}/tiles/zxy/{z}/{x}/{y}?encoding={encoding}"
-
-FIRST = "20000"  # the number in the style of the first request
 
 # Fills in the column, the row, and a number that no request had before.
 SCRIPT = """
@@ -191,11 +190,6 @@ def template(drive: Drive, item: str, z: int) -> str:
     """Return the path of a drive's requests, with @x, @y and @n in it."""
     path = PLAIN.format(item=item, z=z, x="@x", y="@y", encoding=drive.encoding)
     return path if drive.style is None else path + "&style=" + quote(drive.style, safe="@")
-
-
-def filled(path: str, x: int = 0, y: int = 0, n: str = FIRST) -> str:
-    """Return the path of one request."""
-    return path.replace("@x", str(x)).replace("@y", str(y)).replace("@n", n)
 
 
 def fetched(url: str) -> bytes:

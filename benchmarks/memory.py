@@ -13,7 +13,8 @@ from typing import Any, NamedTuple
 from urllib.request import Request, urlopen
 
 from benchmarks import inputs, process
-from benchmarks.http_load import Drive, drives, engines_tile, fetched, filled, item_of, template
+from benchmarks.client import filled
+from benchmarks.http_load import Drive, drives, engines_tile, fetched, item_of, template
 from benchmarks.pairs import PixelsDiffer
 from benchmarks.scope import Scope
 from benchmarks.section import Section, number, text

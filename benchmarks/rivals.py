@@ -7,8 +7,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from benchmarks.client import FIRST, filled
 from benchmarks.hot import rate
-from benchmarks.http_load import FIRST, NEAR, Drive, ceiling_of, fetched, filled, load
+from benchmarks.http_load import NEAR, Drive, ceiling_of, fetched, load
 from benchmarks.pairs import WORST, apart
 from benchmarks.scope import Scope
 from benchmarks.section import Cell, ceiling, number, span, text

@@ -19,6 +19,7 @@ class Scope:
     bursts: int = 20  # of a point of a curve
     channels: tuple[int, ...] = (1, 2, 4, 8, 16, 32, 64)  # points of a curve, of a 512² tile
     sides: tuple[int, ...] = (256, 512, 1024)  # the same, of a tile of 6 channels
+    shares: tuple[float, ...] = (0.25, 0.5, 0.75, 0.9, 1.1)  # of a closed loop's rate, in an open loop
     profiled: int = 6  # tiles across a file whose stages are looked at
 
 
@@ -26,5 +27,17 @@ QUICK, FULL, TINY = "quick", "full", "tiny"
 MODES = {
     QUICK: Scope(Path(), 11, 4096, 2048, runs=1, seconds=2, bursts=3, profiled=3),
     FULL: Scope(Path(), 25, 8192, 8192),
-    TINY: Scope(Path(), 1, 512, 512, runs=1, seconds=1, bursts=1, channels=(1, 3), sides=(256,), profiled=2),
+    TINY: Scope(
+        Path(),
+        1,
+        512,
+        512,
+        runs=1,
+        seconds=1,
+        bursts=1,
+        channels=(1, 3),
+        sides=(256,),
+        shares=(0.5,),
+        profiled=2,
+    ),
 }

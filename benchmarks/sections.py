@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from benchmarks import curves, girder, http_load, memory, start
+from benchmarks import curves, girder, http_load, memory, openloop, start, viewing
 from benchmarks.section import Section
 
 SECTIONS: dict[str, Section] = {
     "http": http_load.SECTION,
     "girder": girder.SECTION,
+    "open": openloop.SECTION,
+    "traces": viewing.SECTION,
     "start": start.SECTION,
     "memory": memory.SECTION,
     "curves": curves.SECTION,

@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import process
-from benchmarks.http_load import Drive, drives, engines_tile, fetched, filled, item_of, template
+from benchmarks.client import filled
+from benchmarks.http_load import Drive, drives, engines_tile, fetched, item_of, template
 from benchmarks.pairs import PixelsDiffer
 from benchmarks.scope import Scope
 from benchmarks.section import Section, number, span, text
