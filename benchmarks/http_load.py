@@ -143,7 +143,7 @@ def row(drive: Drive, scope: Scope) -> dict[str, Any]:
         "connections": 8,
         "per_s": round(statistics.median(rates), 1),
         "per_s_range": [round(rates[0], 1), round(rates[-1], 1)],
-        **{f"p{part}_ms": statistics.median(_latency(each, part) for each in said) for part in (50, 99)},
+        **{f"p{part}_ms": statistics.median(latency(each, part) for each in said) for part in (50, 99)},
         "generator_per_s": round(most, 1),
         "valid": most >= NEAR * rates[-1],
     }
@@ -207,7 +207,7 @@ def _write(script: Path, drive: Drive, path: str, number: int) -> None:
     script.write_text(lines)
 
 
-def _latency(said: str, part: int) -> float:
+def latency(said: str, part: int) -> float:
     """Return a percentile of the latencies, in milliseconds, as ``wrk`` says it."""
     found = re.search(rf"^\s*{part}%\s+([\d.]+)(us|ms|s)$", said, re.MULTILINE)
     if found is None:

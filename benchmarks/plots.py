@@ -18,6 +18,8 @@ def draw(report: dict[str, Any], folder: Path) -> list[str]:
         figures["ratios.svg"] = _ratios(report["rows"])
     if curves := report["sections"].get("curves", {}).get("rows"):
         figures["curves.svg"] = _curves(curves)
+    if points := report["sections"].get("scaling", {}).get("rows"):
+        figures["scaling.svg"] = _scaling(points)
     if report["stages"]:
         figures["stages.svg"] = _stages(report["stages"])
     for name, figure in figures.items():
@@ -66,4 +68,21 @@ def _curves(points: list[dict[str, Any]]) -> Figure:
         )
         axes.set_xlabel(title)
         axes.set_ylabel("restyled tiles/s")
+    return figure
+
+
+def _scaling(points: list[dict[str, Any]]) -> Figure:
+    """Return tiles a second over HTTP against connections, and against the size of the file."""
+    figure = Figure(figsize=(8, 3.5), layout="constrained")
+    parts = figure.subplots(1, 2)
+    titles = {"connections": "connections", "mib": "size of the file, MiB"}
+    for axes, (curve, title) in zip(parts, titles.items(), strict=True):
+        found = [point for point in points if point["curve"] == curve]
+        for name in dict.fromkeys(point["name"] for point in found):
+            line = [point for point in found if point["name"] == name]
+            x, y = ([point[key] for point in line] for key in (curve, "per_s"))
+            axes.loglog(x, y, marker="o", base=2, label=name)
+        axes.set_xlabel(title)
+        axes.set_ylabel("tiles/s over HTTP")
+        axes.legend()
     return figure

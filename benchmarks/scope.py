@@ -19,6 +19,8 @@ class Scope:
     bursts: int = 20  # of a point of a curve
     channels: tuple[int, ...] = (1, 2, 4, 8, 16, 32, 64)  # points of a curve, of a 512² tile
     sides: tuple[int, ...] = (256, 512, 1024)  # the same, of a tile of 6 channels
+    connections: tuple[int, ...] = (1, 2, 4, 8, 16, 32, 64, 128, 256)  # points of a curve over HTTP
+    slides: tuple[int, ...] = (1024, 2048, 4096, 8192, 16384)  # the same: sides of slides
     shares: tuple[float, ...] = (0.25, 0.5, 0.75, 0.9, 1.1)  # of a closed loop's rate, in an open loop
     profiled: int = 6  # tiles across a file whose stages are looked at
 
@@ -37,6 +39,8 @@ MODES = {
         bursts=1,
         channels=(1, 3),
         sides=(256,),
+        connections=(1, 3),
+        slides=(512,),
         shares=(0.5,),
         profiled=2,
     ),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from benchmarks import curves, girder, http_load, memory, openloop, start, viewing
+from benchmarks import curves, girder, http_load, memory, openloop, scaling, start, viewing
 from benchmarks.section import Section
 
 SECTIONS: dict[str, Section] = {
@@ -13,4 +13,5 @@ SECTIONS: dict[str, Section] = {
     "start": start.SECTION,
     "memory": memory.SECTION,
     "curves": curves.SECTION,
+    "scaling": scaling.SECTION,
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from collections import Counter
@@ -15,7 +16,7 @@ import pytest
 if not os.environ.get("CI"):  # there nothing is skipped
     pytest.importorskip("large_image_source_ometiff", reason="needs the extra 'bench'")
 
-from benchmarks import http_load, memory, pairs, process, start
+from benchmarks import http_load, memory, pairs, process, report, scaling, start
 from benchmarks.classes import CLASSES, FURTHER
 from benchmarks.scope import MODES, TINY, Scope
 from tests.conftest import ROOT
@@ -99,3 +100,20 @@ def test_a_command_ends_where_its_parent_is_killed() -> None:
     if psutil.pid_exists(number):
         psutil.wait_procs([psutil.Process(number)], 20)
     assert not psutil.pid_exists(number)
+
+
+@pytest.mark.skipif(shutil.which("wrk") is None, reason="needs wrk")
+def test_curves_over_http_have_their_points_and_a_plot(scope: Scope) -> None:
+    found = scaling.rows(scope)
+    assert [(row["name"], row["curve"], row["connections"]) for row in found] == [
+        ("hot tile", "connections", 1), ("hot tile", "connections", 3),
+        ("new styles", "connections", 1), ("new styles", "connections", 3), ("spread tiles", "mib", 8),
+    ]  # fmt: skip
+    assert all(row["per_s"] > 0 and row["generator_per_s"] > 0 for row in found)
+    assert found[-1]["mib"] > 0
+    sections = {"scaling": {"rows": found}}
+    assert len(report.tables({"rows": [], "sections": sections}).splitlines()) == 1 + len(found)
+    pytest.importorskip("matplotlib", reason="needs the extra 'bench'")
+    from benchmarks import plots
+
+    assert plots.draw({"rows": [], "stages": [], "sections": sections}, scope.folder) == ["scaling.svg"]

@@ -1,0 +1,98 @@
+"""Scaling: tiles a second over HTTP against connections, and against the size of the file."""
+
+from __future__ import annotations
+
+import statistics
+from dataclasses import replace
+from typing import Any
+
+from benchmarks.hot import rate, serving
+from benchmarks.http_load import (
+    NEAR,
+    PICTURE,
+    Drive,
+    ceiling_of,
+    checked,
+    drives,
+    latency,
+    load,
+    serve,
+    without_wrk,
+)
+from benchmarks.scope import Scope
+from benchmarks.section import Section, ceiling, number, span, text
+
+MIB = 2**20
+RUNS, SECONDS = 3, 2  # at most, of a point: there are many
+
+
+def rows(scope: Scope) -> list[dict[str, Any]]:
+    """Return the points of both curves."""
+    scope = replace(scope, runs=min(scope.runs, RUNS), seconds=min(scope.seconds, SECONDS))
+    return [*by_connections(scope), *by_size(scope)]
+
+
+def by_connections(scope: Scope) -> list[dict[str, Any]]:
+    """Return points of the hot tile, and of new styles."""
+    hot, _, styled = drives(scope.folder, min(scope.slide, 4096))
+    return [
+        point | {"curve": "connections"}
+        for drive in (hot, styled)
+        for point in _points(drive, scope, scope.connections)
+    ]
+
+
+def by_size(scope: Scope) -> list[dict[str, Any]]:
+    """Return points of tiles spread over slides of several sizes, 8 connections."""
+    found = []
+    for side in scope.slides:
+        _, spread, _ = drives(scope.folder, side)
+        (point,) = _points(spread, scope, (8,))
+        found.append(point | {"curve": "mib", "mib": round(spread.path.stat().st_size / MIB, 3)})
+        spread.path.unlink()
+    return found
+
+
+def _points(drive: Drive, scope: Scope, connections: tuple[int, ...]) -> list[dict[str, Any]]:
+    """Return a point for each number of connections. Raises PixelsDiffer."""
+    with serving(serve, drive.config) as base:
+        path, body = checked(drive, base)
+        said = {
+            count: [
+                load(drive, base, path, turn * scope.runs + run, scope, count) for run in range(scope.runs)
+            ]
+            for turn, count in enumerate(connections)
+        }
+    return [_point(drive, count, each, ceiling_of(body, scope, count)) for count, each in said.items()]
+
+
+def _point(drive: Drive, count: int, said: list[str], most: float) -> dict[str, Any]:
+    rates = sorted(map(rate, said))
+    return {
+        "name": drive.name,
+        "served": drive.file,
+        "connections": count,
+        "per_s": round(statistics.median(rates), 1),
+        "per_s_range": [round(rates[0], 1), round(rates[-1], 1)],
+        "p99_ms": statistics.median(latency(each, 99) for each in said),
+        "generator_per_s": round(most, 1),
+        "valid": most >= NEAR * rates[-1],
+    }
+
+
+SECTION = Section(
+    title="Scaling over HTTP",
+    note=f"Closed loops of `wrk`, at most {RUNS} of {SECONDS} s for each point; the picture is {PICTURE}. "
+    "First answers were compared with the engine's own.",
+    columns={
+        "scaling over HTTP": text("name"),
+        "file": lambda row: row["served"].split(";")[0] + (f", {row['mib']:.3g} MiB" if "mib" in row else ""),
+        "connections": number("connections"),
+        "tiles/s": number("per_s"),
+        "least–most": span("per_s_range"),
+        "p99 ms": number("p99_ms", 2),
+        "generator's ceiling": ceiling,
+    },
+    measure=rows,
+    absent=without_wrk,
+)
