@@ -20,6 +20,8 @@ def draw(report: dict[str, Any], folder: Path) -> list[str]:
         figures["curves.svg"] = _curves(curves)
     if points := report["sections"].get("scaling", {}).get("rows"):
         figures["scaling.svg"] = _scaling(points)
+    if kernels := report["sections"].get("roofline", {}).get("rows"):
+        figures["roofline.svg"] = _roofline(kernels)
     if report["stages"]:
         figures["stages.svg"] = _stages(report["stages"])
     for name, figure in figures.items():
@@ -85,4 +87,23 @@ def _scaling(points: list[dict[str, Any]]) -> Figure:
         axes.set_xlabel(title)
         axes.set_ylabel("tiles/s over HTTP")
         axes.legend()
+    return figure
+
+
+def _roofline(rows: list[dict[str, Any]]) -> Figure:
+    """Return every kernel by its arithmetic a byte, below what the bandwidth of a copy allows."""
+    copy, *kernels = rows
+    figure = Figure(figsize=(8, 4.5), layout="constrained")
+    axes = figure.subplots()
+    dense = [row["operations_a_byte"] for row in kernels]
+    ends = [min(dense) / 2, max(dense) * 2]
+    axes.loglog(ends, [end * copy["gb_per_s"] for end in ends], color="black", label="as fast as a copy")
+    axes.loglog(dense, [row["gop_per_s"] for row in kernels], "o", color="#4878b0")
+    for row in kernels:
+        axes.annotate(
+            row["name"], (row["operations_a_byte"], row["gop_per_s"]), (5, 4), textcoords="offset points"
+        )
+    axes.set_xlabel("operations a byte moved")
+    axes.set_ylabel("10⁹ operations/s, one thread")
+    axes.legend()
     return figure

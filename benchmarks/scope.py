@@ -22,6 +22,7 @@ class Scope:
     connections: tuple[int, ...] = (1, 2, 4, 8, 16, 32, 64, 128, 256)  # points of a curve over HTTP
     slides: tuple[int, ...] = (1024, 2048, 4096, 8192, 16384)  # the same: sides of slides
     shares: tuple[float, ...] = (0.25, 0.5, 0.75, 0.9, 1.1)  # of a closed loop's rate, in an open loop
+    streamed: int = 128 * 2**20  # bytes that kernels go through, more than caches hold
     profiled: int = 6  # tiles across a file whose stages are looked at
 
 
@@ -42,6 +43,7 @@ MODES = {
         connections=(1, 3),
         slides=(512,),
         shares=(0.5,),
+        streamed=2**20,
         profiled=2,
     ),
 }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from benchmarks import curves, girder, http_load, memory, openloop, scaling, start, viewing
+from benchmarks import curves, girder, http_load, memory, openloop, roofline, scaling, start, viewing
 from benchmarks.section import Section
 
 SECTIONS: dict[str, Section] = {
@@ -14,4 +14,5 @@ SECTIONS: dict[str, Section] = {
     "memory": memory.SECTION,
     "curves": curves.SECTION,
     "scaling": scaling.SECTION,
+    "roofline": roofline.SECTION,
 }

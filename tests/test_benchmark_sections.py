@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -16,10 +17,17 @@ import pytest
 if not os.environ.get("CI"):  # there nothing is skipped
     pytest.importorskip("large_image_source_ometiff", reason="needs the extra 'bench'")
 
-from benchmarks import http_load, memory, pairs, process, report, scaling, start
+from benchmarks import http_load, memory, pairs, process, report, roofline, scaling, start
 from benchmarks.classes import CLASSES, FURTHER
 from benchmarks.scope import MODES, TINY, Scope
+from gputiles.backends.host import HostBackend
 from tests.conftest import ROOT
+
+KERNELS = {
+    name
+    for source in (ROOT / "kernels").glob("*.cu")
+    for name in re.findall(r"^[A-Z]+_KERNEL\((\w+),", source.read_text(), re.MULTILINE)
+}
 
 
 @pytest.fixture
@@ -117,3 +125,37 @@ def test_curves_over_http_have_their_points_and_a_plot(scope: Scope) -> None:
     from benchmarks import plots
 
     assert plots.draw({"rows": [], "stages": [], "sections": sections}, scope.folder) == ["scaling.svg"]
+
+
+def test_the_roofline_has_every_kernel_of_the_host(scope: Scope) -> None:
+    copy, *found = roofline.rows(scope)
+    assert copy["name"] == "copy"
+    assert copy["share_of_copy"] == 1
+    assert {row["name"] for row in found} == KERNELS - {
+        "paste",
+        "follow",
+        "pack",
+    }  # these move bytes on a card
+    for row in found:
+        assert row["ms"] > 0
+        assert row["operations"] > 0
+        assert row["operations_a_byte"] == pytest.approx(row["operations"] / row["moved"], abs=0.01)
+        assert row["share_of_copy"] == pytest.approx(row["memory_ms"] / row["ms"], rel=0.05, abs=0.01)
+    told = report.tables({"rows": [], "sections": {"roofline": {"rows": [copy, *found]}}})
+    assert len(told.splitlines()) == 2 + len(found)
+    pytest.importorskip("matplotlib", reason="needs the extra 'bench'")
+    from benchmarks import plots
+
+    sections = {"roofline": {"rows": [copy, *found]}}
+    assert plots.draw({"rows": [], "stages": [], "sections": sections}, scope.folder) == ["roofline.svg"]
+
+
+def test_the_roofline_counts_what_kernels_must_move() -> None:
+    found = {kernel.name: kernel for kernel in roofline.kernels(roofline.Load(HostBackend(1), 2**20))}
+    pixels = 512 * 512
+    assert found["composite"].moved == pixels * (6 * 2 + 3)
+    assert found["downsample"].moved == pixels * (4 * 2 + 2)
+    assert found["unstyled"].moved == pixels * (2 + 1)
+    # nine components of six colours: 6 × 5 + 9 × 2 + 3 × 3
+    assert found["composite"].operations == pixels * 57
+    assert [kernel.name for kernel in found.values() if kernel.writes_file] == ["jpeg"]
