@@ -9,12 +9,14 @@ from typing import Any
 from benchmarks import inputs, rivals
 from benchmarks.hot import serving
 from benchmarks.http_load import Drive, checked, drives, fetched, serve, template, without_wrk
+from benchmarks.pairs import WORST
 from benchmarks.scope import Scope
 from benchmarks.section import Section
 
 API = "/api/v1"
 # Enough for the hot tile, and no tile of a walk over a slide is found there: gputiles has no such cache then.
 SETTINGS = {"LARGE_IMAGE_CACHE_BACKEND": "python", "LARGE_IMAGE_CACHE_TILECACHE_MAXIMUM": "3"}
+BOUNDS = ((0.25, WORST), (4.0, 64))  # mean and worst difference; a tile passed on is encoded once less
 STARTING = 300  # seconds within which the peer has every file
 
 
@@ -49,7 +51,14 @@ def row(drive: Drive, name: str, peer: dict[str, Any], scope: Scope) -> dict[str
     """Return the row of a drive. Raises PixelsDiffer."""
     with serving(serve, drive.config) as base:
         path, _ = checked(drive, base + API)
-        return rivals.duel(drive, name, rivals.Side(base + API, path), theirs(drive, peer), scope)
+        return rivals.duel(
+            drive,
+            name,
+            rivals.Side(base + API, path),
+            theirs(drive, peer),
+            scope,
+            BOUNDS[drive.style is None],
+        )
 
 
 def theirs(drive: Drive, peer: dict[str, Any]) -> rivals.Side:

@@ -10,7 +10,7 @@ from typing import Any
 from benchmarks.client import FIRST, filled
 from benchmarks.hot import rate
 from benchmarks.http_load import NEAR, Drive, ceiling_of, fetched, load
-from benchmarks.pairs import WORST, apart
+from benchmarks.pairs import apart
 from benchmarks.scope import Scope
 from benchmarks.section import Cell, ceiling, number, span, text
 
@@ -33,14 +33,14 @@ class Side:
         return [fetched(self.base + filled(self.path, *place, n)) for place in places for n in numbers]
 
 
-def duel(drive: Drive, name: str, ours: Side, theirs: Side, scope: Scope) -> dict[str, Any]:
+def duel(
+    drive: Drive, name: str, ours: Side, theirs: Side, scope: Scope, bounds: tuple[float, int]
+) -> dict[str, Any]:
     """Return the row of two servers that are up: pixels compared, both warm, then in turns.
 
-    Raises PixelsDiffer where they do not draw the same.
+    Raises PixelsDiffer where they differ by more than ``bounds``, in the mean and at worst.
     """
     pictures = ours.pictures(drive)
-    # a tile that is passed on as stored is encoded once less
-    bounds = (0.25, WORST) if drive.style else (4.0, 64)
     found = apart(name, pictures, theirs.pictures(drive), *bounds)
     pairs = [
         tuple(rate(load(drive, side.base, side.path, turn, scope)) for side in (ours, theirs))

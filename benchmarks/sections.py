@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from benchmarks import curves, girder, http_load, memory, openloop, roofline, scaling, start, viewing
+from benchmarks import curves, girder, http_load, iip, memory, openloop, roofline, scaling, start, viewing
 from benchmarks.section import Section
 
 SECTIONS: dict[str, Section] = {
@@ -12,6 +12,7 @@ SECTIONS: dict[str, Section] = {
     "traces": viewing.SECTION,
     "start": start.SECTION,
     "memory": memory.SECTION,
+    "iip": iip.SECTION,
     "curves": curves.SECTION,
     "scaling": scaling.SECTION,
     "roofline": roofline.SECTION,

@@ -17,7 +17,7 @@ import pytest
 if not os.environ.get("CI"):  # there nothing is skipped
     pytest.importorskip("large_image_source_ometiff", reason="needs the extra 'bench'")
 
-from benchmarks import http_load, memory, pairs, process, report, roofline, scaling, start
+from benchmarks import http_load, iip, memory, pairs, process, report, roofline, scaling, start
 from benchmarks.classes import CLASSES, FURTHER
 from benchmarks.scope import MODES, TINY, Scope
 from gputiles.backends.host import HostBackend
@@ -159,3 +159,36 @@ def test_the_roofline_counts_what_kernels_must_move() -> None:
     # nine components of six colours: 6 × 5 + 9 × 2 + 3 × 3
     assert found["composite"].operations == pixels * 57
     assert [kernel.name for kernel in found.values() if kernel.writes_file] == ["jpeg"]
+
+
+def test_iipimage_is_asked_for_the_same_tiles_and_draws_the_same(scope: Scope) -> None:
+    if reason := iip.absent():
+        pytest.skip(reason)
+    found = iip.rows(scope)
+    assert [row["name"] for row in found] == [
+        "hot tile, noise", "spread tiles, noise", "hot tile, tissue", "spread tiles, tissue",
+    ]  # fmt: skip
+    assert all(row["ratio"] > 0 and row["mean_difference"] > 0 for row in found)
+
+
+def test_iipimage_and_nginx_end_after_a_failure() -> None:
+    if reason := iip.absent():
+        pytest.skip(reason)
+    running: list[psutil.Process] = []
+
+    def failing() -> None:
+        with iip.peer(0):
+            found = psutil.Process().children(recursive=True)
+            running.extend(each for each in found if each.name() in ("nginx", "iipsrv.fcgi"))
+            raise ValueError("in the block")
+
+    with pytest.raises(ValueError, match="in the block"):
+        failing()
+    assert len(running) > 2
+    _, alive = psutil.wait_procs(running, 20)
+    assert not alive
+
+
+def test_without_iipimage_its_section_says_so(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(iip, "SERVER", tmp_path / "absent")
+    assert iip.absent() == "iipimage-server is not installed"

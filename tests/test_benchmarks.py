@@ -184,7 +184,7 @@ def test_a_rival_that_draws_something_else_is_not_timed(tmp_path: Path) -> None:
         path, _ = http_load.checked(drive, base)
         sides = rivals.Side(base, path), rivals.Side(f"http://127.0.0.1:{wrong.server_port}", "/")
         with pytest.raises(pairs.PixelsDiffer, match="hot tile: mean difference"):
-            rivals.duel(drive, "hot tile", *sides, a_scope(tmp_path))
+            rivals.duel(drive, "hot tile", *sides, a_scope(tmp_path), (4.0, 64))
 
 
 def test_what_cannot_be_measured_is_told_with_the_reason(monkeypatch: pytest.MonkeyPatch) -> None:
