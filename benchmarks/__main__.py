@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import argparse
 import signal
+import subprocess
 import sys
 import tempfile
+import traceback
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -26,6 +28,11 @@ from benchmarks.pairs import PixelsDiffer, measure
 from benchmarks.scope import FULL, MODES, QUICK, TINY, Scope
 from benchmarks.section import Section
 from benchmarks.sections import SECTIONS
+from gputiles.selftest import WrongAnswer
+
+FAILURES = (
+    PixelsDiffer, WrongAnswer, RuntimeError, ValueError, OSError, subprocess.SubprocessError
+)  # fmt: skip
 
 
 def arguments(words: list[str] | None = None) -> argparse.Namespace:
@@ -75,12 +82,16 @@ def measured(asked: argparse.Namespace, command: str) -> dict[str, Any]:
 
 
 def part(section: Section, scope: Scope) -> dict[str, Any]:
-    """Return the rows of a section, or why there are none."""
+    """Return the rows of a section, or why there are none; what fails does not cost the others' rows."""
     if reason := section.absent():
         tell(f"not measured: {section.title}: {reason}")
         return {"absent": reason, "rows": []}
     tell(f"measuring {section.title} ...")
-    return {"rows": section.measure(scope)}
+    try:
+        return {"versions": section.versions(), "rows": section.measure(scope)}
+    except FAILURES as error:
+        traceback.print_exception(error)
+        return {"absent": f"it failed: {type(error).__name__}: {error}", "failed": True, "rows": []}
 
 
 def tell(text: str) -> None:
@@ -113,6 +124,8 @@ def main() -> None:
     print("\n".join(found["gate"]["said"]))
     if asked.baseline:
         gate.write(found)
+    if failed := [name for name, part in found["sections"].items() if part.get("failed")]:
+        sys.exit(f"failed: {', '.join(failed)}")
 
 
 if __name__ == "__main__":

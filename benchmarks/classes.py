@@ -12,6 +12,7 @@ from typing import Any, TypeAlias
 import large_image
 import large_image_source_ometiff
 import large_image_source_tiff
+import numpy as np
 
 import gputiles
 from benchmarks import inputs, restyle, viewport
@@ -168,6 +169,35 @@ def overviews(scope: Scope, picture: str) -> Iterator[Contest]:
     )
 
 
+def wide_overviews(scope: Scope, picture: str) -> Iterator[Contest]:
+    """Do the same of a file of 16 bits, whose high bytes are shown."""
+    path, across = scope.folder / f"overview16-{picture}.ome.tif", scope.overview // 512
+    inputs.multiplex(path, picture, 1, 512, across, across)
+
+    def ours(_: int) -> list[bytes]:
+        with gputiles.open(path) as image:
+            return [image.tile(0, 0, 0, style={}, encoding="PNG")]
+
+    def theirs(_: int) -> list[bytes]:
+        source = large_image_source_ometiff.open(str(path), encoding="PNG", noCache=True)
+        return [source.getTile(0, 0, 0)]
+
+    yield Contest(
+        kind="overview of uint16",
+        file=f"{scope.overview}² uint16, deflated 512² tiles, full resolution only; opened anew in each call",
+        picture=picture,
+        output="PNG",
+        threads=threads(),
+        ours=ours,
+        theirs=theirs,
+        mean=64.0,
+        worst=255,
+        exact=np.dstack([inputs.exact_overview(path, 512) >> 8] * 3),
+        burst=1,
+    )
+    path.unlink()
+
+
 def _listed(call: Callable[[int], bytes]) -> Callable[[int], list[bytes]]:
     return lambda number: [call(number)]
 
@@ -191,6 +221,7 @@ CLASSES: dict[str, Class] = {
 FURTHER: dict[str, Class] = {
     "viewport40": lambda scope, picture: viewports(scope, picture, 40),
     "codecs": codecs,
+    "overview16": wide_overviews,
 }
 """What a full run measures beside them."""
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from benchmarks import inputs, rivals
 from benchmarks.hot import serving
-from benchmarks.http_load import Drive, checked, drives, fetched, serve, template, without_wrk
+from benchmarks.http_load import Drive, checked, drives, fetched, generator, serve, template, without_wrk
 from benchmarks.pairs import WORST
 from benchmarks.scope import Scope
 from benchmarks.section import Section
@@ -17,6 +17,13 @@ API = "/api/v1"
 # Enough for the hot tile, and no tile of a walk over a slide is found there: gputiles has no such cache then.
 SETTINGS = {"LARGE_IMAGE_CACHE_BACKEND": "python", "LARGE_IMAGE_CACHE_TILECACHE_MAXIMUM": "3"}
 BOUNDS = ((0.25, WORST), (4.0, 64))  # mean and worst difference; a tile passed on is encoded once less
+PEER = (
+    "girder",
+    "girder_large_image",
+    "large_image",
+    "large_image_source_tiff",
+    "large_image_source_ometiff",
+)
 STARTING = 300  # seconds within which the peer has every file
 
 
@@ -29,9 +36,19 @@ def absent() -> str | None:
     return without_wrk() or missing()
 
 
+def versions() -> dict[str, str]:
+    """Return the versions of the generator, and of what the peer is made of."""
+    from tests.large_image_peer import VENV
+
+    found = VENV.glob("lib/python3*/site-packages/*.dist-info")
+    told = dict(path.stem.split("-", 1) for path in found)
+    return generator() | {name: told[name] for name in PEER}
+
+
 def rows(scope: Scope) -> list[dict[str, Any]]:
     """Return a row for each picture and drive."""
-    from tests.large_image_peer import SCRIPT, SHARED, girder
+    from tests.conftest import SHARED
+    from tests.large_image_peer import SCRIPT, girder
 
     asked = [
         (each, picture) for picture in inputs.PICTURES for each in drives(scope.folder, scope.slide, picture)
@@ -76,4 +93,5 @@ SECTION = Section(
     columns=rivals.columns("Girder"),
     measure=rows,
     absent=absent,
+    versions=versions,
 )

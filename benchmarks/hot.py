@@ -73,7 +73,7 @@ def serving(target: Callable[..., None], *arguments: object) -> Iterator[str]:
     process.start()
     try:
         if not ours.poll(START):
-            sys.exit(f"a server did not start within {START} s")
+            raise RuntimeError(f"a server did not start within {START} s")
         yield str(ours.recv())
     finally:
         process.terminate()
@@ -96,12 +96,15 @@ def _follow() -> None:
 
 
 def asked(url: str, seconds: int, script: Path | None = None, connections: int = 8) -> str:
-    """Return what ``wrk`` says of connections that ask for ``url``, or for what ``script`` makes of it."""
+    """Return what ``wrk`` says of connections that ask for ``url``, or for what ``script`` makes of it.
+
+    Raises RuntimeError where an answer was none, or a refusal.
+    """
     words = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--latency", "--timeout", "10s"]
     words += [*(["-s", str(script)] if script else []), url]
     done = subprocess.run(words, capture_output=True, text=True, check=True, timeout=seconds + 30)
     if "Non-2xx" in done.stdout or "Socket errors" in done.stdout:
-        sys.exit(done.stdout)
+        raise RuntimeError(done.stdout)
     return done.stdout
 
 

@@ -10,6 +10,7 @@ import asyncio
 import re
 import shutil
 import statistics
+import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
@@ -124,6 +125,12 @@ def without_wrk() -> str | None:
     return None if shutil.which("wrk") else "wrk is not installed"
 
 
+def generator() -> dict[str, str]:
+    """Return the version of ``wrk``."""
+    said = subprocess.run(["wrk", "-v"], capture_output=True, text=True).stdout  # it exits with 1
+    return {"wrk": said.split()[1]}
+
+
 def rows(scope: Scope) -> list[dict[str, Any]]:
     """Return a row a drive."""
     return [row(drive, scope) for drive in drives(scope.folder, scope.slide)]
@@ -209,10 +216,10 @@ def _write(script: Path, drive: Drive, path: str, number: int) -> None:
 
 def latency(said: str, part: int) -> float:
     """Return a percentile of the latencies, in milliseconds, as ``wrk`` says it."""
-    found = re.search(rf"^\s*{part}%\s+([\d.]+)(us|ms|s)$", said, re.MULTILINE)
+    found = re.search(rf"^\s*{part}%\s+([\d.]+)(us|ms|s|m)\s*$", said, re.MULTILINE)
     if found is None:
         raise ValueError(f"wrk: expected a line of {part}%; got {said!r}")
-    return round(float(found[1]) * {"us": 0.001, "ms": 1.0, "s": 1000.0}[found[2]], 3)
+    return round(float(found[1]) * {"us": 0.001, "ms": 1.0, "s": 1000.0, "m": 60_000.0}[found[2]], 3)
 
 
 SECTION = Section(
@@ -228,4 +235,5 @@ SECTION = Section(
     },
     measure=rows,
     absent=without_wrk,
+    versions=generator,
 )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import socket
+import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -16,7 +17,7 @@ from urllib.parse import quote
 
 from benchmarks import inputs, process, rivals
 from benchmarks.hot import START, serving
-from benchmarks.http_load import Drive, checked, drives, fetched, serve, without_wrk
+from benchmarks.http_load import Drive, checked, drives, fetched, generator, serve, without_wrk
 from benchmarks.scope import Scope
 from benchmarks.section import Section
 from gputiles.config import usable_cores
@@ -63,6 +64,14 @@ def absent() -> str | None:
     if not SERVER.is_file():
         return "iipimage-server is not installed"
     return without_wrk() or (None if shutil.which("nginx") else "nginx is not installed")
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of the generator and of both servers."""
+    nginx = subprocess.run(["nginx", "-v"], capture_output=True, text=True).stderr.split("/")[-1].strip()
+    asked = ["dpkg-query", "-W", "-f", "${Version}", "iipimage-server"]
+    iipsrv = subprocess.run(asked, capture_output=True, text=True).stdout
+    return generator() | {"nginx": nginx, "iipimage-server": iipsrv}
 
 
 def rows(scope: Scope) -> list[dict[str, Any]]:
@@ -160,4 +169,5 @@ SECTION = Section(
     columns=rivals.columns("iipsrv"),
     measure=rows,
     absent=absent,
+    versions=versions,
 )

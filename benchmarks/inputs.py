@@ -78,9 +78,9 @@ def _tiles(pixels: np.ndarray, side: int, tile: int) -> Iterator[np.ndarray]:
 
 def exact_overview(path: Path, tile: int = 256) -> np.ndarray:
     """Return the one tile of the coarsest level: means of 2 × 2, level by level, half to even."""
-    level = tifffile.imread(path)
+    level = np.squeeze(tifffile.imread(path))
     while len(level) > tile:
-        total = np.zeros((len(level) // 2, len(level) // 2, 3), np.uint16)
+        total = np.zeros((len(level) // 2, len(level) // 2, *level.shape[2:]), np.uint32)
         for y, x in itertools.product(range(2), repeat=2):
             total += level[y::2, x::2]
         level = (total + 1 + (total >> 2 & 1)) >> 2

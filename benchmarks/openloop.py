@@ -24,20 +24,16 @@ def rows(scope: Scope) -> list[dict[str, Any]]:
 
 def of_drive(drive: Drive, scope: Scope) -> list[dict[str, Any]]:
     """Return the rows of a drive, the lowest rate first. Raises PixelsDiffer."""
-    with serving(serve_bare, b"x" * 1024) as base:
-        most = run(closed_plan(drive, base, "/", scope), scope)["per_s"]
     with serving(serve, drive.config) as base:
-        path, _ = checked(drive, base)
+        path, body = checked(drive, base)
         reached = run(closed_plan(drive, base, path, scope), scope)["per_s"]
-        return [
-            row(
-                drive,
-                share * reached,
-                most,
-                run(rate_plan(drive, base, path, share * reached, turn, scope), scope),
-            )
-            for turn, share in enumerate(scope.shares, 1)
+        rates = [share * reached for share in scope.shares]
+        found = [
+            run(rate_plan(drive, base, path, rate, turn, scope), scope) for turn, rate in enumerate(rates, 1)
         ]
+    with serving(serve_bare, body) as base:
+        most = run(closed_plan(drive, base, path, scope), scope)["per_s"]
+    return [row(drive, rate, most, each) for rate, each in zip(rates, found, strict=True)]
 
 
 def closed_plan(drive: Drive, base: str, path: str, scope: Scope) -> dict[str, Any]:

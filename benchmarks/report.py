@@ -127,7 +127,14 @@ def _section(section: Section, part: dict[str, Any]) -> list[str]:
         return [title, f"Not measured: {part['absent']}."]
     files = [f"- {row['name']}: {row['file']}" for row in part["rows"] if "file" in row]
     table = _rows(tuple(section.columns), section.cells(part["rows"]))
-    return [title, section.note, table, *(["\n".join(files)] if files else [])]
+    used = ", ".join(f"{name} {found}" for name, found in part["versions"].items())
+    return [
+        title,
+        section.note,
+        *([f"With {used}."] if used else []),
+        table,
+        *(["\n".join(files)] if files else []),
+    ]
 
 
 def _circumstances(report: dict[str, Any]) -> str:

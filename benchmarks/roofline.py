@@ -140,7 +140,7 @@ class Load:
 
     def measured(self, edges: tuple[float, float, int] | None, turn: int) -> Sequence[Any]:
         """Find the extremes of a plane, or count it."""
-        return self._backend.measure([MeasureJob(*_some(self._planes, 1, turn), 0, edges)])
+        return self._backend.measure([MeasureJob(_some(self._planes, 1, turn)[0], 0, edges)])
 
     def halved(self, turn: int) -> Sequence[Any]:
         """Make one plane of four."""
@@ -166,7 +166,7 @@ def kernels(load: Load) -> list[Kernel]:
     drawn, edges = load.drawn, (0.0, 65_536.0, 256)
     composite = BANDS * BAND + sum(map(components, restyle.COLOURS)) * COMPONENT + 3 * STORED
     encode = YCC + TRANSFORM + QUANTISED
-    found = [
+    found: list[tuple[str, str, Callable[[int], Sequence[Any]], int, int]] = [
         ("composite", f"{BANDS} uint16 of {side} to RGB", partial(drawn, Format.JPEG),
          BANDS * plane + picture, composite),
         ("jpeg", f"RGB {side}, q95 4:4:4", partial(drawn, Format.JPEG), picture, encode),

@@ -14,6 +14,7 @@ from benchmarks.http_load import (
     ceiling_of,
     checked,
     drives,
+    generator,
     latency,
     load,
     serve,
@@ -95,4 +96,5 @@ SECTION = Section(
     },
     measure=rows,
     absent=without_wrk,
+    versions=generator,
 )

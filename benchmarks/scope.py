@@ -15,7 +15,8 @@ class Scope:
     slide: int = 4096  # the side of a slide
     overview: int = 8192  # the side of an overview's file
     runs: int = 5  # of a row over HTTP
-    seconds: int = 5  # of each of them
+    seconds: int = 3  # of each of them
+    traced: int = 5  # seconds of a viewer's trace
     bursts: int = 20  # of a point of a curve
     channels: tuple[int, ...] = (1, 2, 4, 8, 16, 32, 64)  # points of a curve, of a 512² tile
     sides: tuple[int, ...] = (256, 512, 1024)  # the same, of a tile of 6 channels
@@ -37,6 +38,7 @@ MODES = {
         512,
         runs=1,
         seconds=1,
+        traced=1,
         bursts=1,
         channels=(1, 3),
         sides=(256,),

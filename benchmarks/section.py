@@ -29,6 +29,7 @@ class Section:
     columns: Mapping[str, Cell]
     measure: Callable[[Scope], list[Row]]
     absent: Callable[[], str | None] = always
+    versions: Callable[[], dict[str, str]] = dict  # of programs that only this section uses
 
     def cells(self, rows: list[Row]) -> list[tuple[str, ...]]:
         """Return the rows of the table as text, without its titles."""

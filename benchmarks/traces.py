@@ -16,6 +16,8 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.scope import Scope
+
 HZ = 60  # moves of a mouse in a second
 SCREEN = (1280, 800)  # pixels of the viewer
 SEED = 11
@@ -157,7 +159,7 @@ def main(folder: Path) -> None:
     """Write the traces of a full run."""
     folder.mkdir(parents=True, exist_ok=True)
     for name in DRAWERS:
-        (folder / f"{name}.json").write_text(as_json(draw(name, Grid(2048), 5)) + "\n")
+        (folder / f"{name}.json").write_text(as_json(draw(name, Grid(2048), Scope(Path(), 1).traced)) + "\n")
 
 
 if __name__ == "__main__":

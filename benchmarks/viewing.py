@@ -37,7 +37,7 @@ def rows(scope: Scope) -> list[dict[str, Any]]:
     """Return a row a trace."""
     grid = Grid(max(512, scope.slide // 4))
     path = write(scope.folder / "viewing.ome.tif", grid)
-    found = [row(draw(name, grid, scope.seconds), path) for name in DRAWERS]
+    found = [row(draw(name, grid, scope.traced), path) for name in DRAWERS]
     path.unlink()
     return found
 

@@ -63,7 +63,8 @@ def girder(
     """
     VENV.parent.mkdir(parents=True, exist_ok=True)
     environment = {**os.environ, **settings, "VENV": str(VENV)}
-    command = ["bash", str(script), str(out), str(seconds), *map(str, files)]
+    tied = ["setpriv", "--pdeathsig", "TERM"]  # the kernel ends it where this process is killed
+    command = [*tied, "bash", str(script), str(out), str(seconds), *map(str, files)]
     log = out.with_suffix(".log")
     with log.open("wb") as stream:
         peer = subprocess.Popen(

@@ -11,6 +11,7 @@ from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import psutil
 import pytest
 
@@ -40,6 +41,14 @@ def test_cold_tiles_of_every_codec_are_large_images(scope: Scope) -> None:
     assert [row["class"] for row in rows] == ["cold LZW", "cold zstd", "cold not compressed"]
     assert all(row["worst_difference"] <= pairs.WORST and row["ratio"] > 0 for row in rows)
     assert not list(scope.folder.iterdir())
+
+
+def test_the_overview_of_16_bits_is_exact(scope: Scope) -> None:
+    for contest in FURTHER["overview16"](replace(scope, overview=2048), "tissue"):
+        assert contest.exact is not None
+        assert contest.exact.shape == (512, 512, 3)
+        assert len(np.unique(contest.exact)) > 10
+        assert pairs.measure(contest, 1)["class"] == "overview of uint16"
 
 
 def test_forty_channels_of_a_viewport_are_large_images(scope: Scope) -> None:
@@ -192,3 +201,9 @@ def test_iipimage_and_nginx_end_after_a_failure() -> None:
 def test_without_iipimage_its_section_says_so(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(iip, "SERVER", tmp_path / "absent")
     assert iip.absent() == "iipimage-server is not installed"
+
+
+def test_the_versions_of_iipimage_and_nginx_are_known() -> None:
+    if reason := iip.absent():
+        pytest.skip(reason)
+    assert all(re.match(r"\S*\d+\.\d+", version) for version in iip.versions().values())

@@ -6,6 +6,7 @@ import contextlib
 import io
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -33,6 +34,7 @@ from benchmarks import calibration, curves, gate, girder, hot, http_load, inputs
 from benchmarks.__main__ import arguments, part
 from benchmarks.classes import CLASSES
 from benchmarks.scope import MODES, TINY, Scope
+from benchmarks.section import Row
 from benchmarks.sections import SECTIONS
 from gputiles import sample
 
@@ -260,3 +262,47 @@ def test_the_exact_overview_is_the_samples_reduction_of_what_is_stored(tmp_path:
 def test_what_makes_no_sense_is_not_run(words: list[str]) -> None:
     with pytest.raises(SystemExit):
         arguments(words)
+
+
+def test_a_section_tells_the_versions_that_only_it_uses() -> None:
+    rows = [{"name": "row", "per_s": 1.0, "per_s_range": [1.0, 1.0], "p50_ms": 1.0, "p99_ms": 1.0}]
+    rows = [row | {"generator_per_s": 9.0, "valid": True, "file": "a file"} for row in rows]
+    found = {"http": {"versions": {"wrk": "4.1"}, "rows": rows}}
+    told = report.markdown(a_whole_report(found), [])
+    assert "With wrk 4.1." in told
+    assert "- row: a file" in told
+
+
+@needs_wrk
+def test_the_versions_of_the_generator_and_of_girder_are_known() -> None:
+    assert re.search(r"\d+\.\d+", http_load.generator()["wrk"])
+    if reason := girder.absent():
+        pytest.skip(reason)
+    assert girder.versions()["girder"].startswith("3.")
+
+
+@pytest.mark.parametrize(
+    ("line", "expected"),
+    [
+        ("99%  812.00us", 0.812),
+        ("99%    1.20ms", 1.2),
+        ("99%    1.20s ", 1200.0),
+        ("99%    1.02m ", 61_200.0),
+    ],
+)
+def test_latencies_are_read_as_wrk_says_them(line: str, expected: float) -> None:
+    said = f"  Latency Distribution\n     50%  503.65ms\n     {line}\n  385 requests in 2.05s"
+    assert http_load.latency(said, 99) == expected
+    assert http_load.latency(said, 50) == 503.65
+    with pytest.raises(ValueError, match="a line of 75%"):
+        http_load.latency(said, 75)
+
+
+def test_a_section_that_fails_is_told_and_costs_no_other_its_rows(capsys: pytest.CaptureFixture[str]) -> None:
+    def measure(scope: Scope) -> list[Row]:
+        raise pairs.PixelsDiffer("it is another picture")
+
+    found = part(replace(SECTIONS["curves"], measure=measure), MODES[TINY])
+    assert found["failed"]
+    assert "it is another picture" in report.markdown(a_whole_report({"curves": found}), [])
+    assert "PixelsDiffer" in capsys.readouterr().err
