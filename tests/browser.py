@@ -8,11 +8,15 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
+from http.client import HTTPConnection
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from io import BytesIO
 from pathlib import Path
+from threading import Thread
 from typing import Any
+from urllib.parse import urlsplit
 from urllib.request import urlopen
 
 import numpy as np
@@ -85,6 +89,7 @@ class Visit:
     requests: list[str] = field(default_factory=list)
     aborted: list[str] = field(default_factory=list)
     complaints: list[str] = field(default_factory=list)
+    messages: list[dict[str, Any]] = field(default_factory=list)  # that the page sent over sockets
 
     def __post_init__(self) -> None:
         self.page.set_default_timeout(PATIENCE)
@@ -92,10 +97,22 @@ class Visit:
         self.page.on("requestfailed", lambda request: self.aborted.append(request.url))
         self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
         self.page.on("console", self._listen)
+        self.page.on("websocket", lambda socket: socket.on("framesent", self._said))
 
     def _listen(self, message: Any) -> None:
         if message.type == "error":
             self.complaints.append(f"{message.text} {message.location.get('url', '')}")
+
+    def _said(self, message: str | bytes) -> None:
+        self.messages.append(json.loads(message))
+
+    def tiles(self, since: int = 0) -> list[str]:
+        """Return the addresses of tiles and batches that were asked for from a request on."""
+        return [url for url in self.requests[since:] if "/zxy/" in url or url.endswith("/tiles:batch")]
+
+    def forgive(self, *words: str) -> None:
+        """Forget the complaints that contain one of some words: they were to be expected."""
+        self.complaints[:] = [text for text in self.complaints if not any(word in text for word in words)]
 
     def open(self, path: str) -> None:
         """Open a page of an image, and wait until all of it is seen."""
@@ -140,6 +157,53 @@ class Visit:
             self.page.wait_for_timeout(50)
             seen = look()
         raise AssertionError(f"wanted {wanted}; saw {seen}")
+
+
+def without_sockets(page: Page) -> None:
+    """Let every socket that a page opens be closed at once."""
+    page.route_web_socket("**/live", lambda socket: socket.close())
+
+
+@contextmanager
+def plain_proxy(base: str) -> Iterator[str]:
+    """Serve what a server has, but for WebSockets; yields an address on loopback."""
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_GET(self) -> None:
+            if "Upgrade" in self.headers:
+                self.send_error(400)
+                return
+            body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+            asked = {
+                name: value for name, value in self.headers.items() if name not in ("Host", "Connection")
+            }
+            with closing(HTTPConnection(urlsplit(base).netloc, timeout=60)) as connection:
+                connection.request(self.command, self.path, body, asked)
+                reply = connection.getresponse()
+                data = reply.read()
+            self.send_response(reply.status)
+            for name, value in reply.getheaders():
+                if name not in ("Transfer-Encoding", "Content-Length", "Connection"):
+                    self.send_header(name, value)
+            self.send_header("Content-Length", str(len(data)))
+            self.end_headers()
+            self.wfile.write(data)
+
+        do_POST = do_GET
+
+        def log_message(self, *_: object) -> None:
+            """Say nothing."""
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as proxy:
+        thread = Thread(target=proxy.serve_forever)
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{proxy.server_port}"
+        finally:
+            proxy.shutdown()
+            thread.join()
 
 
 def ids(base: str) -> dict[str, str]:

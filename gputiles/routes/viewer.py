@@ -73,7 +73,7 @@ async def page(request: web.Request, name: str, item: str = "") -> web.Response:
     state = request.app[STATE]
     html, has_library = await state.engine.reading_room.run(_page, name)
     address = state.config.openseadragon or (f"viewer/{assets.LIBRARY}" if has_library else "")
-    values = {"root": _root(request), "item": item, "openseadragon": address, "batch": _has_batches(request)}
+    values = {"root": _root(request), "item": item, "openseadragon": address}
     for key, value in values.items():
         html = html.replace(f"{{{{{key}}}}}", escape(value))
     policy = POLICY.format(library=_origin(state.config.openseadragon))
@@ -88,12 +88,6 @@ def _page(name: str) -> tuple[str, bool]:
 def _root(request: web.Request) -> str:
     """Return the way from a page to the server's root, whatever a proxy put before it."""
     return "../" * (request.rel_url.raw_path.count("/") - 1) or "./"
-
-
-def _has_batches(request: web.Request) -> str:
-    """Say whether this server has a route for many tiles at once."""
-    paths = {resource.canonical for resource in request.app.router.resources()}
-    return "yes" if "/item/{item}/tiles:batch" in paths else "no"
 
 
 def _origin(address: str | None) -> str:

@@ -2,16 +2,20 @@
 //
 // The newest look wins. While one is loading, only the newest of those that come after it is kept; it
 // starts when the one before is whole, or has had PATIENCE: then its requests are given up. Tiles that
-// have come by then stay until the newest look is whole, so that nothing is ever blank.
+// have come by then stay until the newest look is whole, so that nothing is ever blank. So the server works
+// at one look at a time, whatever is dragged how fast.
+import { Live } from "./live.js";
 import { makeSource } from "./source.js";
 
 const PATIENCE = 250; // milliseconds
+const MOST = 4; // given up looks of which something is seen
 const TIMING = "look"; // of the browser's user timing: from the wish for a look to its last tile
 
 export class Layers extends EventTarget {
   #viewer;
   #item;
   #facts;
+  #live;
   #loading = null; // {view, asked, source, image, began}
   #next = null; // {view, asked}
   #timer = 0;
@@ -22,6 +26,7 @@ export class Layers extends EventTarget {
     this.#viewer = viewer;
     this.#item = item;
     this.#facts = facts;
+    this.#live = new Live(`item/${encodeURIComponent(item)}/live`);
     viewer.addHandler("zoom", () => this.#anyLevel());
   }
 
@@ -60,7 +65,7 @@ export class Layers extends EventTarget {
     const isFirst = this.#shown === null;
     const source = makeSource(this.#item, this.#facts, view, {
       floor: isFirst ? 0 : this.#level(),
-      hurry: !isFirst,
+      live: isFirst ? null : this.#live,
     });
     const layer = { view, asked, source, image: null, began: performance.now() };
     this.#loading = layer;
@@ -73,24 +78,38 @@ export class Layers extends EventTarget {
       // once this frame is drawn, which the library does before anything else runs
       if (fullyLoaded && layer === this.#loading) queueMicrotask(() => this.#finish(layer));
     });
+    this.#thin();
     this.dispatchEvent(new Event("added"));
     image.update(true); // asks for its tiles now, not a frame later
   }
 
-  /** The newest look is whole: it is all that stays. */
+  /** The newest look is whole: it is all that stays; or what was shown before, where none of it can be had. */
   #finish(layer) {
     if (layer !== this.#loading) return;
-    const { world } = this.#viewer;
-    for (let at = world.getItemCount() - 1; at >= 0; at--)
-      if (world.getItemAt(at) !== layer.image) this.#drop(world.getItemAt(at));
-    this.#shown = layer;
+    if (!layer.source.hasFailed() || !this.#shown) this.#shown = layer;
+    for (const image of this.#images()) if (image !== this.#shown.image) this.#drop(image);
     this.#loading = null;
-    this.#free(layer);
-    layer.source.hurries = false;
+    if (layer === this.#shown) this.#free(layer);
+    layer.source.slowDown();
     performance.clearMeasures(TIMING);
     performance.measure(TIMING, { start: layer.asked });
     if (this.#next) this.#start();
     else this.dispatchEvent(new Event("settled"));
+  }
+
+  /** Drop what was given up, but for the newest looks that something is seen of. */
+  #thin() {
+    const given = this.#images().filter(
+      (image) => image !== this.#shown?.image && image !== this.#loading?.image,
+    );
+    const kept = given.filter(({ source }) => source.hasSome()).slice(-MOST);
+    for (const image of given) if (!kept.includes(image)) this.#drop(image);
+  }
+
+  /** Return all layers, the lowest first. */
+  #images() {
+    const { world } = this.#viewer;
+    return Array.from({ length: world.getItemCount() }, (_, at) => world.getItemAt(at));
   }
 
   #drop(image) {

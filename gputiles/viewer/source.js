@@ -1,23 +1,32 @@
-// The tiles of one look, for OpenSeadragon: fetched so that they can be given up, one by one or in batches.
+// The tiles of one look, for OpenSeadragon: single ones, or all of a look at once, as one message or one batch.
 import { tiles } from "./api.js";
+import { pieces } from "./batch.js";
+import { empty, paint } from "./paint.js";
 
-const AT_ONCE = 64; // tiles of a batch
+const AT_ONCE = 1024; // tiles of a message or a batch, as the server takes them
+const PAUSE = 1200; // milliseconds before a tile is asked for once more
 let count = 0;
-let hasBatches = document.body.dataset.batch === "yes"; // until the server says otherwise
+let hasBatches = true; // until the server, or a proxy before it, says otherwise
 
-/** Return a source of tiles of `view`: {style: text or null, frame}; `hurry` asks for them in batches. */
-export function makeSource(item, facts, view, { floor = 0, hurry = false } = {}) {
+/**
+ * Return a source of tiles of `view`: {style: text or null, frame}.
+ *
+ * With a `live` socket they are asked for together: over it, in batches where it is not open, or one by one.
+ */
+export function makeSource(item, facts, view, { floor = 0, live = null } = {}) {
   const number = ++count;
-  const running = new Set();
   const leave = new AbortController();
   const fetching = {
     path: tiles(item),
     query: queryOf(facts, view),
-    view,
-    facts,
-    running,
+    body: bodyOf(facts, view),
+    live,
+    running: new Set(), // jobs that are not ended
     signal: leave.signal,
-    gathered: [],
+    painted: 0,
+    failed: 0,
+    gathered: [], // jobs that will be asked for together
+    waiting: new Set(), // jobs that are asked for over the socket
   };
   const source = new OpenSeadragon.TileSource({
     width: facts.sizeX,
@@ -30,14 +39,15 @@ export function makeSource(item, facts, view, { floor = 0, hurry = false } = {})
     getTileUrl: (z, x, y) => `${fetching.path}/zxy/${z}/${x}/${y}?${fetching.query}`,
     getTileHashKey: (z, x, y) => `${number}/${z}/${x}/${y}`,
     hasTransparency: () => encodingOf(facts) === "PNG",
-    downloadTileStart: (job) =>
-      source.hurries && hasBatches ? gather(fetching, job) : void fetchTile(fetching, job),
+    downloadTileStart: (job) => (fetching.live ? gather(fetching, job) : void fetchTile(fetching, job)),
     downloadTileAbort: (job) => job.userData.leave?.abort(),
   });
-  source.hurries = hurry;
+  source.slowDown = () => (fetching.live = null); // what comes later is asked for one by one
+  source.hasFailed = () => fetching.failed > 0 && fetching.painted === 0;
+  source.hasSome = () => fetching.painted > 0;
   source.giveUp = () => {
     leave.abort();
-    for (const job of [...running]) finishEmpty(fetching, job);
+    for (const job of [...fetching.running]) finishEmpty(fetching, job);
   };
   return source;
 }
@@ -51,11 +61,18 @@ export function encodingOf({ bandCount, omero }) {
 
 /** Return the query of a view's tiles. */
 export function queryOf(facts, { style, frame }) {
-  const encoding = encodingOf(facts);
-  const query = { edge: "crop", encoding, ...(encoding === "JPEG" && { jpegQuality: 90 }) };
-  if (frame) query.frame = frame;
-  if (style !== null) query.style = style;
+  const query = { ...wordsOf(facts), ...(frame && { frame }), ...(style !== null && { style }) };
   return new URLSearchParams(query).toString();
+}
+
+/** Return what a message or a batch asks for, but for the tiles. */
+function bodyOf(facts, { style, frame }) {
+  return { ...wordsOf(facts), ...(frame && { frame }), ...(style !== null && { style: JSON.parse(style) }) };
+}
+
+function wordsOf(facts) {
+  const encoding = encodingOf(facts);
+  return { edge: "crop", encoding, ...(encoding === "JPEG" && { jpegQuality: 90 }) };
 }
 
 async function fetchTile(fetching, job) {
@@ -65,11 +82,9 @@ async function fetchTile(fetching, job) {
   const own = (job.userData.leave = new AbortController());
   try {
     const reply = await fetch(job.src, { signal: AbortSignal.any([signal, own.signal]), priority: "high" });
-    if (!reply.ok) throw new Error((await reply.json()).message ?? reply.statusText);
-    const picture = await paint(await reply.blob());
-    if (running.delete(job)) job.finish(picture, null, "context2d");
+    await finishTile(fetching, job, { status: reply.status, data: await reply.arrayBuffer() });
   } catch (error) {
-    if (running.delete(job)) job.fail(error.message, null);
+    fail(fetching, [job], error.message);
   }
 }
 
@@ -77,85 +92,94 @@ async function fetchTile(fetching, job) {
 function gather(fetching, job) {
   if (fetching.gathered.push(job) > 1) return;
   queueMicrotask(() => {
-    while (fetching.gathered.length) void fetchBatch(fetching, fetching.gathered.splice(0, AT_ONCE));
+    while (fetching.gathered.length) start(fetching, fetching.gathered.splice(0, AT_ONCE));
   });
 }
 
-/**
- * Fetch tiles with one request; they come as they are ready, in any order.
- *
- * OpenSeadragon's own batches are not used: it drops those that wait when it draws (6.1.1).
- */
+/** Ask for tiles together; OpenSeadragon's own batches drop those that wait when it draws (6.1.1). */
+function start(fetching, jobs) {
+  if (fetching.signal.aborted) return jobs.forEach((job) => job.finish(empty(), null, "context2d"));
+  jobs.forEach((job) => fetching.running.add(job));
+  const waiting = fetching.waiting.size + jobs.length;
+  if (waiting <= AT_ONCE && fetching.live?.isOpen) askLive(fetching, jobs);
+  else void fetchBatch(fetching, jobs);
+}
+
+/** Ask over the socket, with what was asked for before and has not come: a message takes the last one's place. */
+function askLive(fetching, added) {
+  const jobs = [...fetching.waiting, ...added];
+  const waiting = (fetching.waiting = new Set(jobs));
+  fetching.live.ask(
+    { ...fetching.body, tiles: jobs.map(placeOf) },
+    {
+      tile: (place, status, data) => {
+        waiting.delete(jobs[place]);
+        void finishTile(fetching, jobs[place], { status, data });
+      },
+      end: ({ status, message }) =>
+        fail(fetching, waiting, message ?? "the answer ended before this tile", status),
+      lost: () => {
+        fetching.waiting = new Set();
+        void fetchBatch(fetching, [...waiting].filter((job) => fetching.running.has(job)));
+      },
+    },
+  );
+}
+
 async function fetchBatch(fetching, jobs) {
-  const { signal, running, view, facts } = fetching;
-  if (signal.aborted) return void jobs.forEach((job) => job.finish(empty(), null, "context2d"));
-  jobs.forEach((job) => running.add(job));
-  const body = {
-    edge: "crop",
-    encoding: encodingOf(facts),
-    jpegQuality: 90,
-    tiles: jobs.map(({ tile }) => [tile.level, tile.x, tile.y]),
-    ...(view.style !== null && { style: JSON.parse(view.style) }),
-    ...(view.frame && { frame: view.frame }),
-  };
+  if (!jobs.length) return;
+  if (!hasBatches) return void jobs.forEach((job) => fetchTile(fetching, job));
+  const body = JSON.stringify({ ...fetching.body, tiles: jobs.map(placeOf) });
   try {
-    const reply = await fetch(`${fetching.path}:batch`, {
-      method: "POST",
-      body: JSON.stringify(body),
-      signal,
-    });
+    const reply = await fetch(`${fetching.path}:batch`, { method: "POST", body, signal: fetching.signal });
     if (!reply.ok) {
       hasBatches = ![404, 405].includes(reply.status);
       return void jobs.forEach((job) => fetchTile(fetching, job));
     }
     const painting = [];
     for await (const piece of pieces(reply.body))
-      painting.push(finishPiece(fetching, jobs[piece.index], piece));
+      painting.push(finishTile(fetching, jobs[piece.place], piece));
     await Promise.all(painting);
-    jobs.forEach((job) => running.delete(job) && job.fail("the batch ended before this tile", null));
+    fail(fetching, jobs, "the batch ended before this tile");
   } catch (error) {
-    jobs.forEach((job) => running.delete(job) && job.fail(error.message, null));
+    fail(fetching, jobs, error.message);
   }
 }
 
-async function finishPiece({ running }, job, { status, data }) {
-  const picture = status === 200 ? await paint(new Blob([data])) : null;
-  if (!running.delete(job)) return;
-  if (picture) job.finish(picture, null, "context2d");
-  else job.fail(JSON.parse(new TextDecoder().decode(data)).message, null);
+const placeOf = ({ tile }) => [tile.level, tile.x, tile.y];
+
+async function finishTile(fetching, job, { status, data }) {
+  if (status !== 200) return fail(fetching, [job], reasonOf(data), status);
+  try {
+    const picture = await paint(data);
+    if (!fetching.running.delete(job)) return;
+    fetching.painted++;
+    job.finish(picture, null, "context2d");
+  } catch (error) {
+    fail(fetching, [job], error.message);
+  }
 }
 
-/** Decode a picture into what the drawer draws. */
-async function paint(blob) {
-  const bitmap = await createImageBitmap(blob, { colorSpaceConversion: "none" });
-  const context = canvasOf(bitmap.width, bitmap.height);
-  context.drawImage(bitmap, 0, 0);
-  bitmap.close();
-  return context;
+/** Return what the server, or a proxy before it, says of a refusal. */
+function reasonOf(data) {
+  const text = new TextDecoder().decode(data);
+  try {
+    return JSON.parse(text).message ?? text;
+  } catch {
+    return text;
+  }
 }
 
-/** Yield the parts of a batch: three little-endian words (index, status, length), and so many bytes. */
-async function* pieces(stream) {
-  const reader = stream.getReader();
-  let held = new Uint8Array(0);
-  for (;;) {
-    const { done, value } = await reader.read();
-    if (done) return;
-    const joined = new Uint8Array(held.length + value.length);
-    joined.set(held);
-    joined.set(value, held.length);
-    held = joined;
-    for (;;) {
-      if (held.length < 12) break;
-      const head = new DataView(held.buffer, held.byteOffset, 12);
-      const length = head.getUint32(8, true);
-      if (held.length < 12 + length) break;
-      yield {
-        index: head.getUint32(0, true),
-        status: head.getUint32(4, true),
-        data: held.slice(12, 12 + length),
-      };
-      held = held.subarray(12 + length);
+/** Ask for tiles once more, by themselves, where that may help; else say why they are not there. */
+function fail(fetching, jobs, reason, status = 503) {
+  for (const job of [...jobs].filter((each) => fetching.running.has(each))) {
+    if (status >= 500 && !job.userData.isAgain) {
+      job.userData.isAgain = true;
+      setTimeout(() => fetching.running.has(job) && fetchTile(fetching, job), PAUSE);
+    } else {
+      fetching.running.delete(job);
+      fetching.failed++;
+      job.fail(reason, null);
     }
   }
 }
@@ -163,12 +187,4 @@ async function* pieces(stream) {
 /** End a job of a view that nobody wants any more: nothing is drawn, and what lies below stays. */
 function finishEmpty({ running }, job) {
   if (running.delete(job)) job.finish(empty(), null, "context2d");
-}
-
-const empty = () => canvasOf(1, 1);
-
-function canvasOf(width, height) {
-  const canvas = document.createElement("canvas");
-  Object.assign(canvas, { width, height });
-  return canvas.getContext("2d");
 }

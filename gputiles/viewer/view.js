@@ -47,8 +47,6 @@ function openViewer() {
     springStiffness: 9,
     maxTilesPerFrame: 64,
     timeout: 90000,
-    tileRetryMax: 1,
-    tileRetryDelay: 1200,
     gestureSettingsMouse: { clickToZoom: false, dblClickToZoom: true },
     gestureSettingsTouch: { pinchToZoom: true },
     smoothTileEdgesMinZoom: Infinity,
@@ -67,9 +65,9 @@ class View {
     this.axes = new Axes(this.look, () => this.#moved());
     const isMultiplex = this.look.kind === "channels";
     this.channels = isMultiplex
-      ? new ChannelPanel(this.look, this.measures, () => this.#changed(), say)
+      ? new ChannelPanel(this.look, this.measures, () => this.#wished(), say)
       : null;
-    this.tone = this.look.kind === "colour" ? new TonePanel(this.look, () => this.#changed()) : null;
+    this.tone = this.look.kind === "colour" ? new TonePanel(this.look, () => this.#wished()) : null;
     this.presets = new Presets(item, this.look, () => this.#applied(), say);
     this.keepAddress = settled(500, () => void this.#keepAddress());
     this.keepOverview = settled(120, () => void this.overview.show(this.#view()));
@@ -120,10 +118,7 @@ class View {
     });
     layers.addEventListener("settled", () => this.#settled());
     viewer.addHandler("animation-finish", this.keepAddress);
-    viewer.addHandler(
-      "tile-load-failed",
-      ({ message, maxReached }) => maxReached && say(`A tile cannot be shown: ${message}`),
-    );
+    viewer.addHandler("tile-load-failed", ({ message }) => say(`A tile cannot be shown: ${message}`));
     viewer.addHandler("canvas-key", (event) => {
       if (["KeyR", "KeyF"].includes(event.originalEvent.code)) event.preventDefaultAction = true;
     });
@@ -145,6 +140,12 @@ class View {
     return { style: style === null ? null : JSON.stringify(style), frame: frameOf(this.look) };
   }
 
+  /** Somebody changed the look: what was said of an older one is said no more. */
+  #wished() {
+    say("");
+    this.#changed();
+  }
+
   #changed() {
     get("busy").textContent = "loading …";
     document.body.dataset.settled = "no";
@@ -158,7 +159,7 @@ class View {
   #moved() {
     for (const entry of this.look.channels) entry.window ??= entry.known;
     this.channels?.moved();
-    this.#changed();
+    this.#wished();
   }
 
   #applied() {

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import re
 import struct
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -13,122 +11,23 @@ from urllib.parse import parse_qs, urlsplit
 import numpy as np
 import pytest
 import tifffile
-from playwright.sync_api import Browser, Route
+from playwright.sync_api import Browser, Route, WebSocketRoute
 
-from tests.browser import SIZE, Visit, chromium, ids, needed, serving
+from tests.browser import SIZE, Visit, ids, serving
 from tests.conftest import shared
-
-TOP = 4000  # the brightest value of the files below
-RED, GREEN, BLUE, WHITE, BLACK = (255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255), (0, 0, 0)
-QUARTERS = ((0.3, 0.2), (0.7, 0.2), (0.3, 0.8), (0.7, 0.8))  # of the window, inside the image's quarters
-
-
-def ome_colour(red: int, green: int, blue: int) -> int:
-    value = red << 24 | green << 16 | blue << 8 | 255
-    return value - 2**32 if value >= 2**31 else value
-
-
-def quarters(size: int = 1024) -> np.ndarray[Any, Any]:
-    """Return four channels, each bright in one quarter of the image."""
-    planes = np.zeros((4, size, size), np.uint16)
-    half = size // 2
-    for index in range(4):
-        row, column = divmod(index, 2)
-        planes[index, row * half : (row + 1) * half, column * half : (column + 1) * half] = TOP
-    return planes
-
-
-def write(path: Path, planes: np.ndarray[Any, Any], axes: str, names: list[str], **more: Any) -> None:
-    channels = {"Name": names, **more}
-    physical = {
-        "PhysicalSizeX": 0.5,
-        "PhysicalSizeXUnit": "µm",
-        "PhysicalSizeY": 0.5,
-        "PhysicalSizeYUnit": "µm",
-    }
-    tifffile.imwrite(
-        path,
-        planes,
-        tile=(256, 256),
-        compression="zlib",
-        metadata={"axes": axes, "Channel": channels, **physical},
-    )
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    needed()
-    folder = tmp_path_factory.mktemp("images")
-    colours = [ome_colour(*colour) for colour in (RED, GREEN, BLUE, WHITE)]
-    write(folder / "quarters.ome.tif", quarters(), "CYX", ["R", "G", "B", "W"], Color=colours)
-    many = np.random.default_rng(1).integers(100, 200, (40, 256, 256)).astype(np.uint16)
-    many[:, 0, 0] = 60_000  # a hot pixel: an auto window must not reach it
-    many[7, :, 128:] = 1000
-    write(folder / "many.ome.tif", many, "CYX", [f"marker {index:02d}" for index in range(40)])
-    stack = np.zeros((5, 2, 512, 512), np.uint16)
-    stack[...] = (np.arange(5) * 1000)[:, None, None, None]
-    stack[:, 1] = 0
-    stack[:, :, 0, 0] = TOP
-    write(folder / "stack.ome.tif", stack, "ZCYX", ["A", "B"], Color=colours[:2])
-    rgb = np.zeros((600, 800, 3), np.uint8)
-    rgb[:300, :400], rgb[:300, 400:], rgb[300:, :400], rgb[300:, 400:] = (
-        (200, 40, 40),
-        (40, 200, 40),
-        128,
-        255,
-    )
-    tifffile.imwrite(folder / "colour.tif", rgb, photometric="rgb", tile=(256, 256))
-    (folder / "broken.tif").write_bytes(b"II*\0nonsense")
-    return folder
-
-
-@pytest.fixture(scope="module")
-def server(folder: Path) -> Iterator[str]:
-    with serving(folder) as base:
-        yield base
-
-
-@pytest.fixture(scope="module")
-def browser() -> Iterator[Browser]:
-    needed()
-    with chromium() as browser:
-        yield browser
-
-
-@pytest.fixture
-def visit(server: str, browser: Browser) -> Iterator[Visit]:
-    """A visit that must neither complain nor leave the host."""
-    context = browser.new_context(viewport=SIZE)  # type: ignore[arg-type]
-    visit = Visit(context.new_page(), server)
-    yield visit
-    context.close()
-    assert visit.complaints == []
-    assert [url for url in visit.requests if not url.startswith((server, "blob:", "data:"))] == []
-
-
-def view(visit: Visit, name: str, more: str = "") -> None:
-    visit.open(f"view/{ids(visit.base)[name]}{more}")
-
-
-def batches(visit: Visit, word: str) -> None:
-    """Make the pages believe that the server has batches of tiles (yes), or that it has none (no)."""
-
-    def told(route: Route) -> None:
-        answer = route.fetch()
-        text = re.sub(r'data-batch="\w+"', f'data-batch="{word}"', answer.text())
-        route.fulfill(response=answer, body=text)
-
-    visit.page.route("**/view/*", told)
-
-
-def kept_style(visit: Visit) -> Any:
-    """Return the style that the address names."""
-    return json.loads(visit.page.request.get(f"{visit.base}/styles/{visit.style()}").text())
-
-
-def shows_quarters(visit: Visit, *colours: tuple[int, int, int]) -> None:
-    for place, colour in zip(QUARTERS, colours, strict=True):
-        visit.shows(*place, colour)
+from tests.viewer.scene import (
+    BLACK,
+    BLUE,
+    GREEN,
+    QUARTERS,
+    RED,
+    TOP,
+    WHITE,
+    keep,
+    kept_style,
+    shows_quarters,
+    view,
+)
 
 
 def test_the_list_shows_pictures_searches_and_opens_an_image(visit: Visit) -> None:
@@ -354,13 +253,8 @@ def test_brightfield_has_brightness_contrast_gamma_and_inversion(visit: Visit) -
         lambda: kept_style(visit), lambda style: style["bands"][0]["max"] == 159.375, "a quarter of the range"
     )
     page.goto("about:blank")
-    visit.open(f"view/{ids(visit.base)['colour.tif']}#style=@{_id(visit, style)}")
+    visit.open(f"view/{ids(visit.base)['colour.tif']}#style=@{keep(visit, style)}")
     assert page.get_by_label("Contrast").input_value() == "1"
-
-
-def _id(visit: Visit, style: Any) -> str:
-    answer: str = visit.page.request.post(f"{visit.base}/styles", data=json.dumps(style)).json()["id"]
-    return answer
 
 
 def test_the_cursor_tells_place_and_values(visit: Visit) -> None:
@@ -469,132 +363,6 @@ def test_presets_are_saved_chosen_exported_imported_and_deleted(visit: Visit, tm
     page.get_by_role("button", name="theirs", exact=True).wait_for(state="detached")
     page.get_by_role("button", name="Delete only A, µ/3").click()
     page.get_by_text("Nothing is saved yet.").wait_for()
-
-
-HELD = """
-() => {
-  const { world, imageLoader } = OpenSeadragon.getViewer("osd");
-  return { layers: world.getItemCount(), jobs: imageLoader.jobsInProgress };
-}
-"""
-
-WATCH = """
-() => {
-  window.seen = [];
-  const canvas = document.querySelector("#osd canvas");
-  const look = () => {
-    const at = canvas.getContext("2d").getImageData(canvas.width * 0.7, canvas.height * 0.8, 1, 1).data;
-    window.seen.push([...at]);
-    requestAnimationFrame(look);
-  };
-  look();
-}
-"""
-
-
-def test_while_a_window_is_dragged_no_frame_is_blank_and_the_newest_wins(visit: Visit) -> None:
-    batches(visit, "no")
-    view(visit, "quarters.ome.tif")
-    page = visit.page
-    visit.until(lambda: page.locator(".channel .counts").last.get_attribute("d"), bool, "a histogram")
-    end = page.get_by_role("slider", name="W: maximum")
-    end.focus()
-    page.evaluate(WATCH)
-    asked = len(visit.requests)
-    for _ in range(40):
-        page.keyboard.press("ArrowLeft")
-    newest = int(end.get_attribute("aria-valuenow") or -1)
-    visit.settle()
-    tiles = [url for url in visit.requests[asked:] if "/zxy/" in url]
-    seen = np.asarray(page.evaluate("window.seen"))
-    assert len(seen) > 3
-    assert page.evaluate(HELD) == {"layers": 1, "jobs": 0}
-    assert seen.min() >= 240, "white stays white, whatever is dragged"
-    windows = {json.loads(parse_qs(urlsplit(url).query)["style"][0])["bands"][3]["max"] for url in tiles}
-    assert newest == min(windows)
-    visit.until(lambda: kept_style(visit)["bands"][3]["max"], lambda most: most == newest, newest)
-
-
-@pytest.mark.parametrize("word", ["no", "yes"])
-def test_requests_that_are_superseded_are_given_up(visit: Visit, word: str) -> None:
-    batches(visit, word)
-    view(visit, "quarters.ome.tif")
-    page = visit.page
-    first, second = [], []
-
-    def hold(route: Route) -> None:
-        """Tiles of looks with two colours do not come; other batches are refused: tile by tile then."""
-        asked = route.request.url + (route.request.post_data or "")
-        if "ff8000" in asked or "8000ff" in asked:
-            (first if "ff8000" in asked else second).append(route)
-        elif ":batch" in asked:
-            route.fulfill(status=404, json={"message": "no batches", "type": "rest"})
-        else:
-            route.continue_()
-
-    def given_up() -> int:
-        return len([url for url in visit.aborted if "/zxy/" in url or ":batch" in url])
-
-    page.route(re.compile("/zxy/|:batch"), hold)
-    page.get_by_label("Colour of R").fill("#ff8000")
-    visit.until(lambda: len(first), lambda count: count > 0, "requests")
-    page.get_by_label("Colour of R").fill("#8000ff")
-    visit.until(
-        given_up, lambda count: count == len(first), "the first given up, before the second have come"
-    )
-    visit.until(lambda: len(second), lambda count: count > 0, "requests")
-    shows_quarters(visit, RED, GREEN, BLUE, WHITE)
-    page.get_by_label("Colour of R").fill("#0000ff")
-    visit.shows(*QUARTERS[0], BLUE)
-    visit.settle()
-    assert given_up() == len(first) + len(second)
-    assert page.evaluate(HELD) == {"layers": 1, "jobs": 0}
-    page.unroute_all()
-    page.get_by_label("Colour of R").fill("#ff8000")  # what was given up is asked for again
-    visit.shows(*QUARTERS[0], (255, 128, 0))
-    visit.complaints[:] = [text for text in visit.complaints if "status of 404" not in text]
-
-
-def test_restyled_tiles_come_in_one_batch_where_the_server_has_them(visit: Visit) -> None:
-    """The batch is answered here from single tiles, in the wrong order and in pieces of one answer."""
-    page, asked = visit.page, []
-    item = ids(visit.base)["quarters.ome.tif"]
-
-    def batch(route: Route) -> None:
-        body = json.loads(route.request.post_data or "")
-        asked.append(body)
-        parts = b""
-        for index, (z, x, y) in reversed(list(enumerate(body["tiles"]))):
-            query = {"style": json.dumps(body["style"]), "edge": body["edge"], "encoding": body["encoding"]}
-            tile = page.request.get(f"{visit.base}/item/{item}/tiles/zxy/{z}/{x}/{y}", params=query)
-            parts += struct.pack("<III", index, tile.status, len(tile.body())) + tile.body()
-        route.fulfill(status=200, content_type="application/octet-stream", body=parts)
-
-    batches(visit, "yes")
-    page.route("**/tiles:batch", batch)
-    view(visit, "quarters.ome.tif")
-    before = len([url for url in visit.requests if "/zxy/" in url])
-    page.get_by_label("Show G").uncheck()
-    shows_quarters(visit, RED, BLACK, BLUE, WHITE)
-    assert len(asked) == 1
-    assert len(asked[0]["tiles"]) > 1
-    assert [band["channel"] for band in asked[0]["style"]["bands"]] == [0, 2, 3]
-    assert len([url for url in visit.requests if "/zxy/" in url]) == before
-
-
-@pytest.mark.parametrize("density", [1, 2])
-def test_a_new_look_asks_for_tiles_of_one_level(server: str, browser: Browser, density: int) -> None:
-    with browser.new_context(viewport=SIZE, device_scale_factor=density) as context:  # type: ignore[arg-type]
-        visit = Visit(context.new_page(), server)
-        batches(visit, "no")
-        view(visit, "quarters.ome.tif", "#z=0.3&x=512&y=512")
-        before = len(visit.requests)
-        visit.page.get_by_label("Show G").uncheck()
-        visit.shows(0.6, 0.4, BLACK)
-        visit.settle()
-        tiles = {url.split("/zxy/")[1].split("?")[0] for url in visit.requests[before:] if "/zxy/" in url}
-        columns = {1: 2, 2: 4}[density]
-        assert tiles == {f"{density}/{x}/{y}" for x in range(columns) for y in range(columns)}
 
 
 REACHED = """
@@ -730,7 +498,7 @@ def test_a_style_that_the_panel_cannot_say_is_shown_as_it_is(visit: Visit) -> No
     bands = [
         {"channel": 0, "min": 0, "max": TOP, "palette": ["#00f", "#f0f", "#fff"], "composite": "additive"}
     ]
-    key = _id(visit, {"bands": [*bands, {**bands[0], "channel": 3, "composite": "lighten"}]})
+    key = keep(visit, {"bands": [*bands, {**bands[0], "channel": 3, "composite": "lighten"}]})
     view(visit, "quarters.ome.tif", f"#style=@{key}")
     visit.shows(*QUARTERS[0], WHITE)
     visit.shows(*QUARTERS[1], BLUE)
@@ -742,7 +510,7 @@ def test_a_style_that_the_panel_cannot_say_is_shown_as_it_is(visit: Visit) -> No
 
 def test_a_palette_of_a_channel_is_kept_until_it_is_given_a_colour(visit: Visit) -> None:
     band = {"channel": "R", "min": 0, "max": TOP, "palette": ["#0000ff", "#ff00ff", "#ffff00"]}
-    view(visit, "quarters.ome.tif", f"#style=@{_id(visit, {'bands': [band]})}")
+    view(visit, "quarters.ome.tif", f"#style=@{keep(visit, {'bands': [band]})}")
     visit.shows(*QUARTERS[0], (255, 255, 0))
     visit.shows(*QUARTERS[3], BLUE)
     assert visit.page.get_by_label("Blend").input_value() == "lighten"
@@ -751,24 +519,6 @@ def test_a_palette_of_a_channel_is_kept_until_it_is_given_a_colour(visit: Visit)
     visit.shows(*QUARTERS[0], (255, 255, 0))
     visit.page.get_by_label("Colour of R").fill("#ff0000")
     visit.shows(*QUARTERS[0], RED)
-
-
-def test_a_tile_that_fails_leaves_the_others_and_is_told(visit: Visit) -> None:
-    refusal = {"message": "this tile is damaged", "type": "rest"}
-    visit.page.route(
-        lambda url: "/zxy/2/0/0" in url and "style" in url,
-        lambda route: route.fulfill(status=422, json=refusal),
-    )
-    batches(visit, "no")
-    view(visit, "quarters.ome.tif")
-    visit.page.get_by_label("Show G").uncheck()
-    visit.shows(*QUARTERS[1], BLACK)
-    visit.settle()
-    notice = visit.page.locator("#notice")
-    visit.until(notice.inner_text, lambda text: "this tile is damaged" in text, "the reason")
-    visit.complaints[:] = [
-        text for text in visit.complaints if "422" not in text and "failed to load" not in text
-    ]
 
 
 def test_auto_of_all_passes_over_planes_that_the_file_lacks(browser: Browser) -> None:
@@ -788,9 +538,17 @@ def test_behind_a_proxy_that_takes_a_prefix_off_everything_is_found(visit: Visit
     def proxy(route: Route) -> None:
         route.fulfill(response=route.fetch(url=route.request.url.replace("/a/prefix/", "/")))
 
+    sockets: list[str] = []
+
+    def refuse(socket: WebSocketRoute) -> None:
+        sockets.append(socket.url)
+        socket.close()
+
     page.route(f"{server}/a/prefix/**", proxy)
+    page.route_web_socket("**", refuse)
     item = ids(server)["quarters.ome.tif"]
     visit.open(f"a/prefix/view/{item}")
+    assert sockets == [f"{server}/a/prefix/item/{item}/live".replace("http", "ws", 1)]
     page.get_by_label("Show R").uncheck()
     shows_quarters(visit, BLACK, GREEN, BLUE, WHITE)
     page.get_by_role("button", name="Share").click()

@@ -229,3 +229,116 @@ def test_auto_ranges_of_large_image_are_percent(page: Page) -> None:
 )
 def test_bytes_are_written_as_people_read_them(page: Page, count: int, text: str) -> None:
     assert call(page, "dom.js", "m.bytes(a[0])", count) == text
+
+
+SOCKETS = """
+async () => {
+  const sockets = [];
+  class Socket {
+    static OPEN = 1;
+    readyState = 1;
+    bufferedAmount = 0;
+    sent = [];
+    constructor(address) { this.address = address; sockets.push(this); }
+    send(text) { this.sent.push(JSON.parse(text)); }
+    close() { this.readyState = 3; }
+  }
+  window.WebSocket = Socket;
+  const { Live } = await import("/viewer/live.js");
+  window.told = [];
+  window.live = new Live("item/abc/live");
+  window.sockets = sockets;
+  window.ask = (look) => window.live.ask({ look }, {
+    tile: (place, status, data) => window.told.push([look, place, status, [...data]]),
+    end: ({ status, message }) => window.told.push([look, "end", status, message ?? null]),
+    lost: () => window.told.push([look, "lost"]),
+  });
+  window.hear = (...words) => {
+    const message = new Uint8Array([...new Uint8Array(new Uint32Array(words).buffer), 7, 8]);
+    sockets.at(-1).onmessage({ data: message.buffer });
+  };
+}
+"""
+
+
+@pytest.fixture
+def sockets(page: Page) -> Iterator[Page]:
+    """A page whose sockets are played, with one that is open, and time that stands still."""
+    browser = page.context.browser
+    assert browser is not None
+    with browser.new_context() as context:
+        other = context.new_page()
+        other.clock.install(time=0)
+        other.goto(page.url)
+        other.clock.pause_at(10_000)
+        other.evaluate(SOCKETS)
+        yield other
+
+
+def sent(page: Page, number: int = 0) -> Any:
+    return page.evaluate(f"sockets[{number}].sent")
+
+
+def test_a_message_waits_while_others_are_on_their_way_out_and_the_newest_goes(sockets: Page) -> None:
+    address = sockets.evaluate("sockets[0].address")
+    assert address == sockets.url.replace("http", "ws", 1) + "item/abc/live"
+    sockets.evaluate("ask('a'); sockets[0].bufferedAmount = 1e6; for (const look of 'bcdef') ask(look)")
+    sockets.clock.run_for(500)
+    assert sent(sockets) == [{"request": 1, "look": "a"}]
+    sockets.evaluate("sockets[0].bufferedAmount = 0")
+    sockets.clock.run_for(50)
+    assert sent(sockets) == [{"request": 1, "look": "a"}, {"request": 6, "look": "f"}]
+    sockets.clock.run_for(500)
+    assert len(sent(sockets)) == 2
+
+
+def test_only_the_newest_question_hears_of_its_tiles(sockets: Page) -> None:
+    sockets.evaluate("ask('a'); ask('b'); hear(1, 0, 200); hear(2, 3, 200); hear(2, 1, 422)")
+    sockets.evaluate("sockets[0].onmessage({ data: JSON.stringify({ request: 1, status: 200 }) })")
+    ended = {"request": 2, "status": 503, "message": "busy"}
+    sockets.evaluate("(told) => sockets[0].onmessage({ data: JSON.stringify(told) })", ended)
+    sockets.evaluate("hear(2, 5, 200)")
+    assert sockets.evaluate("told") == [
+        ["b", 3, 200, [7, 8]],
+        ["b", 1, 422, [7, 8]],
+        ["b", "end", 503, "busy"],
+    ]
+    sockets.clock.run_for(30_000)
+    assert sockets.evaluate("[live.isOpen, told.length, sockets.length]") == [True, 3, 1]
+
+
+def test_a_silent_socket_is_lost_however_often_it_is_asked(sockets: Page) -> None:
+    sockets.evaluate("ask('a')")
+    for look in "bcdefghi":
+        sockets.clock.run_for(1000)
+        sockets.evaluate("(look) => ask(look)", look)
+    assert sockets.evaluate("told") == []
+    sockets.clock.run_for(2000)
+    assert sockets.evaluate("told") == [["i", "lost"]]
+    assert sockets.evaluate("[live.isOpen, sockets.length, sockets[0].readyState]") == [False, 1, 3]
+
+
+def test_a_lost_socket_is_opened_when_it_is_needed_and_less_and_less_often(sockets: Page) -> None:
+    sockets.evaluate("sockets[0].readyState = 3; sockets[0].onclose()")
+    waits = []
+    for _ in range(9):
+        before, waited = sockets.evaluate("sockets.length"), 0
+        while sockets.evaluate("live.isOpen; sockets.length") == before:
+            sockets.clock.run_for(500)
+            waited += 500
+        waits.append(waited / 1000)
+        sockets.evaluate("sockets.at(-1).readyState = 3; sockets.at(-1).onclose()")
+    assert waits == [1, 2, 4, 8, 16, 32, 60, 60, 60]
+    sockets.clock.run_for(60_000)
+    sockets.evaluate("live.isOpen; ask('a'); hear(1, 0, 200); sockets.at(-1).onclose()")
+    assert sockets.evaluate("told.at(-1)") == ["a", "lost"]
+    count = sockets.evaluate("sockets.length")
+    sockets.clock.run_for(1000)
+    assert sockets.evaluate("live.isOpen; sockets.length") == count + 1, "it worked: soon again"
+
+
+def test_where_a_page_may_have_no_socket_it_does_without(sockets: Page) -> None:
+    refusing = "class { static OPEN = 1; constructor() { throw new DOMException('no', 'SecurityError'); } }"
+    sockets.evaluate(f"window.WebSocket = {refusing}; sockets[0].onclose()")
+    sockets.clock.run_for(2000)
+    assert sockets.evaluate("live.isOpen") is False

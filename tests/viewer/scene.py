@@ -1,0 +1,92 @@
+"""The images that the viewer's tests look at, and the steps that they share."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tifffile
+
+from tests.browser import Visit, ids
+
+TOP = 4000  # the brightest value of the files below
+RED, GREEN, BLUE, WHITE, BLACK = (255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255), (0, 0, 0)
+QUARTERS = ((0.3, 0.2), (0.7, 0.2), (0.3, 0.8), (0.7, 0.8))  # of the window, inside the image's quarters
+
+
+def ome_colour(red: int, green: int, blue: int) -> int:
+    value = red << 24 | green << 16 | blue << 8 | 255
+    return value - 2**32 if value >= 2**31 else value
+
+
+def quarters(size: int = 1024) -> np.ndarray[Any, Any]:
+    """Return four channels, each bright in one quarter of the image."""
+    planes = np.zeros((4, size, size), np.uint16)
+    half = size // 2
+    for index in range(4):
+        row, column = divmod(index, 2)
+        planes[index, row * half : (row + 1) * half, column * half : (column + 1) * half] = TOP
+    return planes
+
+
+def write(path: Path, planes: np.ndarray[Any, Any], axes: str, names: list[str], **more: Any) -> None:
+    channels = {"Name": names, **more}
+    physical = {
+        "PhysicalSizeX": 0.5,
+        "PhysicalSizeXUnit": "µm",
+        "PhysicalSizeY": 0.5,
+        "PhysicalSizeYUnit": "µm",
+    }
+    tifffile.imwrite(
+        path,
+        planes,
+        tile=(256, 256),
+        compression="zlib",
+        metadata={"axes": axes, "Channel": channels, **physical},
+    )
+
+
+def write_images(folder: Path) -> None:
+    """Write the images: channels, many of them, a stack, colours, and a file that is none."""
+    colours = [ome_colour(*colour) for colour in (RED, GREEN, BLUE, WHITE)]
+    write(folder / "quarters.ome.tif", quarters(), "CYX", ["R", "G", "B", "W"], Color=colours)
+    many = np.random.default_rng(1).integers(100, 200, (40, 256, 256)).astype(np.uint16)
+    many[:, 0, 0] = 60_000  # a hot pixel: an auto window must not reach it
+    many[7, :, 128:] = 1000
+    write(folder / "many.ome.tif", many, "CYX", [f"marker {index:02d}" for index in range(40)])
+    stack = np.zeros((5, 2, 512, 512), np.uint16)
+    stack[...] = (np.arange(5) * 1000)[:, None, None, None]
+    stack[:, 1] = 0
+    stack[:, :, 0, 0] = TOP
+    write(folder / "stack.ome.tif", stack, "ZCYX", ["A", "B"], Color=colours[:2])
+    rgb = np.zeros((600, 800, 3), np.uint8)
+    rgb[:300, :400], rgb[:300, 400:], rgb[300:, :400], rgb[300:, 400:] = (
+        (200, 40, 40),
+        (40, 200, 40),
+        128,
+        255,
+    )
+    tifffile.imwrite(folder / "colour.tif", rgb, photometric="rgb", tile=(256, 256))
+    (folder / "broken.tif").write_bytes(b"II*\0nonsense")
+
+
+def view(visit: Visit, name: str, more: str = "") -> None:
+    visit.open(f"view/{ids(visit.base)[name]}{more}")
+
+
+def kept_style(visit: Visit) -> Any:
+    """Return the style that the address names."""
+    return json.loads(visit.page.request.get(f"{visit.base}/styles/{visit.style()}").text())
+
+
+def shows_quarters(visit: Visit, *colours: tuple[int, int, int]) -> None:
+    for place, colour in zip(QUARTERS, colours, strict=True):
+        visit.shows(*place, colour)
+
+
+def keep(visit: Visit, style: Any) -> str:
+    """Keep a style on the server; return its id."""
+    answer: str = visit.page.request.post(f"{visit.base}/styles", data=json.dumps(style)).json()["id"]
+    return answer
