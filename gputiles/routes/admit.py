@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from urllib.parse import urlsplit
 
 from aiohttp import web
 from aiohttp.typedefs import Handler
@@ -10,6 +11,7 @@ from aiohttp.typedefs import Handler
 from gputiles import iiif
 from gputiles.admission import Admission
 from gputiles.girder import REMEMBERED
+from gputiles.routes import addresses
 from gputiles.state import STATE, State
 from gputiles.walk import Item
 
@@ -54,10 +56,22 @@ def _is_foreign(state: State, item_id: str) -> bool:
 
 
 def token_of(request: web.Request) -> str | None:
-    """Return the caller's token, looked for where Girder does: address, header, cookie."""
+    """Return the caller's token, looked for where Girder does: address, header, cookie.
+
+    The cookie does not count where a page of another host opens a socket: browsers would send it,
+    and let that page read what comes, which CORS forbids for other requests with cookies.
+    """
     if "token" in request.query:
         return request.query["token"] or None
-    return request.headers.get("Girder-Token") or request.cookies.get("girderToken") or None
+    cookie = None if _is_strangers_socket(request) else request.cookies.get("girderToken")
+    return request.headers.get("Girder-Token") or cookie or None
+
+
+def _is_strangers_socket(request: web.Request) -> bool:
+    if "Upgrade" not in request.headers or "Origin" not in request.headers:
+        return False
+    origin, own = request.headers["Origin"], addresses.address(request, "/")
+    return origin.rpartition("://")[2].lower() != urlsplit(own).netloc.lower()
 
 
 def _for_the_caller_alone(response: web.StreamResponse, state: State) -> web.StreamResponse:
