@@ -36,11 +36,15 @@ class Reduction(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Channel:
-    """A channel as a person sees it: name, colour as ``#rrggbb`` or None, display window."""
+    """A channel as a person sees it: name, colour as ``#rrggbb`` or None, display window.
+
+    ``groups`` are the names of those that the file puts it in.
+    """
 
     name: str
     colour: str | None = None
     window: tuple[float, float] | None = None
+    groups: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,8 @@ def describe(info: ImageInfo) -> dict[str, Any]:
 
     ``frames``, ``IndexRange`` and ``IndexStride`` are given for images of several frames;
     ``channels``, ``channelmap`` and ``channelColors`` (``#rrggbb`` or null, in the order
-    of ``channels``) where there is a name for every channel. ``omero`` is OME-NGFF's block of
+    of ``channels``) where there is a name for every channel; ``channelGroups`` where the file puts
+    channels into groups: names, and indexes into ``channels``. ``omero`` is OME-NGFF's block of
     rendering settings, where a style can name the channels. ``missing`` lists the frames that
     the file promises but lacks.
     """
@@ -91,8 +92,19 @@ def _channels(info: ImageInfo) -> dict[str, Any]:
     names = _names(info)
     if not names:
         return {}
+    groups = _groups(info)
     return {
         "channels": names,
+        **({"channelGroups": groups} if groups else {}),
         "channelmap": {name: position for position, name in reversed(list(enumerate(names)))},
         "channelColors": [channel.colour for channel in info.channels],
     }
+
+
+def _groups(info: ImageInfo) -> list[dict[str, Any]]:
+    """Return the groups that channels are in, those of the first channels first."""
+    found: dict[str, list[int]] = {}
+    for index, channel in enumerate(info.channels):
+        for name in channel.groups:
+            found.setdefault(name, []).append(index)
+    return [{"name": name, "channels": members} for name, members in found.items()]

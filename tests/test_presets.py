@@ -19,6 +19,7 @@ from gputiles.presets import PresetStore
 Client = TestClient[Any, Any]
 ROOT = "/item/test/presets"
 STYLE = {"bands": [{"framedelta": 1, "palette": "#FF0000", "min": 18000, "max": 43000}]}
+GROUPS = [{"name": "T cells", "channels": [3, 4]}, {"name": "µ/;:", "channels": []}]
 THEIRS = {"name": "3 channels", "frame": 2, "mode": {"id": 2, "name": "Channel Compositing"}, "style": STYLE}
 
 
@@ -108,6 +109,37 @@ async def test_a_preset_comes_back_as_it_was_saved(client: Client, name: str) ->
     assert (await (await client.get(path)).json())["style"] == STYLE
     assert (await client.delete(path)).status == 200
     assert [(await client.get(path)).status, (await client.delete(path)).status] == [404, 404]
+
+
+async def test_groups_of_channels_are_kept_with_a_preset(client: Client) -> None:
+    status, answer = await put(client, "mine", THEIRS | {"groups": GROUPS, "more": 1})
+    assert (status, answer) == (200, {**THEIRS, "groups": GROUPS, "name": "mine"})
+    assert (await (await client.get(f"{ROOT}/mine")).json())["groups"] == GROUPS
+
+
+@pytest.mark.parametrize(
+    "groups",
+    [
+        {"T cells": [1]},
+        [1],
+        [{"name": "a"}],
+        [{"name": "a", "channels": [1], "more": 2}],
+        [{"name": "a", "channels": [-1]}],
+        [{"name": "a", "channels": [True]}],
+        [{"name": "a", "channels": ["1"]}],
+        [{"name": "a", "channels": "12"}],
+        [{"name": " ", "channels": [1]}],
+        [{"name": "a\nb", "channels": [1]}],
+        [{"name": "x" * 121, "channels": [1]}],
+        [{"name": 1, "channels": [1]}],
+        [{"name": "a", "channels": [0] * 10_001}],
+        [{"name": "a", "channels": [1]}] * 201,
+    ],
+)
+async def test_what_are_no_groups_is_refused_with_the_reason(client: Client, groups: object) -> None:
+    status, answer = await put(client, "a", {"groups": groups})
+    assert (status, answer["message"].split(":")[0]) == (400, "preset.groups")
+    assert await (await client.get(ROOT)).json() == []
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from gputiles.errors import Damaged
+from gputiles.metadata import describe
 from gputiles.sources import ome
 from gputiles.sources.open import open_source
 from tests.conftest import shared
@@ -169,6 +170,38 @@ def test_channels_have_names_and_colours() -> None:
         ("Channel 1", None),
     ]
     assert info.significant_bits == 7
+
+
+def test_channels_of_one_tag_are_a_group() -> None:
+    told = (
+        ("DAPI", ""),
+        ("CD3", "Annotation:1 Annotation:3 Annotation:9"),  # the last one is nowhere
+        ("CD8", "Annotation:1 Annotation:1 Annotation:4"),  # a comment is no tag
+        ("PanCK", "Annotation:2 Annotation:5"),  # an empty one names nothing
+        ("Ki67", "Annotation:3"),
+    )
+    channels = ""
+    for name, tags_of in told:
+        refs = "".join(f'<AnnotationRef ID="{tag}"/>' for tag in tags_of.split())
+        channels += f'<Channel Name="{name}">{refs}</Channel>'
+    tags = "".join(
+        f'<TagAnnotation ID="Annotation:{number}"><Value>{text}</Value></TagAnnotation>'
+        for number, text in ((1, " T cells "), (2, "Tumour"), (3, "Round &amp; round"), (5, " "))
+    )
+    comment = '<CommentAnnotation ID="Annotation:4"><Value>bright</Value></CommentAnnotation>'
+    after = f"<StructuredAnnotations>{tags}{comment}</StructuredAnnotations>"
+    whole = xml(channels + "<TiffData/>", c=5, after=after)
+    info = open_source(ome_file(whole, 5)).info
+    assert [channel.groups for channel in info.channels] == [
+        (), ("T cells", "Round & round"), ("T cells",), ("Tumour",), ("Round & round",),
+    ]  # fmt: skip
+    assert describe(info)["channelGroups"] == [
+        {"name": "T cells", "channels": [1, 2]},
+        {"name": "Round & round", "channels": [1, 4]},
+        {"name": "Tumour", "channels": [3]},
+    ]
+    plain = open_source(ome_file(xml(channels + "<TiffData/>", c=5), 5)).info
+    assert "channelGroups" not in describe(plain)
 
 
 def test_three_channels_are_not_a_colour_picture() -> None:

@@ -15,17 +15,20 @@ from gputiles.routes.answer import in_time
 from gputiles.routes.parameters import text
 from gputiles.routes.respond import as_json
 from gputiles.routes.route import Body, Route, as_object
-from gputiles.routes.schemas import ANYTHING, NUMBER, TEXT, WHOLE, listed, named, record, table
+from gputiles.routes.schemas import ANYTHING, GROUP, NUMBER, TEXT, WHOLE, listed, named, record, table
 from gputiles.state import STATE, State
 
 LONGEST_PRESET = 256 * 1024  # bytes
 LONGEST_NAME = 120  # characters
 DEEPEST = 16  # objects and lists in each other
-KEYS = ("frame", "mode", "style")  # large_image's of a preset, beside its name
+KEYS = ("frame", "mode", "style", "groups")  # large_image's of a preset, beside its name, and the viewer's
+MOST_GROUPS = 200
+MOST_CHANNELS = 10_000  # of a group
 
 
 NAME = text("preset", f"the name of a preset, at most {LONGEST_NAME} characters", example="mine")
-VIEW = record({}, {"frame": WHOLE, "mode": table(ANYTHING), "style": named("Style")})
+GROUPS = {**listed(GROUP), "maxItems": MOST_GROUPS}
+VIEW = record({}, {"frame": WHOLE, "mode": table(ANYTHING), "style": named("Style"), "groups": GROUPS})
 PRESET = record({"name": TEXT}, {**VIEW["properties"], "saved": NUMBER})
 BODY = Body(f"a view, of at most {LONGEST_PRESET} bytes", "application/json", VIEW)
 ALL = as_object(listed(PRESET), "the presets, the oldest first")
@@ -62,7 +65,10 @@ async def show(request: web.Request) -> web.Response:
 
 
 async def put(request: web.Request) -> web.Response:
-    """``PUT /item/{id}/presets/{preset}`` with ``{"frame", "mode", "style"}``: keep a view under a name."""
+    """``PUT /item/{id}/presets/{preset}`` with ``{"frame", "mode", "style", "groups"}``: keep a view.
+
+    ``groups`` are those of the channels: a list of ``{"name", "channels"}``.
+    """
     state, item, name = request.app[STATE], await _item(request), _name(request)
     body = await _body(request, state)
     await state.engine.reading_room.run(state.presets.put, item, name, body)
@@ -94,9 +100,13 @@ async def _item(request: web.Request) -> str:
 
 def _name(request: web.Request) -> str:
     name = request.match_info["preset"]
-    if not name.strip() or len(name) > LONGEST_NAME or not name.isprintable():
+    if not _is_name(name):
         raise BadRequest(f"name: expected 1 to {LONGEST_NAME} printable characters; got {name[:64]!r}")
     return name
+
+
+def _is_name(name: object) -> bool:
+    return isinstance(name, str) and name.strip() != "" and len(name) <= LONGEST_NAME and name.isprintable()
 
 
 def _entry(preset: Preset) -> dict[str, Any]:
@@ -121,10 +131,28 @@ def _checked(body: bytes) -> str:
         raise BadRequest(f"preset.mode: expected an object; got {str(kept['mode'])[:64]!r}")
     if "style" in kept:
         style.parse(kept["style"])
+    groups = kept.get("groups", [])
+    if not isinstance(groups, list) or len(groups) > MOST_GROUPS or not all(map(_is_group, groups)):
+        raise BadRequest(
+            f'preset.groups: expected at most {MOST_GROUPS} such as {{"name": "T cells", "channels": [1]}} '
+            f"with names of at most {LONGEST_NAME} characters; got {str(groups)[:64]!r}"
+        )
     try:
         return json.dumps(kept, allow_nan=False)
     except ValueError as error:
         raise BadRequest("preset: expected finite numbers; JSON has no others") from error
+
+
+def _is_group(group: object) -> bool:
+    """Say whether a value names channels, by their indexes."""
+    if not isinstance(group, dict) or group.keys() != {"name", "channels"} or not _is_name(group["name"]):
+        return False
+    channels = group["channels"]
+    return (
+        isinstance(channels, list)
+        and len(channels) <= MOST_CHANNELS
+        and all(type(channel) is int and channel >= 0 for channel in channels)
+    )
 
 
 def _is_deep(value: object) -> bool:

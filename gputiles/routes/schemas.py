@@ -78,6 +78,8 @@ _BAND: dict[str, Schema] = {
     "axis": {"type": "integer", "minimum": 0, "maximum": 3},
 }
 
+GROUP = record({"name": TEXT, "channels": listed(WHOLE)})
+
 NAMED: dict[str, Schema] = {
     "Error": record({"message": TEXT, "type": one_of(["rest"])}),
     "Item": record({"id": TEXT, "name": TEXT, "size": WHOLE}, {"error": TEXT}),
@@ -107,6 +109,7 @@ NAMED: dict[str, Schema] = {
             "channels": listed(TEXT),
             "channelmap": table(WHOLE),
             "channelColors": listed(maybe(TEXT)),
+            "channelGroups": listed(GROUP),
             "omero": record({"version": TEXT, "channels": listed(table(ANYTHING)), "rdefs": table(ANYTHING)}),
             "missing": listed(WHOLE),
             "warnings": listed(TEXT),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import PurePath
 from xml.etree.ElementTree import Element
@@ -80,7 +80,8 @@ def parse(text: str) -> OmeDocument:
         _strip_namespaces(root)
         objectives = [(each.get("ID"), each.get("NominalMagnification")) for each in root.iter("Objective")]
         told = [element for element in root.findall("Image") if element.find("Pixels") is not None]
-        images = [_image(element, objectives) for element in told]
+        tags = _tags(root)
+        images = [_image(element, objectives, tags) for element in told]
     except (Damaged, ValueError, OverflowError) as error:
         raise Damaged(f"the OME-XML cannot be used: {brief(error)}") from error
     if root.tag != "OME":
@@ -100,7 +101,16 @@ def _strip_namespaces(root: Element) -> None:
             element.tag = element.tag.rpartition("}")[2]
 
 
-def _image(element: Element, objectives: Sequence[Objective]) -> OmeImage:
+def _tags(root: Element) -> dict[str, str]:
+    """Return the texts of the tags that a document knows, by their IDs."""
+    return {
+        tag.get("ID", ""): text
+        for tag in root.iter("TagAnnotation")
+        if (text := (tag.findtext("Value") or "").strip())
+    }
+
+
+def _image(element: Element, objectives: Sequence[Objective], tags: Mapping[str, str]) -> OmeImage:
     pixels = element.find("Pixels")
     assert pixels is not None
     order = pixels.get("DimensionOrder", "XYCZT").upper()
@@ -116,7 +126,7 @@ def _image(element: Element, objectives: Sequence[Objective]) -> OmeImage:
         height=_size(pixels, "Y"),
         order=order[2:],
         sizes=sizes,
-        channels=tuple(_channel(index, channel) for index, channel in enumerate(channels)),
+        channels=tuple(_channel(index, channel, tags) for index, channel in enumerate(channels)),
         blocks=tuple(_tiff_data(block) for block in pixels.findall("TiffData")),
         mm_x=_physical(pixels, "PhysicalSizeX"),
         mm_y=_physical(pixels, "PhysicalSizeY"),
@@ -142,8 +152,12 @@ def _size(pixels: Element, axis: str) -> int:
     return value
 
 
-def _channel(index: int, element: Element) -> Channel:
-    return Channel((element.get("Name") or "").strip() or f"Channel {index}", colour(element.get("Color")))
+def _channel(index: int, element: Element, tags: Mapping[str, str]) -> Channel:
+    """Return a channel; those of one tag are a group."""
+    name = (element.get("Name") or "").strip() or f"Channel {index}"
+    told = [tags.get(each.get("ID", "")) for each in element.findall("AnnotationRef")]
+    groups = dict.fromkeys(text for text in told if text)
+    return Channel(name, colour(element.get("Color")), groups=tuple(groups))
 
 
 def colour(text: str | None) -> str | None:
