@@ -1,10 +1,15 @@
 // The panel of channels: found by name, all that are on, each with its histogram once it is seen.
 import { make, settled } from "./dom.js";
+import { GroupPanel } from "./grouppanel.js";
+import { namesOf } from "./groups.js";
 import { BLENDS, isWhole } from "./look.js";
 import { percentiles } from "./measure.js";
 import { Row } from "./row.js";
 
-/** The panel; `changed` is called after each change of the look, `say` gets what went wrong. */
+/**
+ * The panel; `changed` is called after each change of the look, `regrouped` after one of its groups,
+ * `say` gets what went wrong.
+ */
 export class ChannelPanel {
   #look;
   #measures;
@@ -16,7 +21,7 @@ export class ChannelPanel {
   #solo = null; // {entry, active}: what was shown before
   #fill = settled(30, () => this.#measure());
 
-  constructor(look, measures, changed, say) {
+  constructor(look, measures, { changed, regrouped, say }) {
     this.#say = say;
     this.#look = look;
     this.#measures = measures;
@@ -28,6 +33,14 @@ export class ChannelPanel {
       auto: (entries) => void this.auto(entries),
     };
     this.#rows = look.channels.map((entry) => new Row(entry, calls));
+    this.#groups = new GroupPanel(
+      look,
+      () => this.#take(),
+      () => {
+        this.#filter();
+        regrouped();
+      },
+    );
     this.element = make("section", { "aria-label": "Channels" }, this.#tools(), this.#list());
   }
 
@@ -82,6 +95,12 @@ export class ChannelPanel {
     this.#words.focus();
   }
 
+  /** Let what is on be named as a group. */
+  nameGroup() {
+    this.#groups.focus();
+  }
+
+  #groups;
   #words;
   #onlyActive;
   #blend;
@@ -91,7 +110,7 @@ export class ChannelPanel {
   #tools() {
     this.#words = make("input", {
       type: "search",
-      placeholder: "Search channels",
+      placeholder: "Search channels and groups",
       "aria-label": "Search channels",
       oninput: () => this.#filter(),
     });
@@ -130,6 +149,7 @@ export class ChannelPanel {
         none,
       ),
       make("div", { class: "line" }, make("span", {}, "Blend"), this.#blend, this.#count),
+      this.#groups.element,
     );
   }
 
@@ -209,14 +229,17 @@ export class ChannelPanel {
 
   #mark() {
     for (const row of this.#rows) row.isSolo = this.#solo?.entry === row.entry;
+    this.#groups.refresh();
     const active = this.#look.channels.filter((entry) => entry.active).length;
     this.#count.textContent = `${active} of ${this.#look.channels.length} on`;
   }
 
+  /** Show the channels whose names, or whose groups' names, contain what is searched for. */
   #filter() {
     const words = this.#words.value.trim().toLowerCase();
     for (const { entry, element } of this.#rows) {
-      const isFound = entry.name.toLowerCase().includes(words);
+      const names = [entry.name, ...namesOf(this.#look, entry.index)];
+      const isFound = names.some((name) => name.toLowerCase().includes(words));
       element.hidden = !isFound || (this.#onlyActive.checked && !entry.active);
     }
   }

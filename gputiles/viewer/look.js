@@ -1,5 +1,6 @@
 // How an image is shown: its channels (or its colours), their windows, the position; and the style of that.
 
+import { readGroups } from "./groups.js";
 import { bandsOf, blockOf } from "./omero.js";
 
 export const BLENDS = ["additive", "screen", "lighten", "multiply"];
@@ -21,6 +22,7 @@ export function lookOf(facts) {
     kind,
     axes,
     channels: kind === "channels" ? block.channels.map(channel) : [],
+    groups: kind === "channels" ? readGroups(facts.channelGroups, block.channels.length) : [],
     tone: { brightness: 0, contrast: 0, gamma: 1, inverted: false, icc: true },
     base: block ? wholeWindow(block) : [0, 255],
     composite: "additive",

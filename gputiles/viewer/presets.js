@@ -1,6 +1,7 @@
 // Named views on the server: saved, chosen, deleted, taken from a file and given as one.
 import { ask } from "./api.js";
 import { make } from "./dom.js";
+import { readGroups } from "./groups.js";
 import { frameOf, fullStyle, moveTo, readStyle } from "./look.js";
 import { bandsOf, blockOf } from "./omero.js";
 
@@ -79,8 +80,9 @@ export class Presets {
     return make("li", { class: "line" }, choose, drop);
   }
 
-  #choose({ frame, style }) {
+  #choose({ frame, style, groups }) {
     moveTo(this.#look, frame ?? 0);
+    if (groups) this.#look.groups = readGroups(groups, this.#look.channels.length);
     readStyle(this.#look, style ?? {});
     this.#applied(style);
   }
@@ -92,6 +94,7 @@ export class Presets {
       frame: frameOf(this.#look),
       mode: MODES[this.#look.kind],
       style: fullStyle(this.#look),
+      ...(this.#look.groups.length && { groups: this.#look.groups }),
     });
     this.#name.value = "";
     await this.#show();

@@ -3,6 +3,7 @@ import { ask, items, tiles } from "./api.js";
 import { Axes } from "./axes.js";
 import { ChannelPanel } from "./channels.js";
 import { get, make, settled } from "./dom.js";
+import { groupsOf } from "./groups.js";
 import { listen } from "./keys.js";
 import { Layers } from "./layers.js";
 import { goTo, hashOf, readAddress, styleOfAddress } from "./link.js";
@@ -65,7 +66,11 @@ class View {
     this.axes = new Axes(this.look, () => this.#moved());
     const isMultiplex = this.look.kind === "channels";
     this.channels = isMultiplex
-      ? new ChannelPanel(this.look, this.measures, () => this.#wished(), say)
+      ? new ChannelPanel(this.look, this.measures, {
+          changed: () => this.#wished(),
+          regrouped: () => this.keepAddress(),
+          say,
+        })
       : null;
     this.tone = this.look.kind === "colour" ? new TonePanel(this.look, () => this.#wished()) : null;
     this.presets = new Presets(item, this.look, () => this.#applied(), say);
@@ -93,10 +98,15 @@ class View {
   async #restore() {
     const asked = readAddress();
     if (asked.frame !== null) moveTo(this.look, asked.frame);
+    this.#regroup(asked.groups);
     if (asked.style !== null) await this.#take(asked.style);
     this.layers.addEventListener("added", () => goTo(this.viewer, asked), { once: true });
     this.#refresh();
     this.#changed();
+  }
+
+  #regroup(text) {
+    if (text !== null) this.look.groups = groupsOf(text, this.look.channels.length);
   }
 
   async #take(text) {
@@ -129,6 +139,7 @@ class View {
   async #followAddress() {
     const asked = readAddress();
     moveTo(this.look, asked.frame ?? 0);
+    this.#regroup(asked.groups);
     if (asked.style !== null) await this.#take(asked.style);
     goTo(this.viewer, asked);
     this.#refresh();
@@ -240,6 +251,7 @@ function listenTo(view) {
     "?": help,
     e: () => void view.channels?.auto(),
     c: () => view.channels?.focusSearch(),
+    g: () => view.channels?.nameGroup(),
     "[": () => view.axes.step(-1),
     "]": () => view.axes.step(1),
     ",": () => void visit(-1),

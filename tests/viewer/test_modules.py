@@ -7,17 +7,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-from playwright.sync_api import Page
-
-from tests.browser import chromium, needed, serving
+from playwright.sync_api import Browser, Page
 
 
 @pytest.fixture(scope="module")
-def page(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
-    needed()
-    with serving(tmp_path_factory.mktemp("empty")) as base, chromium() as browser:
-        page = browser.new_page()
-        page.goto(base)
+def page(server: str, browser: Browser) -> Iterator[Page]:
+    with browser.new_page() as page:
+        page.goto(server)
         yield page
 
 
@@ -262,10 +258,8 @@ async () => {
 
 
 @pytest.fixture
-def sockets(page: Page) -> Iterator[Page]:
+def sockets(page: Page, browser: Browser) -> Iterator[Page]:
     """A page whose sockets are played, with one that is open, and time that stands still."""
-    browser = page.context.browser
-    assert browser is not None
     with browser.new_context() as context:
         other = context.new_page()
         other.clock.install(time=0)
