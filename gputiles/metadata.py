@@ -16,7 +16,8 @@ def describe(info: ImageInfo) -> dict[str, Any]:
     ``channels``, ``channelmap`` and ``channelColors`` (``#rrggbb`` or null, in the order
     of ``channels``) where there is a name for every channel; ``channelGroups`` where the file puts
     channels into groups: names, and indexes into ``channels``. ``omero`` is OME-NGFF's block of
-    rendering settings, where a style can name the channels. ``missing`` lists the frames that
+    rendering settings, where a style can name the channels. ``iccProfile`` is true where the file
+    has a profile that is not sRGB's and can be applied. ``missing`` lists the frames that
     the file promises but lacks.
     """
     result: dict[str, Any] = {
@@ -36,6 +37,8 @@ def describe(info: ImageInfo) -> dict[str, Any]:
     result |= _channels(info)
     if settings.has_block(info):
         result["omero"] = settings.block(info)
+    if info.profile is not None:
+        result["iccProfile"] = True
     if info.missing:
         result["missing"] = sorted(info.missing)
     if info.warnings:

@@ -111,6 +111,7 @@ NAMED: dict[str, Schema] = {
             "channelColors": listed(maybe(TEXT)),
             "channelGroups": listed(GROUP),
             "omero": record({"version": TEXT, "channels": listed(table(ANYTHING)), "rdefs": table(ANYTHING)}),
+            "iccProfile": FLAG,
             "missing": listed(WHOLE),
             "warnings": listed(TEXT),
         },

@@ -64,17 +64,17 @@ export class ChannelPanel {
     const measures = await this.#counted(entries);
     if (!measures) return;
     entries.forEach((entry, at) => {
-      if (measures[at]) entry.window = entry.known = this.#window(measures[at], share);
+      if (measures[at]) entry.window = entry.known = this.#window(measures[at], [share, share]);
     });
     for (const row of this.#rows) row.refresh();
     this.#take();
   }
 
-  /** Return the window of percentiles, in numbers as the image has them. */
-  #window(measure, share) {
+  /** Return the window that leaves shares of the values out, in numbers as the image has them. */
+  #window(measure, shares) {
     const areWhole = isWhole(this.#look);
     const near = (value) => (areWhole ? Math.round(value) : Number(value.toPrecision(6)));
-    const [low, high] = percentiles(measure, share).map(near);
+    const [low, high] = shares.map((share, end) => near(percentiles(measure, share)[end]));
     return [low, Math.max(high, areWhole ? low + 1 : high)];
   }
 
@@ -110,7 +110,7 @@ export class ChannelPanel {
   #tools() {
     this.#words = make("input", {
       type: "search",
-      placeholder: "Search channels and groups",
+      placeholder: "Search channels",
       "aria-label": "Search channels",
       oninput: () => this.#filter(),
     });
@@ -134,7 +134,7 @@ export class ChannelPanel {
     const none = make("button", { type: "button", onclick: () => this.#switchAll() }, "All off");
     return make(
       "div",
-      { class: "tools" },
+      { class: this.#look.channels.length > 1 ? "tools" : "tools alone" },
       make(
         "div",
         { class: "line" },
@@ -177,7 +177,7 @@ export class ChannelPanel {
     if (!counted || turn !== this.#turn) return; // or a newer count is on its way
     wanted.forEach((row, at) => {
       const { entry } = row;
-      if (counted[at] && !entry.window) entry.known = this.#window(counted[at], 0.001);
+      if (counted[at] && !entry.window) entry.known = this.#window(counted[at], entry.auto.map(shareOf));
       row.measure = counted[at];
     });
   }
@@ -244,3 +244,6 @@ export class ChannelPanel {
     }
   }
 }
+
+/** Return the share that the end of a window leaves out: "max:0.02" one fiftieth, "max" nothing. */
+const shareOf = (end) => Number.parseFloat(end.split(":")[1]) || 0;

@@ -1,10 +1,9 @@
 // How an image is shown: its channels (or its colours), their windows, the position; and the style of that.
 
 import { readGroups } from "./groups.js";
-import { bandsOf, blockOf } from "./omero.js";
 
 export const BLENDS = ["additive", "screen", "lighten", "multiply"];
-const SHARE = 0.001; // what the default look leaves out at each end
+export const AUTO = ["min:0.001", "max:0.001"]; // the window of the default look, as a style says it
 
 /** Return the look that an image's metadata describe. */
 export function lookOf(facts) {
@@ -44,12 +43,13 @@ function channel(entry, index) {
   const isGiven = start !== min || end !== max;
   return {
     index,
-    name: entry.label,
+    name: /^\d+$/.test(entry.label) ? `Channel ${entry.label}` : entry.label,
     colour: `#${entry.color.toLowerCase()}`,
     palette: null,
     active: entry.active,
-    window: isGiven ? [start, end] : null, // null: the server's percentiles, `known` once they were counted
+    window: isGiven ? [start, end] : null, // null: what `auto` says, `known` once it was counted
     known: isGiven ? [start, end] : null,
+    auto: AUTO,
     limits: [min, max],
     gamma: 1,
     opacity: 1,
@@ -88,7 +88,8 @@ export function styleOf(look) {
   if (look.custom) return look.custom;
   if (look.kind === "stored" || (!look.touched && frameOf(look) === 0)) return null;
   if (look.kind === "colour") return toneStyle(look);
-  return { bands: look.channels.filter((entry) => entry.active).map((entry) => band(look, entry)) };
+  const active = look.channels.filter((entry) => entry.active);
+  return { bands: active.map((entry, at) => ({ ...band(look, entry), composite: blendOf(look, at) })) };
 }
 
 /** Return the style of all that can be asked for: the default look in its own words too. */
@@ -96,27 +97,29 @@ export function fullStyle(look) {
   return styleOf(look) ?? styleOf({ ...look, touched: true }) ?? {};
 }
 
+/** Return how an active channel is mixed with those before it: what is multiplied needs one to begin with. */
+export const blendOf = ({ composite }, at) => (composite === "multiply" && at === 0 ? "lighten" : composite);
+
 function band(look, entry) {
-  const [low, high] = entry.window ?? [`min:${SHARE}`, `max:${SHARE}`];
+  const [low, high] = entry.window ?? entry.auto;
   const ramp = entry.palette ?? (entry.inverted ? [entry.colour, "#000000"] : entry.colour);
   return {
     channel: entry.index,
     min: low,
     max: high,
     palette: ramp,
-    composite: look.composite,
     ...(entry.gamma !== 1 && { gamma: entry.gamma }),
     ...(entry.opacity !== 1 && { opacity: entry.opacity }),
   };
 }
 
-const PRIMARIES = { red: "#ff0000", green: "#00ff00", blue: "#0000ff" };
+export const PRIMARIES = { red: "#ff0000", green: "#00ff00", blue: "#0000ff" };
 
 function toneStyle(look) {
   const { brightness, contrast, gamma, inverted, icc } = look.tone;
-  const plain = { ...(!icc && { icc }) };
+  const plain = { ...(icc !== true && { icc }) };
   const isNeutral = !brightness && !contrast && gamma === 1 && !inverted;
-  if (isNeutral && look.facts.dtype === "uint8") return icc ? null : plain;
+  if (isNeutral && look.facts.dtype === "uint8") return icc === true ? null : plain;
   const [low, high] = toneWindow(look);
   const bands = Object.entries(PRIMARIES).map(([name, colour]) => ({
     band: name,
@@ -134,92 +137,4 @@ function toneWindow({ base: [low, high], tone: { brightness, contrast } }) {
   const width = (high - low) * 4 ** -contrast;
   const middle = (low + high) / 2 - brightness * (high - low);
   return [middle - width / 2, middle + width / 2];
-}
-
-/** Take brightness and contrast back from a window. */
-function toneOf([low, high], [from, to]) {
-  const contrast = -Math.log((high - low) / (to - from)) / Math.log(4);
-  const brightness = ((from + to) / 2 - (low + high) / 2) / (to - from);
-  return { brightness: rounded(brightness), contrast: rounded(contrast) };
-}
-
-const rounded = (value) => Math.round(value * 1000) / 1000;
-
-/** Make the look that of a style; what the panel cannot say is kept as it is. */
-export function readStyle(look, style) {
-  look.touched = true;
-  look.custom = null;
-  const block = blockOf(style);
-  const bands = block ? bandsOf(block) : style?.bands;
-  const isRead =
-    look.kind === "channels" ? readChannels(look, bands) : look.kind === "colour" && readTone(look, style);
-  if (!isRead) look.custom = style;
-}
-
-function readChannels(look, bands) {
-  if (!Array.isArray(bands)) return false;
-  const found = bands.map((entry) => channelOf(look, entry));
-  const blends = new Set(bands.map((entry) => entry.composite ?? "lighten"));
-  if (found.some((entry) => !entry) || new Set(found).size < found.length || blends.size > 1) return false;
-  const windows = bands.map(windowOf);
-  if (windows.some((window) => window === undefined)) return false;
-  look.composite = blends.values().next().value ?? look.composite;
-  for (const entry of look.channels) entry.active = false;
-  found.forEach((entry, at) => readBand(entry, bands[at], windows[at]));
-  return true;
-}
-
-/** Return the channel that an entry of `bands` means, as our server and large_image say it. */
-function channelOf(look, entry) {
-  if (typeof entry.channel === "string")
-    return look.channels.find((each) => each.name === entry.channel) ?? look.channels[Number(entry.channel)];
-  if (entry.channel !== undefined) return look.channels[entry.channel];
-  const areFrames = (look.facts.IndexRange?.IndexC ?? 1) > 1;
-  if (!areFrames) return look.channels[(entry.band ?? 1) - 1];
-  const frame = entry.frame ?? (entry.framedelta ?? 0) + frameOf(look);
-  return look.channels[look.facts.frames?.[frame]?.IndexC];
-}
-
-/** Return the window of an entry: two numbers, null for percentiles, undefined where it is another thing. */
-function windowOf(entry) {
-  if (entry.autoRange !== undefined) return null;
-  const ends = [entry.min ?? "auto", entry.max ?? "auto"];
-  const numbers = ends.map(Number);
-  if (numbers.every(Number.isFinite)) return numbers;
-  return ends.every((end) => /^(auto|min|max)/.test(end)) ? null : undefined;
-}
-
-function readBand(entry, band, window) {
-  const ramp = band.palette ?? "#ffffff";
-  const colours = (Array.isArray(ramp) ? ramp : ["#000000", ramp]).map(sixDigits);
-  const isRamp = colours.length === 2 && colours.every(Boolean) && colours.includes("#000000");
-  entry.active = true;
-  entry.window = window;
-  if (window) entry.known = window;
-  entry.gamma = band.gamma ?? 1;
-  entry.opacity = band.opacity ?? 1;
-  entry.inverted = isRamp && colours[1] === "#000000" && colours[0] !== "#000000";
-  entry.palette = isRamp ? null : ramp;
-  entry.colour = (isRamp && colours[entry.inverted ? 0 : 1]) || colours.findLast(Boolean) || "#ffffff";
-}
-
-function sixDigits(colour) {
-  const digits = /^#([0-9a-f]{3}|[0-9a-f]{6})$/i.exec(colour)?.[1].toLowerCase();
-  if (!digits) return null;
-  return `#${digits.length === 3 ? [...digits].map((digit) => digit + digit).join("") : digits}`;
-}
-
-function readTone(look, style) {
-  const bands = style.bands;
-  const neutral = { brightness: 0, contrast: 0, gamma: 1, inverted: false, icc: style.icc !== false };
-  if (bands === undefined) {
-    look.tone = neutral;
-    return Object.keys(style).every((key) => key === "icc");
-  }
-  const colours = bands.filter((entry) => entry.band in PRIMARIES);
-  const window = colours.length === 3 && windowOf(colours[0]);
-  if (!window || colours.some((entry) => windowOf(entry)?.join() !== window.join())) return false;
-  const inverted = Array.isArray(colours[0].palette);
-  look.tone = { ...neutral, ...toneOf(window, look.base), gamma: colours[0].gamma ?? 1, inverted };
-  return true;
 }

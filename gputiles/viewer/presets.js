@@ -2,8 +2,9 @@
 import { ask } from "./api.js";
 import { make } from "./dom.js";
 import { readGroups } from "./groups.js";
-import { frameOf, fullStyle, moveTo, readStyle } from "./look.js";
+import { frameOf, fullStyle, moveTo } from "./look.js";
 import { bandsOf, blockOf } from "./omero.js";
+import { readStyle } from "./reading.js";
 
 const MODES = {
   channels: { id: 2, name: "Channel Compositing" },

@@ -56,7 +56,9 @@ function fact(name, value, unit = "") {
 function rates(report, seconds) {
   const then = before?.report;
   const since = (now, earlier) => (then === undefined ? 0 : (now - earlier) / seconds);
+  const done = Object.values(report.queue.jobs).reduce((sum, count) => sum + count, 0);
   return [
+    fact("Jobs a batch, on average", report.queue.batches ? done / report.queue.batches : 0),
     fact("Batches a second", since(report.queue.batches, then?.queue.batches)),
     fact("Reads a second", since(report.counts.reads, then?.counts.reads)),
   ];

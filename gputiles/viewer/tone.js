@@ -7,6 +7,14 @@ const SLIDERS = [
   ["gamma", "Gamma", -2, 2, (value) => Number((2 ** value).toFixed(3)), (gamma) => Math.log2(gamma)],
 ];
 
+const PROFILE = [
+  [true, "applied"],
+  ["relative_colorimetric", "relative colorimetric"],
+  ["saturation", "saturation"],
+  ["absolute_colorimetric", "absolute colorimetric"],
+  [false, "not applied"],
+];
+
 /** The panel; `changed` is called after each change of the look. */
 export class TonePanel {
   #look;
@@ -23,7 +31,7 @@ export class TonePanel {
       { class: "tone", "aria-label": "Colours" },
       ...SLIDERS.map((slider) => this.#slider(...slider)),
       this.#check("inverted", "Invert"),
-      this.#check("icc", "Apply the file's colour profile"),
+      this.#profile(),
       reset,
     );
     this.refresh();
@@ -36,7 +44,19 @@ export class TonePanel {
       this.#inputs[key].value = back(tone[key]);
       this.#outputs[key].textContent = tone[key].toFixed(2);
     }
-    for (const key of ["inverted", "icc"]) this.#inputs[key].checked = tone[key];
+    this.#inputs.inverted.checked = tone.inverted;
+    this.#inputs.icc.value = String(tone.icc === "perceptual" ? true : tone.icc);
+  }
+
+  /** What is done with the file's colour profile, where it has one that matters. */
+  #profile() {
+    const options = PROFILE.map(([value, words]) => make("option", { value }, words));
+    const select = make("select", { "aria-label": "Colour profile" }, ...options);
+    select.onchange = () => this.#take("icc", PROFILE.find(([value]) => String(value) === select.value)[0]);
+    this.#inputs.icc = select;
+    const line = make("div", { class: "line" }, make("span", {}, "ICC profile"), select);
+    line.hidden = !this.#look.facts.iccProfile;
+    return line;
   }
 
   #slider(key, name, min, max, read) {

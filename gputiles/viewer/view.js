@@ -7,10 +7,11 @@ import { groupsOf } from "./groups.js";
 import { listen } from "./keys.js";
 import { Layers } from "./layers.js";
 import { goTo, hashOf, readAddress, styleOfAddress } from "./link.js";
-import { frameOf, lookOf, moveTo, readStyle, styleOf } from "./look.js";
+import { frameOf, lookOf, moveTo, styleOf } from "./look.js";
 import { Measures } from "./measure.js";
 import { Overview } from "./overview.js";
 import { Presets } from "./presets.js";
+import { readStyle } from "./reading.js";
 import { Readout } from "./readout.js";
 import { showScale } from "./scale.js";
 import { openShare } from "./share.js";
@@ -21,8 +22,10 @@ const HINT =
 const item = document.body.dataset.item;
 
 function say(text) {
-  get("notice").textContent = text;
+  const [words, dismiss] = get("notice").children;
   get("notice").hidden = !text;
+  words.textContent = text;
+  dismiss.onclick = () => say("");
 }
 
 /** Load OpenSeadragon from where the page says. */

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 from playwright.sync_api import Browser
 
 from tests.browser import SIZE, Visit, chromium, needed, plain_proxy, serving
-from tests.viewer.scene import write_images
+from tests.viewer.scene import write_gallery, write_images
 
 
 @pytest.fixture(scope="package")
@@ -40,12 +41,36 @@ def browser() -> Iterator[Browser]:
         yield browser
 
 
-@pytest.fixture
-def visit(server: str, browser: Browser) -> Iterator[Visit]:
-    """A visit that must neither complain nor leave the host."""
-    context = browser.new_context(viewport=SIZE)  # type: ignore[arg-type]
+@contextmanager
+def visiting(server: str, browser: Browser) -> Iterator[Visit]:
+    """A visit that must neither complain nor leave the host; its page may read and write the clipboard."""
+    rights = ["clipboard-read", "clipboard-write"]
+    context = browser.new_context(viewport=SIZE, permissions=rights)  # type: ignore[arg-type]
     visit = Visit(context.new_page(), server)
     yield visit
     context.close()
     assert visit.complaints == []
     assert [url for url in visit.requests if not url.startswith((server, "blob:", "data:"))] == []
+
+
+@pytest.fixture
+def visit(server: str, browser: Browser) -> Iterator[Visit]:
+    """A visit to the images that most tests look at."""
+    with visiting(server, browser) as visit:
+        yield visit
+
+
+@pytest.fixture(scope="package")
+def gallery(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """A server of further images."""
+    folder = tmp_path_factory.mktemp("gallery")
+    write_gallery(folder)
+    with serving(folder) as base:
+        yield base
+
+
+@pytest.fixture
+def tour(gallery: str, browser: Browser) -> Iterator[Visit]:
+    """A visit to further images."""
+    with visiting(gallery, browser) as visit:
+        yield visit

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import imagecodecs
 import numpy as np
 import tifffile
 
@@ -13,6 +14,7 @@ from tests.browser import Visit, ids
 
 TOP = 4000  # the brightest value of the files below
 RED, GREEN, BLUE, WHITE, BLACK = (255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255), (0, 0, 0)
+PROFILED = (40, 200, 40)  # a colour of an image in Adobe RGB
 QUARTERS = ((0.3, 0.2), (0.7, 0.2), (0.3, 0.8), (0.7, 0.8))  # of the window, inside the image's quarters
 
 
@@ -70,6 +72,28 @@ def write_images(folder: Path) -> None:
     )
     tifffile.imwrite(folder / "colour.tif", rgb, photometric="rgb", tile=(256, 256))
     (folder / "broken.tif").write_bytes(b"II*\0nonsense")
+
+
+def write_gallery(folder: Path) -> None:
+    """Write further images: channels that overlap, a stack in time, colours with a profile, a slide."""
+    overlap = np.zeros((2, 256, 256), np.uint16)
+    overlap[:, 0, 0], overlap[0, 64:], overlap[1, 64:] = TOP, TOP // 4, TOP // 2
+    overlap[:, 128:, 128:] = TOP
+    colours = [ome_colour(*WHITE), ome_colour(*WHITE)]
+    write(folder / "overlap.ome.tif", overlap, "CYX", ["quarter", "half"], Color=colours)
+    steps = np.arange(4)[:, None] * 1000 + np.arange(3) * 300
+    stack = np.zeros((4, 3, 2, 256, 256), np.uint16)
+    stack[:, :, 0] = steps[:, :, None, None]
+    stack[:, :, :, 0, 0] = TOP
+    write(folder / "time.ome.tif", stack, "TZCYX", ["A", "B"])
+    plain = {"photometric": "rgb", "tile": (256, 256), "metadata": None}
+    rgb = np.full((512, 512, 3), PROFILED, np.uint8)
+    tifffile.imwrite(folder / "adobe.tif", rgb, iccprofile=imagecodecs.cms_profile("adobergb"), **plain)
+    said = "Aperio Image Library v1\n512x512 [0,0 512x512] (256x256)|AppMag = 20|MPP = 0.4990"
+    grey = np.full((512, 512, 3), 64, np.uint8)
+    tifffile.imwrite(folder / "slide.svs", grey, description=said, compression="jpeg", **plain)
+    alone = np.tile(np.arange(256, dtype=np.uint16) * 10, (256, 1))
+    tifffile.imwrite(folder / "alone.tif", alone, photometric="minisblack")
 
 
 def view(visit: Visit, name: str, more: str = "") -> None:
