@@ -22,7 +22,10 @@ from gputiles.errors import DeviceLost, OutOfMemory, Overloaded
 from gputiles.trace import Trace
 
 # Latest stage first: what is nearest to an answer frees the most memory soonest.
-PRIORITY = {"render": 0, "download": 1, "resample": 2, "measure": 3, "downsample": 4, "decode": 5}
+PRIORITY = {
+    "render": 0, "download": 1, "resample": 2, "measure": 3, "spill": 4, "downsample": 5, "restore": 6,
+    "decode": 7,
+}  # fmt: skip
 BACKGROUND = 10  # added for synthesis, import and prefetch
 RELIEF = (0.25, 1.0)  # of what is stored: given up before the second try, and before the last
 AHEAD = 2  # batches a worker: the one that runs, and the next, so that none idles for a turn of the loop

@@ -92,7 +92,8 @@ def _weight(entry: Entry[Any]) -> int:
 class Shelf(Generic[V]):
     """A cache of at most ``capacity`` weight.
 
-    ``dispose`` is called with each value that has left the shelf and is pinned no more.
+    ``dispose`` is called with each value that has left the shelf and is pinned no more,
+    ``evicted`` with each entry that had to make room for others; not with what is discarded or shed.
     """
 
     def __init__(
@@ -101,6 +102,7 @@ class Shelf(Generic[V]):
         capacity: int,
         *,
         dispose: Callable[[V], None] | None = None,
+        evicted: Callable[[Entry[V]], None] | None = None,
         active_seconds: float = 60.0,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -109,6 +111,7 @@ class Shelf(Generic[V]):
         self.stored = self.loose = self.reserved = self.pinned = self.peak = 0
         self.hits = self.misses = self.evictions = 0
         self._dispose = dispose
+        self._evicted = evicted
         self._active_seconds = active_seconds
         self._clock = clock
         self._entries: dict[Hashable, Entry[V]] = {}
@@ -183,7 +186,7 @@ class Shelf(Generic[V]):
     def shed(self, weight: float = math.inf) -> None:
         """Evict ``weight`` bytes, or all, of what is not pinned."""
         rest = self.stored - weight
-        while self.stored > rest and self._evict_one():
+        while self.stored > rest and self._evict_one() is not None:
             pass
 
     def pin(self, entry: Entry[V]) -> None:
@@ -225,22 +228,23 @@ class Shelf(Generic[V]):
             self.reserved -= weight
 
     def _make_room(self) -> None:
-        while self.used > self.capacity and self._evict_one():
-            pass
+        while self.used > self.capacity and (entry := self._evict_one()) is not None:
+            if self._evicted is not None:
+                self._evicted(entry)
         self._note_peak()
 
     def _note_peak(self) -> None:
         self.peak = max(self.peak, self.used)
 
-    def _evict_one(self) -> bool:
-        """Evict one entry; False where every entry is pinned."""
+    def _evict_one(self) -> Entry[V] | None:
+        """Evict and return one entry; None where every entry is pinned."""
         for owner in self._victims():
             entry = self._oldest(owner)
             if entry is not None:
                 self.evictions += 1
                 self._remove(entry)
-                return True
-        return False
+                return entry
+        return None
 
     def _victims(self) -> Iterator[_Owner[V]]:
         """Yield the owners in the order in which they should give."""

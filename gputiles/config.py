@@ -106,6 +106,7 @@ class Config:
         device: ``auto``, ``cpu`` or ``cuda`` (``cuda:1`` for the second card).
         tile_cache: bytes of encoded tiles kept in memory.
         raw_cache: bytes of decoded, unstyled tiles kept in device memory; None fits the device.
+        spill_cache: bytes of pinned host memory for tiles that a card gives up; 0 is none.
         workers: compute threads of the host device.
         readers: threads of the reading room.
         sources: most file descriptors of images held open at once.
@@ -140,6 +141,7 @@ class Config:
     device: str = "auto"
     tile_cache: int = field(default_factory=lambda: min(memory_limit() // 16, 2 * 1024**3))
     raw_cache: int | None = None
+    spill_cache: int = field(default_factory=lambda: memory_limit() // 8)
     workers: int = field(default_factory=usable_cores)
     readers: int = 4
     sources: int = field(default_factory=descriptor_budget)

@@ -17,10 +17,11 @@ from gputiles.histograms import Count, CountRequest, HistogramQuery, Moments
 from gputiles.image import ImageInfo
 from gputiles.images import Image
 from gputiles.ranges import Edges, direct_edges
-from gputiles.rasters import Work, together
+from gputiles.rasters import Work
 from gputiles.regions import cells_of, level_region
 from gputiles.renderer import Renderer, resample_job
 from gputiles.request import RegionRequest
+from gputiles.tasks import together
 from gputiles.trace import Trace
 from gputiles.transfers import downloaded
 

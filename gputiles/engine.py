@@ -35,7 +35,7 @@ class Engine:
         """Bring up the compute device and the shelves."""
         config = self.config
         self.backend = await self.reading_room.run(
-            load_backend, config.device, config.workers, config.raw_cache
+            load_backend, config.device, config.workers, config.raw_cache, config.spill_cache
         )
         self.batcher = Batcher(self.backend, items=config.queue_items, weight=config.queue_bytes)
         self.images = Images(config, self.reading_room, self._forget)
@@ -74,7 +74,7 @@ class Engine:
             self.images.drop(entry.value)
 
     def _forget(self, reference: Reference) -> None:
-        for shelf in (self.renderer.tiles, self.renderer.rasters.shelf, self.renderer.recipes):
+        for shelf in (self.renderer.tiles, *self.renderer.rasters.shelves, self.renderer.recipes):
             shelf.forget(reference)
         self.renderer.measuring.shelf.forget(reference)
 
@@ -83,7 +83,7 @@ class Engine:
         """All shelves, outermost first."""
         return (
             self.renderer.tiles,
-            self.renderer.rasters.shelf,
+            *self.renderer.rasters.shelves,
             self.renderer.recipes,
             self.renderer.measuring.shelf,
             self.images.handles,

@@ -24,7 +24,7 @@ def _images(state: State) -> list[dict[str, Any]]:
     """Return the items that hold most memory, with their bytes by shelf."""
     renderer = state.engine.renderer
     held: dict[object, Counter[str]] = {}
-    for shelf in (renderer.tiles, renderer.rasters.shelf):
+    for shelf in (renderer.tiles, *renderer.rasters.shelves):
         for owner, weight in shelf.weights().items():
             file = owner.file if isinstance(owner, AssociatedRef) else owner
             held.setdefault(file, Counter())[shelf.name] += weight

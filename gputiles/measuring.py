@@ -12,8 +12,9 @@ from gputiles.batcher import Batcher
 from gputiles.cache import Hold, Shelf
 from gputiles.geometry import Rect
 from gputiles.ranges import Statistics
-from gputiles.rasters import Plane, Rasters, Work, together
+from gputiles.rasters import Plane, Rasters, Work
 from gputiles.recipe import Conversion
+from gputiles.tasks import together
 
 ABREAST = 4  # tiles of a frame that are measured side by side
 

@@ -21,6 +21,8 @@ from gputiles.images import Image, Images, read_checked
 from gputiles.projections import Stack
 from gputiles.reading_room import ReadingRoom
 from gputiles.sources import Source
+from gputiles.spill import Spill
+from gputiles.tasks import cancel, together
 from gputiles.trace import Trace
 from gputiles.transfers import downloaded, uploaded
 
@@ -57,9 +59,11 @@ class Rasters:
     """The shelf of unstyled tiles, and the ways to fill it."""
 
     def __init__(self, config: Config, room: ReadingRoom, images: Images, batcher: Batcher) -> None:
+        backend, seconds = batcher.backend, config.active_seconds
         self.shelf: Shelf[Raster] = Shelf(
-            "rasters", batcher.backend.capacity, active_seconds=config.active_seconds
+            "rasters", backend.capacity, evicted=self._evicted, active_seconds=seconds
         )
+        self.spill = Spill(self.shelf, batcher, seconds) if backend.spare else None
         self.reads = 0
         self._room = room
         self._images = images
@@ -67,6 +71,15 @@ class Rasters:
         self.limit = config.synthesis_limit
         self._forks = 2 * batcher.backend.workers  # blocks that may still be opened beside another
         self._block = min(BLOCK, self.shelf.capacity // (4 * self._forks))
+
+    @property
+    def shelves(self) -> tuple[Shelf[Any], ...]:
+        """The shelf of the device, and that of the host's memory where there is one."""
+        return (self.shelf,) if self.spill is None else (self.shelf, self.spill.shelf)
+
+    def _evicted(self, entry: Entry[Raster]) -> None:
+        if self.spill is not None:
+            self.spill.take_in(entry)
 
     async def take(
         self, work: Work, frames: Iterable[int | Stack], z: int, cells: Rect, hold: Hold[Raster]
@@ -149,11 +162,11 @@ class Rasters:
         identity, found = work.image.identity, Found()
         wanted: dict[Flown, list[Cell]] = {}
         for unit, cells in units.items():
-            entries = [self.shelf.peek((identity, plane, cell)) for cell in cells]
-            if None in entries:
+            kept = await self._kept(work, plane, cells, hold)
+            if kept is None:
                 wanted[identity, plane, unit] = cells
             else:
-                found.update(zip(cells, (_held(hold, entry) for entry in entries if entry), strict=True))
+                found.update(kept)
         if wanted:
             make = partial(self._make, work, plane)
             async with self.shelf.once_each(tuple(wanted), make) as flown:
@@ -169,9 +182,35 @@ class Rasters:
         make = self._decode if work.image.info.stored[plane.z] else self._reduce
         return make(work, plane, units, hold)
 
+    async def _kept(
+        self, work: Work, plane: Plane, wanted: list[Cell], hold: Hold[Raster]
+    ) -> dict[Cell, Raster] | None:
+        """Pin all that is wanted if the device or the host keeps it, else none."""
+        keys = {cell: (work.image.identity, plane, cell) for cell in wanted}
+        here = {cell: entry for cell, key in keys.items() if (entry := self.shelf.peek(key)) is not None}
+        gone = [cell for cell in wanted if cell not in here]
+        if not gone:
+            return {cell: hold.pin(entry).value for cell, entry in here.items()}
+        if self.spill is None:
+            return None
+        with Hold(self.spill.shelf) as spilled:
+            found = self.spill.find([keys[cell] for cell in gone], spilled, quietly=work.background)
+            if found is None:
+                return None
+            kept = {cell: hold.pin(entry).value for cell, entry in here.items()}
+            calls = [
+                partial(self.spill.bring_back, each, work.trace, hold, background=work.background)
+                for each in found
+            ]
+            back: list[Any] = [None] * len(gone)
+            await together(calls, back, list(range(len(gone))))
+            return kept | dict(zip(gone, back, strict=True))
+
     def relieve(self, share: float) -> None:
         """Give up a share of what is stored: the device had no room for more."""
         self.shelf.shed(self.shelf.stored * share)
+        if self.spill is not None:
+            self.spill.give_up()
 
     # -- stored levels
 
@@ -266,7 +305,7 @@ class Rasters:
             for task in tasks:
                 await task
         except BaseException:
-            await _cancel(tasks)
+            await cancel(tasks)
             raise
 
     def _may_fork(self) -> bool:
@@ -275,36 +314,6 @@ class Rasters:
 
     def _give_fork_back(self, _: object) -> None:
         self._forks += 1
-
-
-async def together(
-    calls: Sequence[Callable[[], Awaitable[Any]]], results: list[Any], places: list[int]
-) -> None:
-    """Run ``calls`` side by side and put their results at ``places``.
-
-    The first failure cancels the others, waits for them and is raised.
-    """
-
-    async def run(call: Callable[[], Awaitable[Any]], place: int) -> None:
-        results[place] = await call()
-
-    if len(calls) == 1:
-        await run(calls[0], places[0])
-        return
-    loop = asyncio.get_running_loop()
-    tasks = [loop.create_task(run(call, place)) for call, place in zip(calls, places, strict=True)]
-    try:
-        await asyncio.gather(*tasks)
-    except BaseException:
-        await _cancel(tasks)
-        raise
-
-
-async def _cancel(tasks: Iterable[asyncio.Task[Any]]) -> None:
-    tasks = list(tasks)
-    for task in tasks:
-        task.cancel()
-    await asyncio.gather(*tasks, return_exceptions=True)
 
 
 def _held(hold: Hold[Raster], made: Entry[Raster] | GputilesError) -> Raster | GputilesError:

@@ -24,11 +24,12 @@ from gputiles.keys import Request
 from gputiles.look import hides_nodata
 from gputiles.measuring import Measuring
 from gputiles.projections import Stack
-from gputiles.rasters import Rasters, Work, together
+from gputiles.rasters import Rasters, Work
 from gputiles.reading_room import ReadingRoom
 from gputiles.recipe import Conversion, ConversionKind, Recipe
 from gputiles.regions import cells_of, fit, level_region
 from gputiles.request import RegionRequest, ThumbnailRequest, TileRequest, View
+from gputiles.tasks import together
 from gputiles.trace import Trace
 
 WHITE = (255, 255, 255)

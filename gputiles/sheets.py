@@ -13,9 +13,10 @@ from gputiles.encoded import EncodedTile, Encoding, Format
 from gputiles.errors import LimitExceeded
 from gputiles.frames import FramesRequest
 from gputiles.images import Image
-from gputiles.rasters import Work, together
+from gputiles.rasters import Work
 from gputiles.recipe import Recipe
 from gputiles.renderer import MOST_BYTES, Renderer, background
+from gputiles.tasks import together
 from gputiles.trace import Trace
 from gputiles.transfers import uploaded
 

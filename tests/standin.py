@@ -16,6 +16,7 @@ import subprocess
 import tempfile
 import threading
 import time
+import weakref
 from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
@@ -124,7 +125,7 @@ class StandIn:
         self._cards = cards
         self._owner: int | None = None
         self._blocks: dict[int, NDArray[np.uint8]] = {}
-        self._pinned: list[NDArray[np.uint8]] = []
+        self._pinned: list[weakref.ref[NDArray[np.uint8]]] = []
         self._stream: list[Callable[[], None]] = []
         self.cuda = SimpleNamespace(
             Device=lambda number: SimpleNamespace(use=lambda: self._open(number)),
@@ -203,13 +204,21 @@ class StandIn:
 
     def _pin(self, size: int) -> NDArray[np.uint8]:
         self.check()
-        self._pinned.append(np.full(size, POISON, np.uint8))
-        return self._pinned[-1]
+        block = np.full(size, POISON, np.uint8)
+        self._pinned = [known for known in self._pinned if known() is not None]
+        self._pinned.append(weakref.ref(block))
+        return block
+
+    @property
+    def pinned(self) -> int:
+        """Bytes of host memory that are pinned."""
+        return sum(len(block) for known in self._pinned if (block := known()) is not None)
 
     def _host(self, address: int, size: int) -> NDArray[np.uint8]:
-        for block in self._pinned:
-            begin = block.ctypes.data
-            if begin <= address and address + size <= begin + len(block):
+        for known in self._pinned:
+            block = known()
+            begin = 0 if block is None else block.ctypes.data
+            if block is not None and begin <= address and address + size <= begin + len(block):
                 return block[address - begin : address - begin + size]
         raise AssertionError("copies are made from and to pinned memory only")
 

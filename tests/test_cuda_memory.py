@@ -16,6 +16,7 @@ import tifffile
 from numpy.typing import NDArray
 
 from gputiles.backends import Chunk, DecodeJob, DownsampleJob, Raster, RenderJob, load, modules, tables
+from gputiles.backends.attic import Attic
 from gputiles.backends.card import Card, Sizes, sizes
 from gputiles.backends.cuda import CudaBackend
 from gputiles.backends.decoding import Decoder
@@ -46,15 +47,21 @@ def opened(card: StandIn, shares: Sizes | None = None, wanted: int | None = None
     """Return a backend over the stand-in; with memory shared out as told."""
     backend = CudaBackend(card, 0, 1, wanted)
     if shares is not None:
-
-        def reopen() -> None:
-            backend.card.close()
-            backend.card = Card(Device(card), shares)
-            backend._draughtsman._card = backend.card
-            backend._decoder = Decoder(backend.card, backend._helpers)
-
-        backend.on_card(reopen)
+        replaced(backend, card, shares)
     return backend
+
+
+def replaced(backend: Any, card: StandIn, shares: Sizes) -> None:
+    """Give a backend a card whose memory is shared out as told."""
+
+    def reopen() -> None:
+        backend.card.close()
+        backend.card = Card(Device(card), shares)
+        backend._draughtsman._card = backend.card
+        backend._decoder = Decoder(backend.card, backend._helpers)
+        backend._attic = Attic(backend.card, backend._attic.memory.budget)
+
+    backend.on_card(reopen)
 
 
 @pytest.fixture
@@ -485,16 +492,6 @@ async def asked(engine: Engine, path: Path, places: list[list[int]]) -> list[byt
             return (await engine.renderer.tile(image, TileRequest(3, x, y, view), Trace())).data
 
     return await asyncio.gather(*(ask(*place) for place in places))
-
-
-def replaced(backend: Any, card: StandIn, shares: Sizes) -> None:
-    def reopen() -> None:
-        backend.card.close()
-        backend.card = Card(Device(card), shares)
-        backend._draughtsman._card = backend.card
-        backend._decoder = Decoder(backend.card, backend._helpers)
-
-    backend.on_card(reopen)
 
 
 def test_a_lost_card_fails_all_that_comes_and_ends_without_an_error(

@@ -189,6 +189,9 @@ class Backend(Protocol):
     workers: int
     capacity: int
     """Bytes of rasters that the shelf may hold."""
+    spare: int
+    """Bytes of rasters that host memory may hold for the device; where they are not 0 there are the
+    verbs ``spill`` (None: it found no room there) and ``restore``, each from raster to raster."""
     decoders: str
     """What tells pixels of this backend's decoders from others'; empty: they are the host's."""
 

@@ -27,6 +27,7 @@ from gputiles.backends import (
     decoding,
     making,
 )
+from gputiles.backends.attic import Attic
 from gputiles.backends.card import Card, on_card, sizes
 from gputiles.backends.decoding import Decoder
 from gputiles.backends.device import Device
@@ -47,8 +48,9 @@ R = TypeVar("R")
 class CudaBackend:
     """A card as a backend; ``cupy`` is the module, ``number`` the card, ``helpers`` host threads.
 
-    ``wanted`` are the bytes of the shelf of rasters; None is what the card has left.
-    ``capacity`` is what the shelf may hold. ``codecs`` is the module ``nvidia.nvimgcodec``; None: the
+    ``wanted`` are the bytes of the shelf of rasters; None is what the card has left. ``spilled`` are
+    those of pinned host memory for rasters that leave it. ``capacity`` and ``spare`` are what the
+    shelves may hold. ``codecs`` is the module ``nvidia.nvimgcodec``; None: the
     host decodes everything. ``decoders`` tells pixels of its decoders from the host's. Raises
     Unsupported where the card cannot be used.
     """
@@ -57,7 +59,13 @@ class CudaBackend:
     workers = 1
 
     def __init__(
-        self, cupy: Any, number: int, helpers: int, wanted: int | None = None, codecs: Any = None
+        self,
+        cupy: Any,
+        number: int,
+        helpers: int,
+        wanted: int | None = None,
+        codecs: Any = None,
+        spilled: int = 0,
     ) -> None:
         self.threads = helpers
         self.lost: DeviceLost | None = None
@@ -65,17 +73,19 @@ class CudaBackend:
         self._helpers = ThreadPoolExecutor(helpers, thread_name_prefix="gputiles-helper")
         self._library = Library()
         try:
-            self._thread.submit(self._open, cupy, number, wanted, codecs).result()
+            self._thread.submit(self._open, cupy, number, wanted, codecs, spilled).result()
         except BaseException:
             self._thread.shutdown()
             self._helpers.shutdown()
             raise
 
-    def _open(self, cupy: Any, number: int, wanted: int | None, codecs: Any) -> None:
+    def _open(self, cupy: Any, number: int, wanted: int | None, codecs: Any, spilled: int) -> None:
         device = Device(cupy, number)
         shares = sizes(device.memory()[0], wanted)
         self.card = Card(device, shares)
         self.capacity = wanted if wanted is not None else shares.rasters - shares.rasters // 8
+        self._attic = Attic(self.card, spilled)
+        self.spare = self._attic.capacity
         self._draughtsman = Draughtsman(self.card, self._helpers, self._library)
         pictures = None if codecs is None else self._pictures(codecs, number)
         self._decoder = Decoder(self.card, self._helpers, pictures)
@@ -126,6 +136,14 @@ class CudaBackend:
         )
         return list(copies)
 
+    def spill(self, jobs: Sequence[Raster]) -> list[Outcome[Raster | None]]:
+        """Copy each raster to pinned host memory; None for those that find no room there."""
+        return self._batch(lambda some: list(self._attic.spill(some)), jobs)
+
+    def restore(self, jobs: Sequence[Raster]) -> list[Outcome[Raster]]:
+        """Copy each raster that was spilled back to the card."""
+        return self._batch(lambda some: list(self._attic.restore(some)), jobs)
+
     def on_card(self, function: Callable[[], R]) -> R:
         """Call ``function`` on the card's thread, where alone the card may be touched."""
         return self._thread.submit(function).result()
@@ -134,6 +152,7 @@ class CudaBackend:
         """Free the card's memory and end the threads."""
         with suppress(GputilesError):  # of a device that is lost
             self._thread.submit(self.card.close).result()
+        self._attic.close()
         self._thread.shutdown()
         self._helpers.shutdown()
 

@@ -40,6 +40,8 @@ class Device:
     ``counts`` counts copies and launches. Raises Unsupported where the card is not there.
     """
 
+    kind = "device"
+
     def __init__(self, cupy: Any, number: int = 0) -> None:
         self.counts: Counter[str] = Counter()
         self.number = number
@@ -121,11 +123,19 @@ class Device:
 
     def upload(self, data: NDArray[np.uint8], address: int) -> None:
         """Copy pinned memory to the card; it may be changed after ``wait``."""
-        self._copy("uploads", address, data.ctypes.data, data.nbytes, TO_DEVICE)
+        self.raise_to(data.ctypes.data, address, data.nbytes)
 
     def download(self, address: int, data: NDArray[np.uint8]) -> None:
         """Copy from the card to pinned memory; it may be read after ``wait``."""
-        self._copy("downloads", data.ctypes.data, address, data.nbytes, TO_HOST)
+        self.lower_to(address, data.ctypes.data, data.nbytes)
+
+    def raise_to(self, source: int, address: int, size: int) -> None:
+        """Copy pinned memory at an address of the host to the card."""
+        self._copy("uploads", address, source, size, TO_DEVICE)
+
+    def lower_to(self, address: int, to: int, size: int) -> None:
+        """Copy from the card to pinned memory at an address of the host."""
+        self._copy("downloads", to, address, size, TO_HOST)
 
     def move(self, address: int, to: int, size: int) -> None:
         """Copy inside the card."""

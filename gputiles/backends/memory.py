@@ -1,4 +1,4 @@
-"""Device memory for rasters: slabs that are allocated once and cut into slots of one size each.
+"""Memory for rasters, the device's or pinned: slabs, allocated once, cut into slots of one size each.
 
 A slab that is empty again serves slots of any size; where none is to be had, a slot is larger
 than was asked for.
@@ -11,13 +11,26 @@ that it uses until its work on the card is done, so that no place is given away 
 from __future__ import annotations
 
 from collections import deque
+from typing import Protocol
 
-from gputiles.backends.device import Block, Device
+from gputiles.backends.device import Block
 from gputiles.errors import OutOfMemory
 
 SLAB = 16 * 1024**2
 LEAST = 512  # bytes of the smallest slot; addresses are multiples of 256
 STEPS = 8  # sizes from one power of two to the next: at most an eighth is wasted
+
+
+class Source(Protocol):
+    """Where slabs come from; ``kind`` is what their memory is called."""
+
+    kind: str
+
+    def allocate(self, size: int) -> Block:
+        """Return new memory. Raises OutOfMemory where there is none."""
+
+    def free(self, block: Block) -> None:
+        """Give memory back."""
 
 
 class Freed(RuntimeError):
@@ -33,7 +46,7 @@ def slot_size(size: int) -> int:
 
 
 class Slab:
-    """A stretch of device memory and the free places in it; ``size`` is that of its slots."""
+    """A stretch of memory and the free places in it; ``size`` is that of its slots."""
 
     __slots__ = ("begin", "free", "length", "places", "size")
 
@@ -85,9 +98,9 @@ class Slot:
 class Memory:
     """Slots of at most ``budget`` bytes together, the room that their slabs waste included."""
 
-    def __init__(self, device: Device, budget: int, slab: int = SLAB) -> None:
+    def __init__(self, source: Source, budget: int, slab: int = SLAB) -> None:
         self.budget = budget
-        self._device = device
+        self._source = source
         self._slab = slab
         self._blocks: dict[int, Block] = {}  # by address
         self._slabs: dict[int, list[Slab]] = {}  # with free places, by the size of their slots
@@ -143,7 +156,7 @@ class Memory:
             self._free(slab)
 
     def _free(self, slab: Slab) -> None:
-        self._device.free(self._blocks.pop(slab.begin))
+        self._source.free(self._blocks.pop(slab.begin))
 
     def _fresh(self, size: int) -> Slab:
         """Return a slab cut into slots of ``size``; a large slot gets a block of its own."""
@@ -159,11 +172,11 @@ class Memory:
             self._free(self._spare.pop())
         if self.allocated + size > self.budget:
             raise OutOfMemory(
-                f"device memory: {size} bytes more than the {self.allocated} in use; "
+                f"{self._source.kind} memory: {size} bytes more than the {self.allocated} in use; "
                 f"at most {self.budget} are for tiles"
             )
         try:
-            block = self._device.allocate(size)
+            block = self._source.allocate(size)
         except OutOfMemory:
             if not self._spare:  # others use the card too: there may be more later
                 raise

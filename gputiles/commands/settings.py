@@ -100,6 +100,7 @@ TYPES: dict[str, Any] = {
     "device": Device(),
     "tile_cache": Size(),
     "raw_cache": Size(),
+    "spill_cache": Size(),
     "workers": COUNT,
     "readers": COUNT,
     "sources": COUNT,
