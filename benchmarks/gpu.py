@@ -270,7 +270,7 @@ class Bench:
 
         def measure() -> float:
             card.begin()
-            plans = [self.backend._draughtsman._plan(job).picture for job in jobs]
+            plans = [self.backend.lanes[0].draughtsman._plan(job).picture for job in jobs]
             out = card.temporary(side * side * 3 * len(jobs))
             for at, plan in enumerate(plans):
                 plan.table["out"] = out + at * side * side * 3

@@ -28,7 +28,6 @@ PRIORITY = {
 }  # fmt: skip
 BACKGROUND = 10  # added for synthesis, import and prefetch
 RELIEF = (0.25, 1.0)  # of what is stored: given up before the second try, and before the last
-AHEAD = 2  # batches a worker: the one that runs, and the next, so that none idles for a turn of the loop
 
 
 @dataclass(slots=True, order=True)
@@ -165,7 +164,7 @@ class Batcher:
 
     def dispatch(self) -> None:
         """Hand batches of what waits to the workers that are free."""
-        while self._heap and self._running < self.backend.workers * AHEAD:
+        while self._heap and self._running < self.backend.workers + self.backend.ahead:
             batch = self._next_batch()
             self._running += 1
             self.batches += 1

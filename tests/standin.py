@@ -1,9 +1,10 @@
 """A CUDA card without the card: what the product uses of CuPy, in NumPy memory, with the real kernels.
 
 The kernels are those of ``kernels/``, compiled as CUDA sees them (``cuda_shim.h``), with their
-launch geometry. Work on the stream is done when somebody waits for it and not before, so that a
-forgotten wait shows. Every call from another thread than the one that opened the card fails, and
-so does every use of memory that is not allocated. Nothing here answers for the product.
+launch geometry. Work on a stream is done when somebody waits for it and not before, so that a
+forgotten wait shows; what else is done by then is the stand-in's ``pace``. Every call from another
+thread than the one that opened the card fails, but for waiting, and so does every use of memory that
+is not allocated. Nothing here answers for the product.
 """
 
 from __future__ import annotations
@@ -12,11 +13,13 @@ import ctypes
 import hashlib
 import math
 import os
+import random
 import subprocess
 import tempfile
 import threading
 import time
 import weakref
+from collections import deque
 from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
@@ -31,6 +34,7 @@ from gputiles.backends import modules, tables
 
 SHIM = Path(__file__).with_name("cuda_shim.h")
 POISON = 0xDD
+FIRST_STREAM = 7
 ILLEGAL_ADDRESS, OUT_OF_MEMORY, NO_SUCH_CARD = 700, 2, 101
 
 
@@ -111,12 +115,22 @@ class StandIn:
     """What the product uses of the module ``cupy``, over a card with ``total`` bytes of memory.
 
     ``order`` -1 resumes the threads of a block from the last to the first. ``fail`` is raised
-    (once) by the next call that does work.
+    by the next calls that do work. ``waiting`` is called by everybody who is about to wait.
+    ``pace`` says how far the streams are when somebody waits for one: ``lazy``, only as far as they
+    must be; ``ahead``, the others as far as they can; or a number, the seed of a random interleaving.
     """
 
     __version__ = "stand-in"
 
-    def __init__(self, total: int = 1 << 28, order: int = 1, cards: int = 1) -> None:
+    def __init__(
+        self, total: int = 1 << 28, order: int = 1, cards: int = 1, pace: str | int = "lazy"
+    ) -> None:
+        self.pace = pace
+        self.waiting: Callable[[], None] = lambda: None
+        self._chance = random.Random(pace)
+        self._lock = threading.RLock()  # who waits does the work, on whatever thread
+        self._users: set[int] = set()  # threads that have chosen the card
+        self._streams: list[Stream] = []
         self.total = total
         self.order = order
         self.library = compiled()
@@ -126,10 +140,9 @@ class StandIn:
         self._owner: int | None = None
         self._blocks: dict[int, NDArray[np.uint8]] = {}
         self._pinned: list[weakref.ref[NDArray[np.uint8]]] = []
-        self._stream: list[Callable[[], None]] = []
         self.cuda = SimpleNamespace(
             Device=lambda number: SimpleNamespace(use=lambda: self._open(number)),
-            Stream=lambda non_blocking: SimpleNamespace(use=self.check, ptr=7),
+            Stream=lambda non_blocking: self._new_stream(),
             Event=lambda block=False, disable_timing=False: Event(self),
             memory=SimpleNamespace(Memory=lambda size: Allocation(self, size)),
             alloc_pinned_memory=self._pin,
@@ -164,7 +177,15 @@ class StandIn:
     def _open(self, number: int) -> None:
         if number >= self._cards:
             raise CUDARuntimeError(NO_SUCH_CARD)
-        self._owner = threading.get_ident()
+        self._users.add(threading.get_ident())
+
+    def _new_stream(self) -> Stream:
+        """Return a new stream; the thread that makes the first of a pair opens the card."""
+        if len(self._streams) != 1:
+            self._owner, self._streams = threading.get_ident(), []
+        self.check()
+        self._streams.append(Stream(self, FIRST_STREAM + len(self._streams)))
+        return self._streams[-1]
 
     def check(self, *_: object) -> None:
         """Fail on another thread than the one that opened the card, or as ``fail`` says."""
@@ -187,13 +208,15 @@ class StandIn:
         room = np.full(size + 256, POISON, np.uint8)
         at = -room.ctypes.data % 256
         block = room[at : at + size]
-        self._blocks[block.ctypes.data] = block
+        with self._lock:
+            self._blocks[block.ctypes.data] = block
         return block.ctypes.data
 
     def free(self, address: int) -> None:
         if threading.get_ident() != self._owner:
             raise WrongThread("memory was freed by another thread")
-        self._blocks.pop(address)[:] = POISON
+        with self._lock:
+            self._blocks.pop(address)[:] = POISON
 
     def memory(self, address: int, size: int) -> NDArray[np.uint8]:
         """Return allocated memory of the card."""
@@ -231,21 +254,28 @@ class StandIn:
         counts = {"multiProcessorCount": 2, "l2CacheSize": 1 << 20, "totalGlobalMem": self.total}
         return {"name": b"stand-in", "major": 9, "minor": 0, **counts}
 
-    # -- the stream
+    # -- the streams
 
-    def queue(self, work: Callable[[], None]) -> None:
-        """Put work on the stream."""
+    def queue(self, work: Callable[[], None], stream: int = FIRST_STREAM) -> None:
+        """Put work on a stream: kernels on the one that is in use, the first."""
         self.check()
-        self._stream.append(work)
+        with self._lock:
+            self._streams[stream - FIRST_STREAM].work.append(work)
 
-    def run(self) -> None:
-        """Do all the work on the stream."""
-        self.check()
-        while self._stream:
-            self._stream.pop(0)()
+    def finish(self, mark: Mark) -> None:
+        """Do the work on the streams until a mark is reached, and what ``pace`` says beside."""
+        with self._lock:
+            if self.pace == "ahead":
+                for stream in self._streams:
+                    if stream is not mark.stream:
+                        stream.run(None)
+            elif self.pace != "lazy":
+                while not mark.done:
+                    able = [stream for stream in self._streams if stream.able]
+                    self._chance.choice(able).step()
+            mark.stream.run(mark)
 
     def _copy(self, to: int, address: int, size: int, kind: int, stream: int) -> None:
-        assert stream == 7, "work goes to the backend's own stream"
         ends = {1: (self.memory, self._host), 2: (self._host, self.memory), 3: (self.memory, self.memory)}[
             kind
         ]
@@ -253,11 +283,10 @@ class StandIn:
         def copy() -> None:
             ends[0](to, size)[:] = ends[1](address, size)
 
-        self.queue(copy)
+        self.queue(copy, stream)
 
     def _set(self, address: int, value: int, size: int, stream: int) -> None:
-        assert stream == 7, "work goes to the backend's own stream"
-        self.queue(lambda: self.memory(address, size).fill(value))
+        self.queue(lambda: self.memory(address, size).fill(value), stream)
 
     def check_sources(self, table: NDArray[Any]) -> None:
         """Fail where the rasters that a table names do not lie in allocated memory."""
@@ -291,22 +320,85 @@ class Allocation:
             self._card.free(self.ptr)
 
 
+class Mark:
+    """One record of an event on a stream."""
+
+    def __init__(self, stream: Stream) -> None:
+        self.stream = stream
+        self.done = False
+        self.at = 0.0
+
+    def __call__(self) -> None:
+        self.done, self.at = True, time.perf_counter()
+
+
+class Stream:
+    """Work in its order: calls, and marks of other streams that must be reached before."""
+
+    def __init__(self, card: StandIn, ptr: int) -> None:
+        self.card = card
+        self.ptr = ptr
+        self.work: deque[Callable[[], None]] = deque()
+
+    def use(self) -> None:
+        """Take kernels from now on; that is the first stream's part."""
+        self.card.check()
+        assert self.ptr == FIRST_STREAM
+
+    def wait_event(self, event: Event) -> None:
+        assert event.mark is not None, "nothing has been recorded"
+        self.card.queue(Barrier(event.mark), self.ptr)
+
+    @property
+    def able(self) -> bool:
+        """Whether there is work that need not wait for another stream."""
+        return bool(self.work) and not (isinstance(self.work[0], Barrier) and not self.work[0].mark.done)
+
+    def step(self) -> None:
+        """Do the next piece of work."""
+        self.work.popleft()()
+
+    def run(self, until: Mark | None) -> None:
+        """Do the work in its order: all, or until a mark is reached."""
+        while self.work and not (until is not None and until.done):
+            self.step()
+
+
+class Barrier:
+    """Waits on one stream for a mark on another."""
+
+    def __init__(self, mark: Mark) -> None:
+        self.mark = mark
+
+    def __call__(self) -> None:
+        self.mark.stream.run(self.mark)
+
+
 class Event:
-    """A mark on the stream."""
+    """A mark on a stream, once it is recorded: the last time counts."""
 
     def __init__(self, card: StandIn) -> None:
         card.check()
         self._card = card
-        self.at = 0.0
+        self.mark: Mark | None = None
 
-    def record(self, stream: Any) -> None:
-        self._card.queue(self._mark)
+    @property
+    def at(self) -> float:
+        assert self.mark is not None
+        return self.mark.at
 
-    def _mark(self) -> None:
-        self.at = time.perf_counter()
+    def record(self, stream: Stream) -> None:
+        self.mark = Mark(stream)
+        self._card.queue(self.mark, stream.ptr)
 
     def synchronize(self) -> None:
-        self._card.run()
+        """Wait, on any thread that has chosen the card."""
+        assert threading.get_ident() in self._card._users, "the thread has chosen no card"
+        if self._card.fail is not None:
+            raise self._card.fail
+        assert self.mark is not None, "nothing has been recorded"
+        self._card.waiting()
+        self._card.finish(self.mark)
 
 
 def codecs() -> Any:
@@ -327,7 +419,7 @@ def codecs() -> Any:
             self._decoder = library.Decoder(device_id=device, max_num_cpu_threads=1, backends=host)
 
         def decode(self, streams: list[Any], images: list[Any], params: Any, cuda_stream: int) -> Any:
-            assert cuda_stream == 7, "work goes to the backend's own stream"
+            assert cuda_stream == FIRST_STREAM, "work goes to the backend's own stream"
             if owner() != self._owner:
                 raise WrongThread("a decoder is its thread's alone")
             self.calls.append(len(streams))

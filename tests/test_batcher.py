@@ -22,7 +22,7 @@ class Recorder:
     name = "recorder"
 
     def __init__(self, workers: int = 1, most: int = 1) -> None:
-        self.workers = workers
+        self.workers = self.ahead = workers
         self._most = most
         self.ran: list[tuple[str, list[Any]]] = []
         self.gate = threading.Event()

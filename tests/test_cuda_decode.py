@@ -99,8 +99,8 @@ def difference(backend: CudaBackend, outcome: Any, job: DecodeJob) -> int:
 
 
 def test_every_kind_is_tried_out_and_trusted(backend: CudaBackend) -> None:
-    assert backend._decoder.pictures is not None
-    assert backend._decoder.pictures.kinds == KINDS
+    assert backend.lanes[0].decoder.pictures is not None
+    assert backend.lanes[0].decoder.pictures.kinds == KINDS
     assert backend.decoders.startswith("nvimgcodec-JPEG 2000 uint16 1,")
 
 
@@ -167,7 +167,7 @@ def test_a_damaged_stream_is_its_tiles_error_alone(
 def test_what_the_library_does_not_decode_the_host_does_once(
     backend: CudaBackend, files: dict[str, list[DecodeJob]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    pictures = backend._decoder.pictures
+    pictures = backend.lanes[0].decoder.pictures
     assert pictures is not None
     decode = pictures._decoder.decode
 
@@ -201,7 +201,7 @@ def test_an_exception_of_the_library_leaves_all_to_the_host(
     def failing(*_: Any, **__: Any) -> None:
         raise RuntimeError("nvImageCodec failed")
 
-    monkeypatch.setattr(backend._decoder.pictures, "_decoder", SimpleNamespace(decode=failing))
+    monkeypatch.setattr(backend.lanes[0].decoder.pictures, "_decoder", SimpleNamespace(decode=failing))
     for job, outcome in zip(files["420"], backend.decode(files["420"]), strict=True):
         assert difference(backend, outcome, job) == 0
 
@@ -221,8 +221,8 @@ def test_kinds_that_come_out_wrong_are_left_to_the_host(
 
     wrong = {"RGB", "JPEG 2000 uint8 3", "JPEG 2000 uint16 3"}
     backend = CudaBackend(StandIn(), 0, 1, None, SimpleNamespace(**{**vars(library), "Decoder": Swapping}))
-    assert backend._decoder.pictures is not None
-    assert backend._decoder.pictures.kinds == KINDS - wrong
+    assert backend.lanes[0].decoder.pictures is not None
+    assert backend.lanes[0].decoder.pictures.kinds == KINDS - wrong
     library.Decoder.calls.clear()
     for job, outcome in zip(files["rgb"], backend.decode(files["rgb"]), strict=True):
         assert difference(backend, outcome, job) == 0
@@ -238,7 +238,7 @@ def test_a_library_that_does_not_start_leaves_all_to_the_host(
 
     library.Decoder = failing
     backend = CudaBackend(StandIn(), 0, 1, None, library)
-    assert (backend.decoders, backend._decoder.pictures) == ("", None)
+    assert (backend.decoders, backend.lanes[0].decoder.pictures) == ("", None)
     assert "#35" in caplog.text
     backend.close()
 

@@ -7,6 +7,7 @@ import gc
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from queue import SimpleQueue
 from typing import Any
 
 import cupy
@@ -19,7 +20,6 @@ from gputiles.backends import Chunk, DecodeJob, DownsampleJob, Raster, RenderJob
 from gputiles.backends.attic import Attic
 from gputiles.backends.card import Card, Sizes, sizes
 from gputiles.backends.cuda import CudaBackend
-from gputiles.backends.decoding import Decoder
 from gputiles.backends.device import Device
 from gputiles.backends.memory import SLAB, Freed, Memory, slot_size
 from gputiles.backends.paste import raster_of
@@ -56,10 +56,14 @@ def replaced(backend: Any, card: StandIn, shares: Sizes) -> None:
 
     def reopen() -> None:
         backend.card.close()
-        backend.card = Card(Device(card), shares)
-        backend._draughtsman._card = backend.card
-        backend._decoder = Decoder(backend.card, backend._helpers)
-        backend._attic = Attic(backend.card, backend._attic.memory.budget)
+        device = Device(card, 0, backend._thread)
+        backend._attic = Attic(device, backend._attic.memory.budget)
+        backend.card = Card(device, shares)
+        lanes = [backend._lane(each, None) for each in (backend.card, Card(device, shares, backend.card))]
+        backend.lanes[:] = lanes
+        backend._free = SimpleQueue()
+        for lane in lanes:
+            backend._free.put(lane)
 
     backend.on_card(reopen)
 
@@ -287,20 +291,19 @@ def test_a_place_is_not_given_away_while_a_batch_reads_it(backend: CudaBackend, 
     job = grey(tile(backend, 7))
     address = job.rasters[0].address
     (expected,) = backend.render([job])
-    run = card.run
 
     def interrupted() -> None:
         """A moment in which the batch is on the stream: others take memory."""
-        places.append(backend.card.memory.take(64 * 64 * 2).address)
-        run()
+        places.append(backend.on_card(lambda: backend.card.memory.take(64 * 64 * 2).address))
 
     places: list[int] = []
-    card.run = interrupted  # type: ignore[method-assign]
+    card.waiting = interrupted
     jobs = [job]
     del job
     (found,) = backend.render(jobs)
-    card.run = run  # type: ignore[method-assign]
+    card.waiting = lambda: None
     assert found == expected
+    assert places
     assert address not in places
     jobs.clear()
     gc.collect()

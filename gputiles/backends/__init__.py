@@ -187,6 +187,8 @@ class Backend(Protocol):
 
     name: str
     workers: int
+    ahead: int
+    """Batches that wait for a worker beside those that run, so that none idles for a turn of the loop."""
     capacity: int
     """Bytes of rasters that the shelf may hold."""
     spare: int

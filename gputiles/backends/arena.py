@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -20,11 +22,14 @@ def aligned(size: int) -> int:
 
 
 class Scratch:
-    """Device memory for what lies between two kernels."""
+    """Device memory for what lies between two kernels.
 
-    def __init__(self, device: Device, size: int) -> None:
-        self.size = size
-        self._block = device.allocate(size)
+    Batches may share a ``block``: the kernels of one run before those of the next.
+    """
+
+    def __init__(self, block: Block) -> None:
+        self.size = block.size
+        self._block = block
         self._used = 0
 
     def reset(self) -> None:
@@ -100,11 +105,15 @@ class Parcel:
 
 
 class Returns:
-    """What comes back at the end of a batch, in one copy if its size can be foretold."""
+    """What comes back at the end of a batch, in one copy if its size can be foretold.
 
-    def __init__(self, device: Device, size: int) -> None:
+    ``run`` calls a function on the card's thread and waits until what it asked for is done.
+    """
+
+    def __init__(self, device: Device, size: int, run: Callable[[Callable[[], None]], None]) -> None:
         self.size = size
         self._device = device
+        self._run = run
         self._block = device.allocate(size)
         self._mirror = device.pinned(size)
         self._used = self._here = 0
@@ -124,18 +133,17 @@ class Returns:
         """Fill with zeros, on the stream."""
         self._device.clear(address, size)
 
-    def fetch(self, end: int) -> None:
-        """Bring everything before the address ``end`` here, and wait for it."""
+    def start(self, end: int) -> None:
+        """Let everything before the address ``end`` come here; it is here when the batch is done."""
         upto = min(max(end - self._block.address, 0), self.size)
         if upto > self._here:
             part = slice(self._here, upto)
             self._device.download(self._block.address + self._here, self._mirror[part])
             self._here = upto
-        self._device.wait()
 
     def read(self, address: int, size: int) -> NDArray[np.uint8]:
         """Return bytes that came back, valid until the next batch; fetches what did not."""
         at = address - self._block.address
         if at + size > self._here:
-            self.fetch(address + size)
+            self._run(partial(self.start, address + size))
         return self._mirror[at : at + size]

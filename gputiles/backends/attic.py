@@ -1,7 +1,4 @@
-"""The attic: rasters that a card has no room for, in pinned host memory.
-
-Everything here is for the device's thread.
-"""
+"""The attic: rasters that a card has no room for, in pinned host memory."""
 
 from __future__ import annotations
 
@@ -47,22 +44,21 @@ class Pinned:
 class Attic:
     """Keeps rasters of a card in at most ``budget`` bytes; ``capacity`` is what a shelf may hold of them."""
 
-    def __init__(self, card: Card, budget: int) -> None:
+    def __init__(self, device: Device, budget: int) -> None:
         self.capacity = budget - budget // 8  # the rest is what slabs waste
-        self._pinned = Pinned(card.device)
+        self._pinned = Pinned(device)
         self.memory = Memory(self._pinned, budget, min(SLAB, max(LEAST_SLAB, budget // 64)))
-        self._card = card
 
-    def spill(self, rasters: Sequence[Raster]) -> list[Raster | None]:
+    def spill(self, card: Card, rasters: Sequence[Raster]) -> list[Raster | None]:
         """Copy rasters from the card; None for those that find no room."""
-        kept = [self._room(raster) for raster in rasters]
-        device = self._card.device
-        for raster, copy in zip(rasters, kept, strict=True):
-            if copy is not None:
-                for source, to, size in _planes(raster, copy):
-                    device.lower_to(source, to, size)
-        device.wait()
-        return kept
+
+        def launch() -> list[Raster | None]:
+            kept = [self._room(raster) for raster in rasters]
+            pairs = [(raster, copy) for raster, copy in zip(rasters, kept, strict=True) if copy is not None]
+            card.device.lower([plane for raster, copy in pairs for plane in _planes(raster, copy)])
+            return kept
+
+        return card.run(launch)
 
     def _room(self, raster: Raster) -> Raster | None:
         pixels, valid = _sizes(raster)
@@ -73,15 +69,17 @@ class Attic:
             return None
         return token(slot, raster.shape, raster.dtype, mask)
 
-    def restore(self, spilled: Sequence[Raster]) -> list[Raster]:
+    def restore(self, card: Card, spilled: Sequence[Raster]) -> list[Raster]:
         """Copy rasters of the attic to the card. Raises OutOfMemory where it has no room for all."""
-        card = self._card
-        made = [card.raster(each.shape, each.dtype, masked=each.valid is not None) for each in spilled]
-        for source, raster in zip(spilled, made, strict=True):
-            for begin, to, size in _planes(source, raster):
-                card.device.raise_to(begin, to, size)
-        card.device.wait()
-        return made
+
+        def launch() -> list[Raster]:
+            made = [card.raster(each.shape, each.dtype, masked=each.valid is not None) for each in spilled]
+            for source, raster in zip(spilled, made, strict=True):
+                for begin, to, size in _planes(source, raster):
+                    card.device.raise_to(begin, to, size)
+            return made
+
+        return card.run(launch)
 
     def close(self) -> None:
         """Free all memory."""

@@ -1,15 +1,15 @@
 """A card at work: its memory, and the batch whose tables are being filled.
 
 A batch is planned in Python, sent in one copy, and run as one launch of each kernel that it
-needs. Everything here is for the device's thread.
+needs. Everything here is for the device's thread, but for ``run``, which leads to it.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +18,7 @@ from gputiles.backends import Raster, tables
 from gputiles.backends.arena import Parcel, Returns, Scratch
 from gputiles.backends.conversion import Converter
 from gputiles.backends.courier import Courier
-from gputiles.backends.device import Device
+from gputiles.backends.device import Block, Device
 from gputiles.backends.memory import SLAB, Memory, Slot
 from gputiles.backends.modules import PIECE, RUN
 from gputiles.backends.plans import Target
@@ -33,11 +33,18 @@ ORDER = (
 RESERVE = 1 << 31  # bytes of a card that are left to its context and to libraries
 MOST_SCRATCH = 1 << 29
 MOST_RETURNS = 1 << 28
-ROOM = 1 << 25  # of pinned memory, each way
+ROOM = 1 << 25  # of pinned memory for rasters
+LANES = 2  # batches that may be under way: the results of one travel home while the next is computed
+
+
+R = TypeVar("R")
 
 
 class Sizes(NamedTuple):
-    """The bytes of a card's memory by their purpose; ``slab`` is what rasters' memory grows by."""
+    """The bytes of a card's memory by their purpose; ``slab`` is what rasters' memory grows by.
+
+    ``returns`` and ``room`` are taken once for each batch that may be under way.
+    """
 
     rasters: int
     scratch: int = MOST_SCRATCH
@@ -49,7 +56,7 @@ class Sizes(NamedTuple):
 def sizes(free: int, wanted: int | None) -> Sizes:
     """Return how ``free`` bytes are shared out; ``wanted`` are asked for rasters, None: what is left."""
     scratch, returns = min(MOST_SCRATCH, free // 8), min(MOST_RETURNS, free // 16)
-    left = free - min(RESERVE, free // 8) - scratch - returns
+    left = free - min(RESERVE, free // 8) - scratch - LANES * returns
     slab = min(SLAB, max(1 << 20, left // 64))
     if wanted is not None:
         left = min(left, wanted + max(wanted // 8, 4 * slab))  # the waste of slabs, and what is on no shelf
@@ -57,23 +64,43 @@ def sizes(free: int, wanted: int | None) -> Sizes:
 
 
 class Card:
-    """One card; ``begin`` starts a batch, ``queue`` fills its tables, ``go`` runs it."""
+    """One card; ``begin`` starts a batch, ``queue`` fills its tables, ``go`` runs it.
 
-    def __init__(self, device: Device, sizes: Sizes) -> None:
+    A batch is under way until it has been waited for; only then the next may begin. Another may be
+    under way on a Card that lies ``beside`` this one, over the same device: what a batch writes and
+    the host reads, or the other way round, each has for itself.
+    """
+
+    def __init__(self, device: Device, sizes: Sizes, beside: Card | None = None) -> None:
         self.device = device
-        self.memory = Memory(device, sizes.rasters, sizes.slab)
-        self.scratch = Scratch(device, sizes.scratch)
-        self.returns = Returns(device, sizes.returns)
-        self.courier = Courier(device, sizes.room)
+        self.memory: Memory = Memory(device, sizes.rasters, sizes.slab) if beside is None else beside.memory
+        self._block: Block = device.allocate(sizes.scratch) if beside is None else beside._block
+        self._done = device.new_flag()
+        self.scratch = Scratch(self._block)
+        self.returns = Returns(device, sizes.returns, self.run)
+        self.courier = Courier(device, sizes.room, self.run)
         self.parcel = Parcel(device)
         colours = Converter(self.queue, self._temporary, RUN, self._address)
         self.target = Target(RUN, self.parcel.add, colours)
         self._queued: dict[str, list[NDArray[Any]]] = {}
         self._temporaries: list[Slot] = []
 
+    def run(self, function: Callable[[], R]) -> R:
+        """Call ``function`` on the card's thread, and wait here until what it asked for is done."""
+
+        def ask() -> R:
+            result = function()
+            self.device.set_flag(self._done)
+            return result
+
+        result = self.device.call(ask)
+        self.device.wait_for(self._done)
+        return result
+
     def begin(self) -> None:
         """Begin a batch: the last one's tables, scratch memory and results are given up."""
         self.parcel.reset()
+        self.courier.reset()
         self.renew()
         self._queued.clear()
         self._temporaries.clear()
@@ -137,8 +164,8 @@ class Card:
         runs = rows * -(-width // PIECE)
         self.queue("paste", np.array([(source, to, runs, width, *pitches, value)], tables.PASTE))
 
-    def settle(self, rasters: Sequence[Raster]) -> list[Raster]:
-        """Run the batch that makes ``rasters``, and drop validity planes that say "everywhere"."""
+    def settle(self, rasters: Sequence[Raster]) -> int:
+        """Launch the batch that makes ``rasters``; return where it is counted what they lack."""
         masked = [raster for raster in rasters if raster.valid is not None]
         borders = self.parcel.add(np.array([0.0, 0.5, 1.0])) if masked else 0
         counts = self.returns.take(16 * len(masked)) if masked else 0
@@ -147,8 +174,13 @@ class Card:
         if masked:
             self.returns.clear(counts, 16 * len(masked))
         self.go()
+        self.returns.start(counts + 16 * len(masked))
+        return counts
+
+    def settled(self, rasters: Sequence[Raster], counts: int) -> list[Raster]:
+        """Return rasters without validity planes that say "everywhere", as was counted."""
+        masked = [raster for raster in rasters if raster.valid is not None]
         if not masked:
-            self.device.wait()
             return list(rasters)
         lacking = self.returns.read(counts, 16 * len(masked)).view(np.int64)[::2].tolist()
         everywhere = {id(raster) for raster, count in zip(masked, lacking, strict=True) if not count}

@@ -1,6 +1,7 @@
 """The CUDA backend: a card's memory holds the rasters, one thread of its own does all its work.
 
-Whoever calls a verb waits for that thread. A batch is one launch of each kernel that it needs.
+A batch is one launch of each kernel that it needs. Whoever calls a verb has that thread launch it,
+and waits, on its own, for what comes back: meanwhile the next batch is launched.
 """
 
 from __future__ import annotations
@@ -9,7 +10,9 @@ import logging
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from typing import Any, TypeVar
+from dataclasses import dataclass
+from queue import SimpleQueue
+from typing import Any, TypeAlias, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,10 +31,10 @@ from gputiles.backends import (
     making,
 )
 from gputiles.backends.attic import Attic
-from gputiles.backends.card import Card, on_card, sizes
+from gputiles.backends.card import LANES, Card, on_card, sizes
 from gputiles.backends.decoding import Decoder
 from gputiles.backends.device import Device
-from gputiles.backends.drawing import Draughtsman
+from gputiles.backends.drawing import Draughtsman, Guess
 from gputiles.backends.hostlib import Library
 from gputiles.backends.making import bare
 from gputiles.backends.nvimage import Pictures
@@ -41,8 +44,19 @@ logger = logging.getLogger(__name__)
 
 MOST = 64  # jobs of a batch
 
+
+@dataclass(frozen=True, slots=True)
+class Lane:
+    """What one batch that is under way has for itself."""
+
+    card: Card
+    draughtsman: Draughtsman
+    decoder: Decoder
+
+
 J = TypeVar("J")
 R = TypeVar("R")
+Verb: TypeAlias = Callable[[Lane, Sequence[J]], list[Outcome[R]]]
 
 
 class CudaBackend:
@@ -56,7 +70,8 @@ class CudaBackend:
     """
 
     name = "cuda"
-    workers = 1
+    workers = LANES
+    ahead = 1
 
     def __init__(
         self,
@@ -72,6 +87,7 @@ class CudaBackend:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="gputiles-cuda")
         self._helpers = ThreadPoolExecutor(helpers, thread_name_prefix="gputiles-helper")
         self._library = Library()
+        self._guess = Guess()
         try:
             self._thread.submit(self._open, cupy, number, wanted, codecs, spilled).result()
         except BaseException:
@@ -80,16 +96,23 @@ class CudaBackend:
             raise
 
     def _open(self, cupy: Any, number: int, wanted: int | None, codecs: Any, spilled: int) -> None:
-        device = Device(cupy, number)
+        device = Device(cupy, number, self._thread)
         shares = sizes(device.memory()[0], wanted)
-        self.card = Card(device, shares)
         self.capacity = wanted if wanted is not None else shares.rasters - shares.rasters // 8
-        self._attic = Attic(self.card, spilled)
+        self._attic = Attic(device, spilled)
         self.spare = self._attic.capacity
-        self._draughtsman = Draughtsman(self.card, self._helpers, self._library)
+        self.card = Card(device, shares)
         pictures = None if codecs is None else self._pictures(codecs, number)
-        self._decoder = Decoder(self.card, self._helpers, pictures)
         self.decoders = f"nvimgcodec-{','.join(sorted(pictures.kinds))}" if pictures is not None else ""
+        cards = [self.card, *(Card(device, shares, self.card) for _ in range(LANES - 1))]
+        self.lanes = [self._lane(card, pictures) for card in cards]
+        self._free: SimpleQueue[Lane] = SimpleQueue()
+        for lane in self.lanes:
+            self._free.put(lane)
+
+    def _lane(self, card: Card, pictures: Pictures | None) -> Lane:
+        draughtsman = Draughtsman(card, self._helpers, self._library, self._guess)
+        return Lane(card, draughtsman, Decoder(card, self._helpers, pictures))
 
     def _pictures(self, codecs: Any, number: int) -> Pictures | None:
         """Return the card's decoder of pictures, tried out; None where it cannot be made."""
@@ -107,42 +130,43 @@ class CudaBackend:
 
     def decode(self, jobs: Sequence[DecodeJob]) -> list[Outcome[Tiles]]:
         """Decode each job's chunks once into one raster, or error, per tile of the job."""
-        return self._batch(self._decoder.decode, jobs)
+        return self._batch(lambda lane, some: lane.decoder.decode(some), jobs)
 
     def downsample(self, jobs: Sequence[DownsampleJob]) -> list[Outcome[Raster]]:
         """Make each job's tile from its children."""
-        return self._batch(lambda some: making.downsample(self.card, some), jobs)
+        return self._batch(lambda lane, some: making.downsample(lane.card, some), jobs)
 
     def resample(self, jobs: Sequence[ResampleJob]) -> list[Outcome[Raster]]:
         """Cut and resize each job's region."""
-        return self._batch(lambda some: making.resample(self.card, some), jobs)
+        return self._batch(lambda lane, some: making.resample(lane.card, some), jobs)
 
     def measure(self, jobs: Sequence[MeasureJob]) -> list[Outcome[Measurement]]:
         """Measure each job's raster."""
-        return self._batch(lambda some: making.measure(self.card, some), jobs)
+        return self._batch(lambda lane, some: making.measure(lane.card, some), jobs)
 
     def render(self, jobs: Sequence[RenderJob]) -> list[Outcome[bytes]]:
         """Composite and encode each job's tile."""
-        return self._batch(self._draughtsman.render, jobs)
+        return self._batch(lambda lane, some: lane.draughtsman.render(some), jobs)
 
     def download(self, jobs: Sequence[Raster]) -> list[Outcome[NDArray[Any]]]:
         """Copy each raster to a new NumPy array of (rows, columns, samples)."""
         return self._batch(self._download, jobs)
 
-    def _download(self, jobs: Sequence[Raster]) -> list[Outcome[NDArray[Any]]]:
+    @staticmethod
+    def _download(lane: Lane, jobs: Sequence[Raster]) -> list[Outcome[NDArray[Any]]]:
         copies: list[NDArray[Any]] = [np.empty(raster.shape, raster.dtype) for raster in jobs]
-        self.card.courier.down(
+        lane.card.courier.down(
             [(on_card(raster).pixels, copy) for raster, copy in zip(jobs, copies, strict=True)]
         )
         return list(copies)
 
     def spill(self, jobs: Sequence[Raster]) -> list[Outcome[Raster | None]]:
         """Copy each raster to pinned host memory; None for those that find no room there."""
-        return self._batch(lambda some: list(self._attic.spill(some)), jobs)
+        return self._batch(lambda lane, some: list(self._attic.spill(lane.card, some)), jobs)
 
     def restore(self, jobs: Sequence[Raster]) -> list[Outcome[Raster]]:
         """Copy each raster that was spilled back to the card."""
-        return self._batch(lambda some: list(self._attic.restore(some)), jobs)
+        return self._batch(lambda lane, some: list(self._attic.restore(lane.card, some)), jobs)
 
     def on_card(self, function: Callable[[], R]) -> R:
         """Call ``function`` on the card's thread, where alone the card may be touched."""
@@ -158,15 +182,24 @@ class CudaBackend:
 
     # -- what goes wrong
 
-    def _batch(self, verb: Callable[[Sequence[J]], list[Outcome[R]]], jobs: Sequence[J]) -> list[Outcome[R]]:
-        return self._thread.submit(self._split, verb, jobs).result()
+    def _batch(self, verb: Verb[J, R], jobs: Sequence[J]) -> list[Outcome[R]]:
+        """Run a batch in the next lane that is free."""
+        lane = self._free.get()
+        try:
+            return self._split(verb, lane, jobs)
+        except BaseException:  # a bug: what had been launched may still use the lane
+            with suppress(GputilesError):
+                lane.card.run(lambda: None)
+            raise
+        finally:
+            self._free.put(lane)
 
-    def _split(self, verb: Callable[[Sequence[J]], list[Outcome[R]]], jobs: Sequence[J]) -> list[Outcome[R]]:
+    def _split(self, verb: Verb[J, R], lane: Lane, jobs: Sequence[J]) -> list[Outcome[R]]:
         """Run a batch; where memory does not suffice for all of it, its halves."""
         if self.lost is not None:
             return [self.lost] * len(jobs)
         try:
-            return verb(jobs)
+            return verb(lane, jobs)
         except OutOfMemory as error:
             if len(jobs) == 1:
                 return [bare(error)]
@@ -176,4 +209,4 @@ class CudaBackend:
             self.lost = bare(error)
             return [self.lost] * len(jobs)
         half = len(jobs) // 2
-        return [*self._split(verb, jobs[:half]), *self._split(verb, jobs[half:])]
+        return [*self._split(verb, lane, jobs[:half]), *self._split(verb, lane, jobs[half:])]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, NamedTuple
 
 from gputiles.backends import Chunk, DecodeJob, Outcome, Raster, Tiles
@@ -34,21 +35,28 @@ class Decoder:
 
     def decode(self, jobs: Sequence[DecodeJob]) -> list[Outcome[Tiles]]:
         """Decode each job's chunks once into one raster, or error, per tile of the job."""
-        self.card.begin()
         streams = [self._streams(job) for job in jobs]
-        hosts = [
+        futures = [
             None if found else self.helpers.submit(attempt, decode_tiles, job)
             for job, found in zip(jobs, streams, strict=True)
         ]
+        hosts = [None if future is None else future.result() for future in futures]
+        return self.card.run(partial(self._launch, jobs, streams, hosts))
+
+    def _launch(
+        self,
+        jobs: Sequence[DecodeJob],
+        streams: Sequence[list[Stream]],
+        hosts: Sequence[Outcome[Tiles] | None],
+    ) -> list[Outcome[Tiles]]:
+        """Decode what has streams, and send up what the host has decoded, on the card's thread."""
+        self.card.begin()
         decoded = iter(self._on_card(jobs, streams))
-        outcomes: list[Outcome[Tiles]] = []
-        for job, future in zip(jobs, hosts, strict=True):
-            if future is None:
-                outcomes.append(self._cut(job, next(decoded)))
-            else:
-                outcomes.append(self._uploaded(future.result()))
+        outcomes = [
+            self._cut(job, next(decoded)) if host is None else self._uploaded(host)
+            for job, host in zip(jobs, hosts, strict=True)
+        ]
         self.card.go()
-        self.card.courier.settle()
         return outcomes
 
     # -- by the host

@@ -1,15 +1,21 @@
-"""A CUDA card through CuPy: memory, copies, launches. Every call is made by one thread.
+"""A CUDA card through CuPy: memory, copies, launches. All calls are made by one thread.
 
-All work goes to one stream, so that it happens in the order in which it was asked for;
-``wait`` returns when all of it is done.
+Work goes to one stream, so that it happens in the order in which it was asked for; but for copies to
+the host, which have a stream of their own: each waits for what was asked for before it, and nothing
+waits for it, so that results travel home while the next batch is computed. What they read must not be
+written to, nor given away, until a ``flag`` that was set behind them has been waited for.
+
+Waiting alone is for any thread: ``call`` leads from there to the card's own.
 """
 
 from __future__ import annotations
 
+import threading
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Executor
 from contextlib import contextmanager
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,6 +32,8 @@ NOT_THERE = {
 }
 TO_DEVICE, TO_HOST, INSIDE = 1, 2, 3  # cudaMemcpyKind
 
+R = TypeVar("R")
+
 
 class Block(NamedTuple):
     """Device memory: where it lies, and its bytes."""
@@ -35,18 +43,20 @@ class Block(NamedTuple):
 
 
 class Device:
-    """One card, opened by and for the calling thread.
+    """One card, opened by and for the calling thread, which is that of ``executor`` if there is one.
 
     ``counts`` counts copies and launches. Raises Unsupported where the card is not there.
     """
 
     kind = "device"
 
-    def __init__(self, cupy: Any, number: int = 0) -> None:
+    def __init__(self, cupy: Any, number: int = 0, executor: Executor | None = None) -> None:
         self.counts: Counter[str] = Counter()
         self.number = number
         self.cupy = cupy
         self._cuda = cupy.cuda
+        self._executor = executor
+        self._thread = threading.get_ident()
         self._held: dict[int, Any] = {}  # CuPy's own objects, by address: freed by the device's thread
         try:
             self._open()
@@ -57,8 +67,9 @@ class Device:
     def _open(self) -> None:
         self._cuda.Device(self.number).use()
         self._stream = self._cuda.Stream(non_blocking=True)
+        self._home = self._cuda.Stream(non_blocking=True)
         self._stream.use()
-        self._done = self._cuda.Event(block=True, disable_timing=True)
+        self._asked, self._done = self.new_flag(), self.new_flag()
         self._functions = self._compiled()
 
     def _compiled(self) -> dict[str, Any]:
@@ -84,6 +95,12 @@ class Device:
             if error.status == OUT_OF_MEMORY:
                 raise OutOfMemory(f"device {self.number}: {error}") from error
             raise DeviceLost(f"device {self.number}: {error}") from error
+
+    def call(self, function: Callable[[], R]) -> R:
+        """Call ``function`` on the card's thread, and wait for its result."""
+        if self._executor is None or threading.get_ident() == self._thread:
+            return function()
+        return self._executor.submit(function).result()
 
     # -- memory
 
@@ -127,15 +144,23 @@ class Device:
 
     def download(self, address: int, data: NDArray[np.uint8]) -> None:
         """Copy from the card to pinned memory; it may be read after ``wait``."""
-        self.lower_to(address, data.ctypes.data, data.nbytes)
+        self.lower([(address, data.ctypes.data, data.nbytes)])
 
     def raise_to(self, source: int, address: int, size: int) -> None:
         """Copy pinned memory at an address of the host to the card."""
         self._copy("uploads", address, source, size, TO_DEVICE)
 
-    def lower_to(self, address: int, to: int, size: int) -> None:
-        """Copy from the card to pinned memory at an address of the host."""
-        self._copy("downloads", to, address, size, TO_HOST)
+    def lower(self, copies: Iterable[tuple[int, int, int]]) -> None:
+        """Copy from the card to pinned memory: each from an address to one of the host, and how much."""
+        self._follow()
+        for address, to, size in copies:
+            self._copy("downloads", to, address, size, TO_HOST)
+
+    def _follow(self) -> None:
+        """Let the stream of copies to the host wait for what was asked for until now."""
+        with self._judged():
+            self._asked.record(self._stream)
+            self._home.wait_event(self._asked)
 
     def move(self, address: int, to: int, size: int) -> None:
         """Copy inside the card."""
@@ -143,8 +168,9 @@ class Device:
 
     def _copy(self, what: str, to: int, address: int, size: int, kind: int) -> None:
         self.counts[what] += 1
+        stream = self._home if kind == TO_HOST else self._stream
         with self._judged():
-            self._cuda.runtime.memcpyAsync(to, address, size, kind, self.stream)
+            self._cuda.runtime.memcpyAsync(to, address, size, kind, int(stream.ptr))
 
     def clear(self, address: int, size: int) -> None:
         """Fill with zeros."""
@@ -164,11 +190,27 @@ class Device:
             with self._judged():
                 self._functions[name](grid, block, (np.uint64(address + at * table.itemsize),))
 
-    def wait(self) -> None:
-        """Wait until all that was asked for is done, without holding the interpreter."""
+    def new_flag(self) -> Any:
+        """Return an event for ``set_flag``."""
         with self._judged():
-            self._done.record(self._stream)
-            self._done.synchronize()
+            return self._cuda.Event(block=True, disable_timing=True)
+
+    def set_flag(self, flag: Any) -> None:
+        """Set a flag behind all that was asked for until now, copies to the host included."""
+        self._follow()
+        with self._judged():
+            flag.record(self._home)
+
+    def wait_for(self, flag: Any) -> None:
+        """Wait, on any thread and without holding the interpreter, until a flag is reached."""
+        with self._judged():
+            self._cuda.Device(self.number).use()
+            flag.synchronize()
+
+    def wait(self) -> None:
+        """Wait until all that was asked for is done."""
+        self.set_flag(self._done)
+        self.wait_for(self._done)
 
     def mark(self) -> Any:
         """Return an event that marks now on the stream, for ``between``."""

@@ -26,7 +26,6 @@ from gputiles.encoded import Encoding, Format, Turn
 from gputiles.errors import GputilesError, OutOfMemory
 
 UPRIGHT = Turn()
-FIRST_GUESS = 0.5  # bytes of a JPEG's scan per pixel, until some were seen
 
 
 class Form(Protocol):
@@ -79,30 +78,54 @@ class Piece(NamedTuple):
     rows: range  # those above, which a filter reads, included
 
 
+class Guess:
+    """The bytes of a JPEG's scan per pixel, as far as some were seen; the draughtsmen of a card share it."""
+
+    __slots__ = ("ratio",)
+
+    def __init__(self) -> None:
+        self.ratio = 0.5
+
+
+class Group(NamedTuple):
+    """Pieces under way; (address, bytes) of those that come back as rows, where the scans of others lie."""
+
+    pieces: list[tuple[Piece, tuple[int, int] | None]]
+    lengths: int
+    packed: int
+
+
 class Draughtsman:
     """Draws batches on a card; the host deflates, turns and frames on ``helpers``.
 
     ``run`` calls a host kernel: turned pictures are encoded on the host.
     """
 
-    def __init__(self, card: Card, helpers: Executor, run: Run) -> None:
+    def __init__(self, card: Card, helpers: Executor, run: Run, guess: Guess) -> None:
         self._card = card
         self._helpers = helpers
         self._run = run
-        self._ratio = FIRST_GUESS
+        self._guess = guess
 
     def render(self, jobs: Sequence[RenderJob]) -> list[Outcome[bytes]]:
         """Composite and encode each job's tile. Raises OutOfMemory for the whole batch."""
-        self._card.begin()
-        planned = [attempt(self._plan, job) for job in jobs]
+        planned: list[Outcome[Drawing]] = []
+        group = self._card.run(partial(self._begin, jobs, planned))
         drawings = [outcome for outcome in planned if isinstance(outcome, Drawing)]
-        while group := self._group(drawings):
-            self._make(group)
+        self._note(group)
+        while any(drawing.planned < drawing.form.units for drawing in drawings):
+            self._note(self._card.run(partial(self._make, drawings)))
         files = [None if isinstance(each, GputilesError) else self._finish(each) for each in planned]
         return [
             outcome if isinstance(outcome, GputilesError) else attempt(_result, file)
             for outcome, file in zip(planned, files, strict=True)
         ]
+
+    def _begin(self, jobs: Sequence[RenderJob], planned: list[Outcome[Drawing]]) -> Group:
+        """Plan a batch and launch what fits of it, on the card's thread."""
+        self._card.begin()
+        planned += [attempt(self._plan, job) for job in jobs]
+        return self._make([outcome for outcome in planned if isinstance(outcome, Drawing)])
 
     def _plan(self, job: RenderJob) -> Drawing:
         sources = [on_card(raster) for raster in job.rasters]
@@ -125,8 +148,9 @@ class Draughtsman:
             raise OutOfMemory(f"scratch memory of {room} bytes is too small for one row of a picture")
         return group
 
-    def _make(self, group: Sequence[Piece]) -> None:
-        """Draw and encode pieces; what comes back is noted in their drawings."""
+    def _make(self, drawings: Sequence[Drawing]) -> Group:
+        """Launch the drawing and encoding of the next pieces, and their way home."""
+        group = self._group(drawings)
         self._card.renew()
         scans = [piece for piece in group if isinstance(piece.drawing.form, JpegForm)]
         places = {
@@ -134,12 +158,17 @@ class Draughtsman:
         }
         lengths, packed = self._scans(scans) if scans else (0, 0)
         self._card.go()
-        self._card.returns.fetch(packed + int(self._ratio * _pixels(scans)) if scans else _end(places))
-        for piece in group:
-            if id(piece) in places:
-                self._note_rows(piece, *places[id(piece)])
+        self._card.returns.start(packed + int(self._guess.ratio * _pixels(scans)) if scans else _end(places))
+        return Group([(piece, places.get(id(piece))) for piece in group], lengths, packed)
+
+    def _note(self, group: Group) -> None:
+        """Note in their drawings what came back of pieces."""
+        for piece, place in group.pieces:
+            if place is not None:
+                self._note_rows(piece, *place)
+        scans = [piece for piece, place in group.pieces if place is None]
         if scans:
-            self._note_scans(scans, lengths, packed)
+            self._note_scans(scans, group.lengths, group.packed)
 
     def _composite(self, piece: Piece, address: int) -> int:
         """Queue the drawing of a piece's rows from ``address`` on; return where row 0 would lie."""
@@ -205,7 +234,7 @@ class Draughtsman:
         data = returns.read(packed, ends[-1])
         for piece, begin, end in zip(pieces, ends[:-1], ends[1:], strict=True):
             piece.drawing.parts.append(data[begin:end].tobytes())
-        self._ratio = max(self._ratio * 0.9, 1.25 * ends[-1] / _pixels(pieces))
+        self._guess.ratio = max(self._guess.ratio * 0.9, 1.25 * ends[-1] / _pixels(pieces))
 
     # -- files
 
@@ -283,7 +312,7 @@ def _pixels(pieces: Sequence[Piece]) -> int:
 
 
 def _end(places: dict[int, tuple[int, int]]) -> int:
-    return max(address + size for address, size in places.values())
+    return max((address + size for address, size in places.values()), default=0)
 
 
 def _result(file: Any) -> bytes:

@@ -71,7 +71,7 @@ class HostBackend:
     spare = 0  # rasters lie in host memory already
 
     def __init__(self, workers: int, library: Library | None = None, capacity: int | None = None) -> None:
-        self.workers = workers
+        self.workers = self.ahead = workers
         self.capacity = host_rasters() if capacity is None else capacity
         self._run = library or Library()
         self._scratch = threading.local()

@@ -62,9 +62,14 @@ def resample(card: Card, jobs: Sequence[ResampleJob]) -> list[Outcome[Raster]]:
 
 
 def _made(card: Card, plan: Callable[[J], Raster], jobs: Sequence[J]) -> list[Outcome[Raster]]:
-    card.begin()
-    planned = [attempt(plan, job) for job in jobs]
-    settled = iter(card.settle([raster for raster in planned if isinstance(raster, Raster)]))
+    def launch() -> tuple[list[Outcome[Raster]], list[Raster], int]:
+        card.begin()
+        planned = [attempt(plan, job) for job in jobs]
+        rasters = [raster for raster in planned if isinstance(raster, Raster)]
+        return planned, rasters, card.settle(rasters)
+
+    planned, rasters, counts = card.run(launch)
+    settled = iter(card.settled(rasters, counts))
     return [next(settled) if isinstance(outcome, Raster) else outcome for outcome in planned]
 
 
@@ -134,11 +139,15 @@ def _paste(
 
 def measure(card: Card, jobs: Sequence[MeasureJob]) -> list[Outcome[Measurement]]:
     """Measure each job's raster."""
-    card.begin()
-    planned = [attempt(lambda job: _measure(card, job), job) for job in jobs]
-    card.go()
-    ends = [address + size for address, size in _extents(planned)]
-    card.returns.fetch(max(ends, default=0))
+
+    def launch() -> list[Outcome[tuple[int, int]]]:
+        card.begin()
+        planned = [attempt(lambda job: _measure(card, job), job) for job in jobs]
+        card.go()
+        card.returns.start(max((address + size for address, size in _extents(planned)), default=0))
+        return planned
+
+    planned = card.run(launch)
     return [
         outcome if isinstance(outcome, GputilesError) else _found(card, plans.with_room(job), *outcome)
         for job, outcome in zip(jobs, planned, strict=True)

@@ -34,6 +34,7 @@ from gputiles.trace import Trace
 from gputiles.walk import FileRef
 from tests import parity
 from tests.test_cuda_decode import FILES, difference, jobs_of, pixels
+from tests.test_cuda_overlap import check_side_by_side
 
 pytestmark = pytest.mark.gpu
 
@@ -45,7 +46,7 @@ SOAK = float(os.environ.get("GPUTILES_SOAK", "240"))
 @pytest.fixture(scope="module")
 def backend() -> Iterator[CudaBackend]:
     try:
-        backend = CudaBackend(find_cupy(), 0, 4, 256 * MIB, find_codecs())
+        backend = CudaBackend(find_cupy(), 0, 4, 256 * MIB, find_codecs(), 64 * MIB)
     except Unsupported as error:
         pytest.skip(f"needs a CUDA card: {error}")
     yield backend
@@ -81,6 +82,10 @@ def test_short_batches_of_every_kernel(backend: CudaBackend) -> None:
     parity.check_downsamples(backend, parity.random_downsamples(dtype)[:4])
     parity.check_resamples(backend, parity.random_resamples(dtype)[:6])
     parity.check_measures(backend, parity.random_measures(dtype)[:4])
+
+
+def test_short_batches_side_by_side_are_the_hosts(backend: CudaBackend) -> None:
+    check_side_by_side(backend)
 
 
 def test_copies_inside_the_card_are_faster_than_any_host(backend: CudaBackend) -> None:
