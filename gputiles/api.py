@@ -10,16 +10,19 @@ import json
 import os
 import threading
 from collections.abc import Coroutine, Mapping
+from functools import partial
 from pathlib import Path
-from typing import Any, BinaryIO, TypeVar
+from typing import Any, BinaryIO, Literal, TypeVar, overload
 
 from numpy.typing import NDArray
 
+from gputiles.cache import Hold
 from gputiles.config import Config
 from gputiles.encoded import Edge
 from gputiles.engine import Engine
-from gputiles.errors import BadRequest
+from gputiles.errors import BadRequest, GputilesError, Overloaded, Unsupported
 from gputiles.image import ImageInfo
+from gputiles.loan import DeviceArray
 from gputiles.parameters import parse_edge, parse_format
 from gputiles.places import is_address
 from gputiles.references import FileRef, ObjectRef, RemoteRef
@@ -28,6 +31,8 @@ from gputiles.style import Style, parse_text
 from gputiles.trace import Trace
 
 R = TypeVar("R")
+
+PAUSE = 0.1  # seconds until a full queue is tried again
 
 
 class _Background:
@@ -55,6 +60,27 @@ class _Background:
         except BaseException:
             future.cancel()
             raise
+
+    def give_back(self, hold: Hold[Any]) -> None:
+        """Release the pins of a loan, once nothing reads it any more; from any thread, waits for nothing."""
+        asyncio.run_coroutine_threadsafe(self._give_back(hold), self._loop)
+
+    async def _give_back(self, hold: Hold[Any]) -> None:
+        try:
+            while not await self._fenced():
+                await asyncio.sleep(PAUSE)
+        finally:
+            hold.release()
+
+    async def _fenced(self) -> bool:
+        """Wait until the device has done all that it was asked for, by others too; False: ask later."""
+        try:
+            await self.engine.batcher.submit("fence", None, Trace())
+        except Overloaded:
+            return False
+        except GputilesError:
+            pass  # the device is lost: nobody reads there any more
+        return True
 
 
 _background: _Background | None = None
@@ -121,8 +147,25 @@ class Image:
         request = TileRequest(z, x, y, view, _edge(edge))
         return self._call(self._tile(request))
 
-    def raster(self, z: int, x: int, y: int, *, frame: int = 0) -> NDArray[Any]:
-        """Return the unstyled tile: a new (rows, columns, samples) array of the image's dtype."""
+    @overload
+    def raster(
+        self, z: int, x: int, y: int, *, frame: int = 0, device: Literal[False] = False
+    ) -> NDArray[Any]: ...
+
+    @overload
+    def raster(self, z: int, x: int, y: int, *, frame: int = 0, device: Literal[True]) -> DeviceArray: ...
+
+    def raster(
+        self, z: int, x: int, y: int, *, frame: int = 0, device: bool = False
+    ) -> NDArray[Any] | DeviceArray:
+        """Return the unstyled tile: a new (rows, columns, samples) array of the image's dtype.
+
+        With ``device`` it is not copied: the array lies in the memory of the card, for CuPy and other
+        libraries that read there, until it is released (see ``DeviceArray``). Raises Unsupported where
+        no card is in use.
+        """
+        if device:
+            return self._call(self._lend(frame, z, x, y))
         return self._call(self._raster(frame, z, x, y))
 
     async def _tile(self, request: TileRequest) -> bytes:
@@ -133,6 +176,22 @@ class Image:
     async def _raster(self, frame: int, z: int, x: int, y: int) -> NDArray[Any]:
         engine = self._background.engine
         return await engine.renderer.raster(await engine.image(self._reference), frame, z, x, y)
+
+    async def _lend(self, frame: int, z: int, x: int, y: int) -> DeviceArray:
+        engine = self._background.engine
+        device = engine.backend.dlpack
+        if device is None:
+            raise Unsupported(
+                f"raster: device=True needs a CUDA card; the device in use is {engine.backend.name!r}, "
+                "where device=False (a NumPy array) is allowed"
+            )
+        image, hold = await engine.image(self._reference), Hold(engine.renderer.rasters.shelf)
+        try:
+            raster = await engine.renderer.pinned(image, frame, z, x, y, hold)
+        except BaseException:
+            hold.release()
+            raise
+        return DeviceArray(raster, device, partial(self._background.give_back, hold))
 
     def _call(self, work: Coroutine[Any, Any, R]) -> R:
         with self._idle:

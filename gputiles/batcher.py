@@ -23,8 +23,8 @@ from gputiles.trace import Trace
 
 # Latest stage first: what is nearest to an answer frees the most memory soonest.
 PRIORITY = {
-    "render": 0, "download": 1, "resample": 2, "measure": 3, "spill": 4, "downsample": 5, "restore": 6,
-    "decode": 7,
+    "render": 0, "download": 1, "resample": 2, "measure": 3, "spill": 4, "fence": 5, "downsample": 6,
+    "restore": 7, "decode": 8,
 }  # fmt: skip
 BACKGROUND = 10  # added for synthesis, import and prefetch
 RELIEF = (0.25, 1.0)  # of what is stored: given up before the second try, and before the last

@@ -88,13 +88,17 @@ class Renderer:
 
     async def raster(self, image: Image, frame: int, z: int, x: int, y: int) -> NDArray[Any]:
         """Return the unstyled tile as a new (rows, columns, samples) array of the image's dtype."""
+        with Hold(self.rasters.shelf) as hold:
+            raster = await self.pinned(image, frame, z, x, y, hold)
+            array: NDArray[Any] = await self.batcher.submit("download", raster, Trace())
+            return array
+
+    async def pinned(self, image: Image, frame: int, z: int, x: int, y: int, hold: Hold[Raster]) -> Raster:
+        """Return the unstyled tile where it lies, pinned by ``hold``."""
         image.info.grid.check(z, x, y)
         check_frame(image.info, frame)
-        work = Work(image, Trace())
-        with Hold(self.rasters.shelf) as hold:
-            (cells,) = await self.rasters.take(work, (frame,), z, Rect(x, y, 1, 1), hold)
-            array: NDArray[Any] = await self.batcher.submit("download", cells[x, y], work.trace)
-            return array
+        (cells,) = await self.rasters.take(Work(image, Trace()), (frame,), z, Rect(x, y, 1, 1), hold)
+        return cells[x, y]
 
     async def pixel(self, image: Image, frame: int, x: int, y: int) -> list[int | float | None]:
         """Return the stored samples of a full-resolution pixel; None for those that are not finite."""

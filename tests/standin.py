@@ -156,6 +156,7 @@ class StandIn:
                 memsetAsync=self._set,
                 memGetInfo=self._info,
                 getDeviceProperties=self._properties,
+                deviceSynchronize=self._synchronize,
                 driverGetVersion=lambda: 13000,
                 runtimeGetVersion=lambda: 13000,
             ),
@@ -274,6 +275,16 @@ class StandIn:
                     able = [stream for stream in self._streams if stream.able]
                     self._chance.choice(able).step()
             mark.stream.run(mark)
+
+    def _synchronize(self) -> None:
+        """Do all the work on the streams, on any thread that has chosen the card."""
+        assert threading.get_ident() in self._users, "the thread has chosen no card"
+        if self.fail is not None:
+            raise self.fail
+        self.waiting()
+        with self._lock:
+            for stream in self._streams:
+                stream.run(None)
 
     def _copy(self, to: int, address: int, size: int, kind: int, stream: int) -> None:
         ends = {1: (self.memory, self._host), 2: (self._host, self.memory), 3: (self.memory, self.memory)}[

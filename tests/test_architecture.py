@@ -23,11 +23,12 @@ FLOORS: dict[str, tuple[str, ...]] = {
         "entries", "style", "icc", "look", "ranges", "request", "regions", "deepzoom", "iiif", "histograms",
         "frames", "quads",
         "xyz", "omero", "settings", "imgdata", "webquery", "webgateway",
-        "parameters", "projections", "metadata", "config", "trace", "places", "arrays", "jfif", "png", "jobs",
+        "parameters", "projections", "metadata", "config", "capsules", "trace", "places", "arrays", "jfif", "png",
+        "jobs",
     ),
     "sync floor": (
         "backends", "sources", "remotes", "girder", "walk", "references", "styles", "selftest", "cardtest",
-        "tissue", "sample", "database", "presets", "assets", "metrics",
+        "loan", "tissue", "sample", "database", "presets", "assets", "metrics",
     ),
     "async floor": (
         "cache", "batcher", "reading_room", "images", "keys", "flights", "viewport",

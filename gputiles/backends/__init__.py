@@ -194,6 +194,9 @@ class Backend(Protocol):
     spare: int
     """Bytes of rasters that host memory may hold for the device; where they are not 0 there are the
     verbs ``spill`` (None: it found no room there) and ``restore``, each from raster to raster."""
+    dlpack: tuple[int, int] | None
+    """The (kind, number) by which DLPack knows the memory of rasters; None: it is not lent. Where it is,
+    there is the verb ``fence``: it returns when the device has done all that it was asked for, by anybody."""
     decoders: str
     """What tells pixels of this backend's decoders from others'; empty: they are the host's."""
 

@@ -17,6 +17,7 @@ from typing import Any, TypeAlias, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from gputiles import capsules
 from gputiles.backends import (
     DecodeJob,
     DownsampleJob,
@@ -98,6 +99,7 @@ class CudaBackend:
     def _open(self, cupy: Any, number: int, wanted: int | None, codecs: Any, spilled: int) -> None:
         device = Device(cupy, number, self._thread)
         shares = sizes(device.memory()[0], wanted)
+        self.dlpack: tuple[int, int] | None = (capsules.CUDA, number)
         self.capacity = wanted if wanted is not None else shares.rasters - shares.rasters // 8
         self._attic = Attic(device, spilled)
         self.spare = self._attic.capacity
@@ -167,6 +169,14 @@ class CudaBackend:
     def restore(self, jobs: Sequence[Raster]) -> list[Outcome[Raster]]:
         """Copy each raster that was spilled back to the card."""
         return self._batch(lambda lane, some: list(self._attic.restore(lane.card, some)), jobs)
+
+    def fence(self, jobs: Sequence[None]) -> list[Outcome[None]]:
+        """Wait until the card has done all that it was asked for until now, on other streams too."""
+        try:
+            self.card.device.fence()
+        except DeviceLost as error:
+            self.lost = bare(error)
+        return [self.lost] * len(jobs)
 
     def on_card(self, function: Callable[[], R]) -> R:
         """Call ``function`` on the card's thread, where alone the card may be touched."""

@@ -212,6 +212,12 @@ class Device:
         self.set_flag(self._done)
         self.wait_for(self._done)
 
+    def fence(self) -> None:
+        """Wait, on any thread, until the card has done all that anybody in this process asked of it."""
+        with self._judged():
+            self._cuda.Device(self.number).use()
+            self._cuda.runtime.deviceSynchronize()
+
     def mark(self) -> Any:
         """Return an event that marks now on the stream, for ``between``."""
         with self._judged():

@@ -68,6 +68,7 @@ class HostBackend:
 
     name = "cpu"
     decoders = ""
+    dlpack: tuple[int, int] | None = None  # who wants an array gets a copy
     spare = 0  # rasters lie in host memory already
 
     def __init__(self, workers: int, library: Library | None = None, capacity: int | None = None) -> None:

@@ -17,6 +17,8 @@ import numpy as np
 import pytest
 import tifffile
 
+from gputiles.api import Image as Lent
+from gputiles.api import _Background
 from gputiles.backends import tables
 from gputiles.backends.cuda import CudaBackend
 from gputiles.backends.load import find_codecs, find_cupy
@@ -99,6 +101,18 @@ def test_chunks_are_decoded_as_the_host_decodes_them(backend: CudaBackend, tmp_p
     jobs = jobs_of(path)
     for job, outcome in zip(jobs, backend.decode(jobs), strict=True):
         assert difference(backend, outcome, job) <= TOLERANCE, backend.decoders
+
+
+@pytest.mark.usefixtures("backend")
+def test_lent_tiles_are_arrays_of_cupy(image: Path) -> None:
+    cupy, running = find_cupy(), _Background(Config(device="cuda", raw_cache=64 * MIB))
+    with Lent(running, FileRef(image, image.parent)) as opened:
+        z = opened.info.levels - 1
+        expected = opened.raster(z, 1, 2, frame=3)
+        for array_of in (cupy.asarray, cupy.from_dlpack):
+            with opened.raster(z, 1, 2, frame=3, device=True) as view:
+                assert np.array_equal(cupy.asnumpy(array_of(view)), expected)
+    running.call(running.engine.close())
 
 
 @pytest.fixture(scope="module")
