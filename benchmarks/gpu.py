@@ -14,6 +14,7 @@ import platform
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
@@ -41,6 +42,7 @@ from gputiles.sources.imagecodec import Frame, JpegCodec  # noqa: E402
 JPEG = Encoding(Format.JPEG, 80, 2)
 PNG = Encoding(Format.PNG)
 COLOURS = np.random.default_rng(2).integers(64, 256, (64, 3)).astype(np.float32)
+SPILLED = 1 << 28  # bytes of pinned host memory
 STYLES = count()  # no two batches have the same style
 
 
@@ -54,11 +56,12 @@ class Plan:
     copies: tuple[int, ...] = (1 << 17, 1 << 20, 1 << 24, 1 << 27)
     viewport: int = 40
     channels: tuple[int, ...] = (8, 40)
+    jpegs: tuple[int, ...] = (1, 2, 4, 8, 16, 32, 64)
     clients: int = 64
     level2: int | None = None  # bytes of the card's cache, where the working set shall be smaller
 
 
-MINIATURE = Plan(32, (1, 4), 0.01, (1 << 12, 1 << 16), 4, (3, 5), 4, 1 << 14)
+MINIATURE = Plan(32, (1, 4), 0.01, (1 << 12, 1 << 16), 4, (3, 5), (1, 2), 4, 1 << 14)
 
 
 class Bench:
@@ -235,6 +238,18 @@ class Bench:
                 found.append(row)
         return found
 
+    def jpegs(self) -> list[dict[str, Any]]:
+        """Return the milliseconds of batches whose JPEGs the card encodes, and the host, by batch size."""
+        habits, usual, found = self.backend.habits, self.backend.habits.card_jpegs, []
+        for number in self.plan.jpegs:
+            rasters, row = self.rasters(number, 4), {"tiles": number}
+            for name, least in (("card_ms", 1), ("host_ms", number + 1)):
+                habits.card_jpegs = least
+                row[name] = self.wall(lambda r=rasters: self.render(r, JPEG))["p50_ms"]
+            found.append(row)
+        habits.card_jpegs = usual
+        return found
+
     def decodes(self) -> list[dict[str, Any]]:
         """Return the times of batches of JPEG chunks (4:2:0, quality 90), decoded where they are trusted."""
         side = self.plan.side
@@ -305,6 +320,28 @@ class Bench:
         rasters = self.rasters(min(64, max(self.plan.batches)), 8)
         return round(len(rasters) / self.wall(lambda: self.render(rasters, JPEG))["p50_ms"] * 1000)
 
+    def overlap(self) -> float:
+        """Return tiles per second as ``throughput`` does, with two batches under way."""
+        halves = [self.rasters(min(64, max(self.plan.batches)), 8) for _ in range(2)]
+        with ThreadPoolExecutor(2) as pool:
+            taken = self.wall(lambda: list(pool.map(lambda half: self.render(half, JPEG), halves)))
+        return round(sum(map(len, halves)) / taken["p50_ms"] * 1000)
+
+    def spills(self) -> list[dict[str, Any]]:
+        """Return the GB/s at which batches of tiles go to pinned host memory, and come back."""
+        found = []
+        for number in self.plan.batches:
+            rasters = [raster for (raster,) in self.rasters(min(number, 64), 1)]
+            size, spilled = sum(raster.weight for raster in rasters), self.backend.spill(rasters)
+            row: dict[str, Any] = {"tiles": len(rasters)}
+            for name, call in (
+                ("spill_GB_per_s", partial(self.backend.spill, rasters)),
+                ("restore_GB_per_s", partial(self.backend.restore, spilled)),
+            ):
+                row[name] = round(size / self.wall(call)["p50_ms"] / 1e6, 2)
+            found.append(row)
+        return found
+
 
 async def over_http(device: str, plan: Plan, folder: Path) -> dict[str, Any]:
     """Return R2: tiles in random styles over HTTP, each client's next request after its last answer.
@@ -360,6 +397,15 @@ async def over_http(device: str, plan: Plan, folder: Path) -> dict[str, Any]:
     }
 
 
+def crossover(rows: Sequence[dict[str, Any]]) -> int:
+    """Return the least batch from which on the card encodes JPEGs as fast as the host, or faster.
+
+    One more than the largest batch that was measured where the host is faster even there.
+    """
+    slower = max((row["tiles"] for row in rows if row["card_ms"] > row["host_ms"]), default=0)
+    return min((row["tiles"] for row in rows if row["tiles"] > slower), default=slower + 1)
+
+
 def versions() -> dict[str, str]:
     """Return what was measured with."""
     found = {"python": platform.python_version(), "machine": platform.machine()}
@@ -385,6 +431,7 @@ def markdown(results: dict[str, Any]) -> str:
 def measure(backend: CudaBackend, plan: Plan) -> dict[str, Any]:
     """Run all measurements of a card."""
     bench = Bench(backend, plan)
+    jpegs = bench.jpegs()
     return {
         "card": backend.on_card(backend.card.device.facts),
         "versions": versions(),
@@ -392,11 +439,15 @@ def measure(backend: CudaBackend, plan: Plan) -> dict[str, Any]:
         "copies_GB_per_s": bench.copies(),
         "launch_us": bench.launch(),
         "batches": bench.stages(),
+        "jpegs_by_card_and_host": jpegs,
+        "card_jpegs": crossover(jpegs),
         "decoding": bench.decodes(),
         "composite_against_copy": bench.composite(),
         "jpeg_by_threads_of_a_block_ms": bench.blocks(),
         "R1_viewports": bench.viewports(),
         "R2_without_http_tiles_per_s": bench.throughput(),
+        "R2_two_batches_under_way_tiles_per_s": bench.overlap(),
+        "to_pinned_memory_and_back": bench.spills(),
     }
 
 
@@ -414,7 +465,7 @@ def main() -> None:
         load.find_cupy = lambda: StandIn(1 << 27)
         load.find_codecs = lambda: None
         plan = MINIATURE
-    backend = load.load_backend(arguments.device, 4)
+    backend = load.load_backend(arguments.device, 4, spill_cache=SPILLED)
     if not isinstance(backend, CudaBackend):
         raise SystemExit("this measures a card: --device cuda")
     try:
@@ -425,6 +476,7 @@ def main() -> None:
     arguments.out.with_suffix(".json").write_text(json.dumps(results, indent=2) + "\n")
     arguments.out.with_suffix(".md").write_text(markdown(results) + "\n")
     print(markdown(results))
+    print(f"the setting for this machine: card-jpegs = {results['card_jpegs']}")
 
 
 if __name__ == "__main__":

@@ -35,7 +35,12 @@ class Engine:
         """Bring up the compute device and the shelves."""
         config = self.config
         self.backend = await self.reading_room.run(
-            load_backend, config.device, config.workers, config.raw_cache, config.spill_cache
+            load_backend,
+            config.device,
+            config.workers,
+            config.raw_cache,
+            config.spill_cache,
+            config.card_jpegs,
         )
         self.batcher = Batcher(self.backend, items=config.queue_items, weight=config.queue_bytes)
         self.images = Images(config, self.reading_room, self._forget)

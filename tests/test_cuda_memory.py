@@ -25,7 +25,7 @@ from gputiles.backends.memory import SLAB, Freed, Memory, slot_size
 from gputiles.backends.paste import raster_of
 from gputiles.batcher import Batcher
 from gputiles.config import Config
-from gputiles.encoded import Encoding, Format
+from gputiles.encoded import Encoding, Format, Turn
 from gputiles.engine import Engine
 from gputiles.errors import BadStyle, Damaged, DeviceLost, LimitExceeded, OutOfMemory, Unsupported
 from gputiles.geometry import Rect
@@ -40,6 +40,7 @@ from tests.standin import CUDARuntimeError, StandIn, WrongThread
 
 MIB = 1 << 20
 U16 = np.dtype(np.uint16)
+PNG = Encoding(Format.PNG)
 CODEC = ByteCodec(1, 1, 16, "u", "<")
 
 
@@ -96,7 +97,7 @@ def tile(backend: CudaBackend, seed: int = 1, side: int = 64) -> Raster:
     return raster
 
 
-def grey(raster: Raster, low: float = 0.0, encoding: Encoding = Encoding(Format.PNG)) -> RenderJob:  # noqa: B008
+def grey(raster: Raster, low: float = 0.0, encoding: Encoding = PNG) -> RenderJob:
     stops = np.array([[0, 0, 0, 255], [255, 255, 255, 255]], np.float32)
     recipe = Recipe((0,), (BandRecipe(0, 0, low, 4000, stops),))
     return RenderJob(recipe, (raster,), raster.shape[1], raster.shape[0], encoding)
@@ -116,6 +117,42 @@ def test_64_different_requests_are_one_composite_one_encode_and_one_copy_each_wa
     files = backend.render(jobs)
     assert len({*files}) == 64
     assert counts == {"uploads": 1, "downloads": 1, "composite": 1, "jpeg": 1, "follow": 1, "pack": 1}
+
+
+@pytest.mark.parametrize("least", [1, 6, 7, 65])
+def test_few_jpegs_are_encoded_by_the_host_to_the_same_bytes(backend: CudaBackend, least: int) -> None:
+    """Six are in the batch: what is turned, or no JPEG, does not count, and is made as ever."""
+    rasters = [tile(backend, seed, 16 + seed) for seed in range(9)]
+    forms = [Encoding(Format.JPEG, 30 + at, at % 3) for at in range(6)]
+    forms += [Encoding(Format.JPEG, 80, 2, turn=Turn(1)), Encoding(Format.NPY, shown=True), PNG]
+    jobs = [
+        grey(raster, float(at), encoding)
+        for at, (raster, encoding) in enumerate(zip(rasters, forms, strict=True))
+    ]
+    expected = backend.render(jobs)
+    backend.habits.card_jpegs = least
+    counts = backend.card.device.counts
+    counts.clear()
+    assert backend.render(jobs)[:8] == expected[:8]
+    assert counts["jpeg"] == (least <= 6)
+    assert counts["composite"] == 1
+
+
+def test_what_no_jpeg_can_hold_is_refused_by_the_host_too(backend: CudaBackend) -> None:
+    backend.habits.card_jpegs = 65
+    job = RenderJob(Recipe((0,)), (tile(backend),), 65_501, 1, Encoding())
+    fine, refused = backend.render([grey(tile(backend, 2), encoding=Encoding()), job])
+    assert isinstance(fine, bytes)
+    assert isinstance(refused, LimitExceeded)
+
+
+def test_the_setting_reaches_the_card(card: StandIn, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(load, "find_cupy", lambda: card)
+    monkeypatch.setattr(load, "find_codecs", lambda: None)
+    backend = load.load_backend("cuda", 1, 1 << 24, 1 << 20, 17)
+    assert isinstance(backend, CudaBackend)
+    assert (backend.habits.card_jpegs, backend.spare) == (17, 7 << 17)
+    backend.close()
 
 
 def test_made_tiles_and_measures_are_one_launch_and_one_copy_each_way(backend: CudaBackend) -> None:

@@ -7,6 +7,9 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
+from benchmarks.gpu import crossover
 from tests.conftest import ROOT
 
 
@@ -21,6 +24,29 @@ def test_the_benchmark_of_a_card_writes_every_table(tmp_path: Path) -> None:
     assert all({"composite_ms", "p99_ms"} <= row.keys() for row in found["batches"])
     assert [row["channels"] for row in found["R1_viewports"]] == [3, 5]
     assert found["compared_bytes"] > 0
+    assert [row["tiles"] for row in found["jpegs_by_card_and_host"]] == [1, 2]
+    assert found["card_jpegs"] in (1, 2, 3)
+    assert f"card-jpegs = {found['card_jpegs']}\n" in done.stdout
+    assert found["R2_two_batches_under_way_tiles_per_s"] > 0
+    assert [row["tiles"] for row in found["to_pinned_memory_and_back"]] == [1, 4]
     assert found["R2_over_http"]["tiles_per_s"] > 0
     assert all(f"## {title.replace('_', ' ')}" in told for title in found)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["found.json", "found.md"]
+
+
+@pytest.mark.parametrize(
+    ("card", "host", "least"),
+    [
+        ([3, 3, 3], [1, 2, 4], 8),
+        ([1, 1, 1], [2, 2, 2], 1),
+        ([3, 3, 9], [1, 2, 4], 9),
+        ([1, 3, 3], [2, 2, 4], 8),  # the smallest is a fluke
+        ([1, 2, 2], [1, 2, 2], 1),
+    ],
+)
+def test_the_crossover_is_where_the_card_stays_ahead(card: list[int], host: list[int], least: int) -> None:
+    rows = [
+        {"tiles": tiles, "card_ms": ours, "host_ms": theirs}
+        for tiles, ours, theirs in zip((1, 4, 8), card, host, strict=True)
+    ]
+    assert crossover(rows) == least

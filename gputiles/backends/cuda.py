@@ -35,7 +35,7 @@ from gputiles.backends.attic import Attic
 from gputiles.backends.card import LANES, Card, on_card, sizes
 from gputiles.backends.decoding import Decoder
 from gputiles.backends.device import Device
-from gputiles.backends.drawing import Draughtsman, Guess
+from gputiles.backends.drawing import Draughtsman, Habits
 from gputiles.backends.hostlib import Library
 from gputiles.backends.making import bare
 from gputiles.backends.nvimage import Pictures
@@ -88,7 +88,7 @@ class CudaBackend:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="gputiles-cuda")
         self._helpers = ThreadPoolExecutor(helpers, thread_name_prefix="gputiles-helper")
         self._library = Library()
-        self._guess = Guess()
+        self.habits = Habits()
         try:
             self._thread.submit(self._open, cupy, number, wanted, codecs, spilled).result()
         except BaseException:
@@ -113,7 +113,7 @@ class CudaBackend:
             self._free.put(lane)
 
     def _lane(self, card: Card, pictures: Pictures | None) -> Lane:
-        draughtsman = Draughtsman(card, self._helpers, self._library, self._guess)
+        draughtsman = Draughtsman(card, self._helpers, self._library, self.habits)
         return Lane(card, draughtsman, Decoder(card, self._helpers, pictures))
 
     def _pictures(self, codecs: Any, number: int) -> Pictures | None:

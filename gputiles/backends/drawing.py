@@ -7,7 +7,7 @@ encoded and brought back together; a picture that is larger goes through in seve
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from concurrent.futures import Executor, Future
+from concurrent.futures import Executor
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, NamedTuple, Protocol
@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from gputiles.backends import Outcome, RenderJob, plans, tables
 from gputiles.backends.arena import aligned
 from gputiles.backends.card import Card, on_card
-from gputiles.backends.encode import JpegForm, PngForm, Run, encode_turned, whole_file
+from gputiles.backends.encode import JpegForm, PngForm, Run, encode_turned
 from gputiles.backends.making import attempt
 from gputiles.backends.modules import PIECE, RUN
 from gputiles.backends.plans import Picture
@@ -78,13 +78,18 @@ class Piece(NamedTuple):
     rows: range  # those above, which a filter reads, included
 
 
-class Guess:
-    """The bytes of a JPEG's scan per pixel, as far as some were seen; the draughtsmen of a card share it."""
+class Habits:
+    """What the draughtsmen of a card go by.
 
-    __slots__ = ("ratio",)
+    ``ratio`` are the bytes of a JPEG's scan per pixel, as far as some were seen. Where a batch has
+    fewer than ``card_jpegs`` JPEGs, their pixels come home and the host encodes them, to the same bytes.
+    """
+
+    __slots__ = ("card_jpegs", "ratio")
 
     def __init__(self) -> None:
         self.ratio = 0.5
+        self.card_jpegs = 1
 
 
 class Group(NamedTuple):
@@ -101,11 +106,11 @@ class Draughtsman:
     ``run`` calls a host kernel: turned pictures are encoded on the host.
     """
 
-    def __init__(self, card: Card, helpers: Executor, run: Run, guess: Guess) -> None:
+    def __init__(self, card: Card, helpers: Executor, run: Run, habits: Habits) -> None:
         self._card = card
         self._helpers = helpers
         self._run = run
-        self._guess = guess
+        self._habits = habits
 
     def render(self, jobs: Sequence[RenderJob]) -> list[Outcome[bytes]]:
         """Composite and encode each job's tile. Raises OutOfMemory for the whole batch."""
@@ -124,13 +129,17 @@ class Draughtsman:
     def _begin(self, jobs: Sequence[RenderJob], planned: list[Outcome[Drawing]]) -> Group:
         """Plan a batch and launch what fits of it, on the card's thread."""
         self._card.begin()
-        planned += [attempt(self._plan, job) for job in jobs]
+        few = sum(_is_scan(job.encoding) for job in jobs) < self._habits.card_jpegs
+        planned += [attempt(partial(self._plan, few=few), job) for job in jobs]
         return self._make([outcome for outcome in planned if isinstance(outcome, Drawing)])
 
-    def _plan(self, job: RenderJob) -> Drawing:
+    def _plan(self, job: RenderJob, *, few: bool = False) -> Drawing:
+        """Plan a job; where there are ``few``, the host encodes JPEGs."""
         sources = [on_card(raster) for raster in job.rasters]
         picture = plans.picture(job, sources, self._card.target)
-        return Drawing(job, picture, form_of(picture.shape, job.encoding))
+        on_host = few and _is_scan(job.encoding)
+        form = PlainForm(picture.shape) if on_host else form_of(picture.shape, job.encoding)
+        return Drawing(job, picture, form)
 
     # -- groups
 
@@ -158,7 +167,7 @@ class Draughtsman:
         }
         lengths, packed = self._scans(scans) if scans else (0, 0)
         self._card.go()
-        self._card.returns.start(packed + int(self._guess.ratio * _pixels(scans)) if scans else _end(places))
+        self._card.returns.start(packed + int(self._habits.ratio * _pixels(scans)) if scans else _end(places))
         return Group([(piece, places.get(id(piece))) for piece in group], lengths, packed)
 
     def _note(self, group: Group) -> None:
@@ -234,7 +243,7 @@ class Draughtsman:
         data = returns.read(packed, ends[-1])
         for piece, begin, end in zip(pieces, ends[:-1], ends[1:], strict=True):
             piece.drawing.parts.append(data[begin:end].tobytes())
-        self._guess.ratio = max(self._guess.ratio * 0.9, 1.25 * ends[-1] / _pixels(pieces))
+        self._habits.ratio = max(self._habits.ratio * 0.9, 1.25 * ends[-1] / _pixels(pieces))
 
     # -- files
 
@@ -249,12 +258,12 @@ class Draughtsman:
             units = [self._helpers.submit(form.deflated, unit, filtered) for unit in range(form.units)]
             return lambda: rows.file([unit.result() for unit in units], filtered)
         pixels = drawing.bytes.reshape(drawing.picture.shape)
-        made: Future[bytes]
-        if encoding.turn != UPRIGHT:
-            made = self._helpers.submit(encode_turned, pixels, encoding, self._run, _buffer)
-        else:
-            made = self._helpers.submit(whole_file, pixels, encoding)
-        return made.result
+        return self._helpers.submit(encode_turned, pixels, encoding, self._run, _buffer).result
+
+
+def _is_scan(encoding: Encoding) -> bool:
+    """Say whether a card can encode a picture as a JPEG."""
+    return encoding.format is Format.JPEG and encoding.turn == UPRIGHT
 
 
 def form_of(shape: tuple[int, int, int], encoding: Encoding) -> Form:

@@ -15,32 +15,41 @@ DRIVER = "libcuda.so.1"
 logger = logging.getLogger(__name__)
 
 
-def load_backend(device: str, workers: int, raw_cache: int | None = None, spill_cache: int = 0) -> Backend:
+def load_backend(
+    device: str,
+    workers: int,
+    raw_cache: int | None = None,
+    spill_cache: int = 0,
+    card_jpegs: int = 1,
+) -> Backend:
     """Return the backend of ``device``: ``auto``, ``cpu`` or ``cuda[:N]``.
 
     ``auto`` is the first card where there is one that can be used. ``workers`` are threads of the
     host, ``raw_cache`` the bytes for rasters, None: what is free, ``spill_cache`` those of the host for
-    rasters that a card gives up. Blocks until the kernels are loaded. Raises Unsupported where the
-    device is not there, BadRequest for another word.
+    rasters that a card gives up, ``card_jpegs`` the least JPEGs of a batch that a card encodes. Blocks
+    until the kernels are loaded. Raises Unsupported where the device is not there, BadRequest for
+    another word.
     """
     kind, _, number = device.partition(":")
     if device == "cpu" or (device == "auto" and not has_driver()):
         return HostBackend(workers, capacity=raw_cache)
     if kind == "cuda" and (number.isdecimal() or device == "cuda"):
-        return _on_card(int(number or 0), workers, raw_cache, spill_cache)
+        return _on_card(int(number or 0), workers, raw_cache, spill_cache, card_jpegs)
     if device != "auto":
         raise BadRequest(f"device: expected 'auto', 'cpu', 'cuda' or 'cuda:N'; got {device!r}")
     try:
-        return _on_card(0, workers, raw_cache, spill_cache)
+        return _on_card(0, workers, raw_cache, spill_cache, card_jpegs)
     except Unsupported as error:
         logger.warning("the host computes: %s", error)
         return HostBackend(workers, capacity=raw_cache)
 
 
-def _on_card(number: int, workers: int, raw_cache: int | None, spill_cache: int) -> Backend:
+def _on_card(number: int, workers: int, raw_cache: int | None, spill_cache: int, card_jpegs: int) -> Backend:
     from gputiles.backends.cuda import CudaBackend  # here: most machines have no card
 
-    return CudaBackend(find_cupy(), number, workers, raw_cache, find_codecs(), spill_cache)
+    backend = CudaBackend(find_cupy(), number, workers, raw_cache, find_codecs(), spill_cache)
+    backend.habits.card_jpegs = card_jpegs
+    return backend
 
 
 def has_driver() -> bool:

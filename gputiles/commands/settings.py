@@ -101,6 +101,7 @@ TYPES: dict[str, Any] = {
     "tile_cache": Size(),
     "raw_cache": Size(),
     "spill_cache": Size(),
+    "card_jpegs": COUNT,
     "workers": COUNT,
     "readers": COUNT,
     "sources": COUNT,
