@@ -28,15 +28,19 @@ FLOOR_SHARE = 0.5  # of an active owner's fair share
 
 
 class Entry(Generic[V]):
-    """A value on a shelf (or too large for it), with its weight in bytes and its pins."""
+    """A value on a shelf (or too large for it), with its weight in bytes and its pins.
 
-    __slots__ = ("group", "key", "owner", "pins", "segment", "value", "weight")
+    ``asked`` says whether anybody asked for it: else it was brought in passing.
+    """
+
+    __slots__ = ("asked", "group", "key", "owner", "pins", "segment", "value", "weight")
 
     def __init__(self, key: Hashable, value: V, weight: int, owner: Hashable) -> None:
         self.key = key
         self.value = value
         self.weight = weight
         self.owner = owner
+        self.asked = False
         self.pins = 0
         self.segment: Any = None  # the LRU that holds the entry; None when it is on no shelf
         self.group: Any = None  # the LRUs of the owner, to be found without a look-up
@@ -148,6 +152,7 @@ class Shelf(Generic[V]):
         """Store ``value``, evicting others; what is larger than the shelf is not stored."""
         self.discard(key)
         entry = Entry(key, value, weight, owner)
+        entry.asked = not cold
         if weight > self.capacity:
             self.loose += weight
             self._note_peak()
@@ -292,6 +297,7 @@ class Shelf(Generic[V]):
     def _warm(self, entry: Entry[V]) -> None:
         owner: _Owner[V] = entry.group
         owner.seen = self._clock()
+        entry.asked = True
         if entry.segment is owner.hot:
             entry.segment[entry.key]  # a look-up is a use
             return

@@ -47,8 +47,11 @@ class Spill:
     def take_in(self, entry: Entry[Raster]) -> None:
         """Have an evicted raster copied to the host.
 
-        Not where a copy is there, the device waits for too many copies, or there is no room for any.
+        Not one that nobody asked for (the leaves of a synthesis would push all others out), nor where
+        a copy is there, the device waits for too many copies, or there is no room for any.
         """
+        if not entry.asked:
+            return
         raster, room = entry.value, min(self.shelf.capacity, self._device.capacity // SHARE - self._weight)
         if raster.weight > room or len(self._leaving) >= MOST or self.shelf.peek(entry.key) is not None:
             return
@@ -126,4 +129,6 @@ class Spill:
     def _settled(self, spilled: Entry[Spilled], raster: Raster, *, cold: bool) -> Entry[Raster]:
         """Move a raster to the device's shelf, where it lies already."""
         self.shelf.discard(spilled.key)
-        return self._device.put(spilled.key, raster, raster.weight, spilled.owner, cold=cold)
+        entry = self._device.put(spilled.key, raster, raster.weight, spilled.owner, cold=cold)
+        entry.asked = True
+        return entry

@@ -453,6 +453,16 @@ def test_what_the_stand_in_offers_cupy_has(name: str) -> None:
         ours, theirs = getattr(ours, part), getattr(theirs, part)
 
 
+def test_cupys_streams_and_events_have_the_stand_ins_methods() -> None:
+    card = StandIn()
+    Device(card).close()
+    for ours, theirs, names in (
+        (card.cuda.Stream(non_blocking=True), cupy.cuda.Stream, ("use", "wait_event", "ptr")),
+        (card.cuda.Event(), cupy.cuda.Event, ("record", "synchronize")),
+    ):
+        assert all(hasattr(ours, name) and (name == "ptr" or hasattr(theirs, name)) for name in names)
+
+
 # -- pressure
 
 

@@ -122,6 +122,30 @@ async def test_made_levels_are_not_made_again(card: StandIn, image: Path) -> Non
     assert (after["reads"], after["downsample"]) == (before["reads"], before["downsample"])
 
 
+async def test_the_leaves_of_a_made_tile_are_not_kept(card: StandIn, image: Path) -> None:
+    async with engine(8 * MIB, raw=6 * TILE) as running:
+        opened = await running.image(FileRef(image, image.parent))
+        await running.renderer.raster(opened, 0, 0, 0, 0)
+        counts, report = running.report()["counts"], running.report()["shelves"]
+    assert counts["decode"] >= 20
+    assert report["rasters"]["evictions"] >= 14
+    assert counts.get("spill", 0) <= counts["downsample"]
+
+
+async def test_what_was_brought_in_passing_stays_once_it_was_asked_for(
+    shelves: Callable[..., Shelves],
+) -> None:
+    both = shelves()
+    for key, asks in (("a", False), ("b", True)):
+        both.device.put(key, _raster(10), 10, "image", cold=True)
+        if asks:
+            both.device.get(key)
+        with both.device.reserve(160):
+            pass
+        await both.copied()
+    assert both.keys == ["b"]
+
+
 async def test_many_who_ask_for_a_spilled_tile_share_one_copy(card: StandIn, image: Path) -> None:
     async with engine(8 * MIB) as running:
         opened = await running.image(FileRef(image, image.parent))
