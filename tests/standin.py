@@ -98,6 +98,7 @@ class Function:
         self._card.queue(lambda: self._launch(int(address), across, down, threads))
 
     def _launch(self, address: int, across: int, down: int, threads: int) -> None:
+        self._card.done.append(self._kernel.name)
         table = self._card.memory(address, down * self._kernel.job.itemsize).view(self._kernel.job)
         self._card.check_sources(table)
         arguments = (
@@ -127,6 +128,7 @@ class StandIn:
     ) -> None:
         self.pace = pace
         self.waiting: Callable[[], None] = lambda: None
+        self.done: deque[str] = deque(maxlen=1000)  # the last work on all streams: kernels, "up", "down"
         self._chance = random.Random(pace)
         self._lock = threading.RLock()  # who waits does the work, on whatever thread
         self._users: set[int] = set()  # threads that have chosen the card
@@ -292,6 +294,7 @@ class StandIn:
         ]
 
         def copy() -> None:
+            self.done.append({1: "up", 2: "down", 3: "move"}[kind])
             ends[0](to, size)[:] = ends[1](address, size)
 
         self.queue(copy, stream)

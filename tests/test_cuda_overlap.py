@@ -96,6 +96,20 @@ def test_a_batch_is_launched_before_the_last_ones_results_are_waited_for(
         assert side_by_side([lambda jobs=jobs: backend.render(jobs) for jobs in made]) == expected  # type: ignore[misc]
 
 
+def test_the_next_batch_is_drawn_while_results_travel_home() -> None:
+    """Copies to the host are on a stream of their own: however slow it is, the kernels go on."""
+    with opened("ahead") as (card, backend):
+        made = batches(backend, JPEG)
+        for jobs in made:
+            backend.render(jobs)
+        Together(card, backend)
+        card.done.clear()
+        side_by_side([partial(backend.render, jobs) for jobs in made])
+        assert [name for name in card.done if name in ("composite", "down")] == ["composite"] * 2 + [
+            "down"
+        ] * 2
+
+
 def test_chunks_are_decoded_while_files_travel_home(card: StandIn, backend: CudaBackend) -> None:
     (jobs,) = batches(backend, JPEG, 1)
     expected = backend.render(jobs)
