@@ -267,13 +267,12 @@ class Shelves:
             pass
         return entry
 
-    async def back(self, key: str) -> Raster | None:
+    async def back(self, key: str, *, background: bool = False) -> Raster | None:
         with Hold(self.spill.shelf) as spilled, Hold(self.device) as hold:
             found = self.spill.find([key], spilled, quietly=False)
-            return None if found is None else await self._back(found[0], hold)
-
-    async def _back(self, entry: Any, hold: Hold[Raster]) -> Raster:
-        return await self.spill.bring_back(entry, Trace(), hold, background=False)
+            if found is None:
+                return None
+            return await self.spill.bring_back(found[0], Trace(), hold, background=background)
 
     async def copied(self) -> None:
         self.gated.gate.set()
@@ -376,6 +375,19 @@ async def test_a_device_without_memory_keeps_nothing_that_still_leaves(
     await both.copied()
     assert both.keys == []
     assert both.gated.copied == []
+
+
+async def test_what_comes_back_in_passing_may_leave_again(shelves: Callable[..., Shelves]) -> None:
+    both = shelves()
+    both.evict("a")
+    await both.copied()
+    raster = await both.back("a", background=True)
+    assert raster is not None
+    assert both.keys == []
+    with both.device.reserve(160):
+        pass
+    await both.copied()
+    assert both.keys == ["a"]
 
 
 async def test_what_is_shed_or_discarded_is_not_copied(shelves: Callable[..., Shelves]) -> None:
