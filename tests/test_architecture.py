@@ -23,8 +23,8 @@ FLOORS: dict[str, tuple[str, ...]] = {
         "entries", "style", "icc", "look", "ranges", "request", "regions", "deepzoom", "iiif", "histograms",
         "frames", "quads",
         "xyz", "omero", "settings", "imgdata", "webquery", "webgateway",
-        "parameters", "projections", "metadata", "config", "capsules", "trace", "places", "arrays", "jfif", "png",
-        "jobs",
+        "parameters", "projections", "metadata", "config", "capsules", "trace", "places", "arrays", "jfif",
+        "png", "jobs",
     ),
     "sync floor": (
         "backends", "sources", "remotes", "girder", "walk", "references", "styles", "selftest", "cardtest",
