@@ -32,8 +32,9 @@ sys.path.insert(0, str(ROOT))
 from gputiles.backends import Chunk, DecodeJob, Raster, RenderJob, load, modules  # noqa: E402
 from gputiles.backends.cuda import CudaBackend  # noqa: E402
 from gputiles.backends.host import HostBackend  # noqa: E402
+from gputiles.backends.nvencode import Writer  # noqa: E402
 from gputiles.backends.paste import raster_of  # noqa: E402
-from gputiles.cardtest import bandwidth  # noqa: E402
+from gputiles.cardtest import bandwidth, shown  # noqa: E402
 from gputiles.encoded import Encoding, Format  # noqa: E402
 from gputiles.geometry import Rect  # noqa: E402
 from gputiles.recipe import BandRecipe, Blend, Recipe  # noqa: E402
@@ -177,7 +178,7 @@ class Bench:
                 for job in jobs
             ]
             files = self.backend.render(jobs)
-            if files != host.render(on_host):
+            if [shown(file) for file in files] != [shown(file) for file in host.render(on_host)]:
                 raise SystemExit("the card's files are not the host's")
             total += sum(map(len, files))
         host.close()
@@ -305,6 +306,38 @@ class Bench:
             found[str(threads)] = self.kernels(lambda: self.render(rasters, JPEG))["jpeg_ms"]
         modules.THREADS["jpeg"] = usual
         return found
+
+    def encoders(self) -> list[dict[str, Any]]:
+        """Return the times of 64 tiles, and their bytes, by who encodes: the card, nvImageCodec, the host."""
+        habits, both = self.backend.habits, self.backend.habits.own
+        rasters = self.rasters(min(64, max(self.plan.batches)), 4)
+        writer = self._writer()
+        found = []
+        for encoding, own, other in (
+            (PNG, both, None), (PNG, frozenset(), None),
+            (JPEG, both, None), (JPEG, frozenset(), writer), (JPEG, frozenset(), None),
+        ):  # fmt: skip
+            habits.own, habits.writer = own, other
+            is_card = encoding.format in own
+            maker = "card" if is_card else "nvImageCodec" if other is not None else "host"
+            row: dict[str, Any] = {"encoding": encoding.format.name, "encoder": maker, "tiles": len(rasters)}
+            row |= self.wall(lambda e=encoding: self.render(rasters, e))
+            files = self.render(rasters, encoding)
+            found.append(row | {"bytes_of_a_tile": sum(map(len, files)) // len(files)})
+        habits.own, habits.writer = both, None
+        return found if writer is not None else [row for row in found if row["encoder"] != "nvImageCodec"]
+
+    def _writer(self) -> Writer | None:
+        """Return nvImageCodec's encoder, if it is installed and makes JPEGs as libjpeg does."""
+        backend, library = self.backend, load.find_codecs()
+
+        def made() -> Writer:
+            writer = Writer(library, backend.card.device.number, backend.card.device.stream, backend.threads)
+            writer.prove(backend.card)
+            return writer
+
+        writer = None if library is None else backend.on_card(made)
+        return writer if writer is not None and (3, 2) in writer.kinds else None
 
     def viewports(self) -> list[dict[str, Any]]:
         """Return R1 and R1-40: a viewport of resident tiles in a new style, to bytes in host memory."""
@@ -443,6 +476,7 @@ def measure(backend: CudaBackend, plan: Plan) -> dict[str, Any]:
         "card_jpegs": crossover(jpegs),
         "decoding": bench.decodes(),
         "composite_against_copy": bench.composite(),
+        "encoders": bench.encoders(),
         "jpeg_by_threads_of_a_block_ms": bench.blocks(),
         "R1_viewports": bench.viewports(),
         "R2_without_http_tiles_per_s": bench.throughput(),
@@ -460,10 +494,10 @@ def main() -> None:
     arguments = parser.parse_args()
     plan = Plan()
     if arguments.stand_in:
-        from tests.standin import StandIn
+        from tests.standin import StandIn, codecs
 
         load.find_cupy = lambda: StandIn(1 << 27)
-        load.find_codecs = lambda: None
+        load.find_codecs = codecs
         plan = MINIATURE
     backend = load.load_backend(arguments.device, 4, spill_cache=SPILLED)
     if not isinstance(backend, CudaBackend):

@@ -55,7 +55,7 @@ def tile_key(z: int, x: int, y: int, look: str, edge: Edge) -> str:
     return f"tile|{z}|{x}|{y}|{look}|{edge.crop}|{edge.colour}"
 
 
-def entity_tag(key: str, reduction: Reduction, intent: str | None, decoders: str) -> str:
-    """Return the strong entity tag of an answer: content version, request, codecs."""
-    text = f"{CODECS}{decoders}|{reduction.value}|{ICC}-{intent}|{key}"
+def entity_tag(key: str, reduction: Reduction, intent: str | None, codecs: str) -> str:
+    """Return the strong entity tag of an answer: content version, request, codecs (other than the host's)."""
+    text = f"{CODECS}{codecs}|{reduction.value}|{ICC}-{intent}|{key}"
     return f'"{blake2b(text.encode(), digest_size=16).hexdigest()}"'

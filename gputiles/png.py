@@ -35,6 +35,21 @@ def with_profile(file: bytes, profile: bytes) -> bytes:
     return file[:at] + _profile_chunk(profile) + file[at:]
 
 
+def check(file: bytes) -> None:
+    """Raise ValueError unless all checksums of a PNG file are right, those that decoders pass over too."""
+    at, stream = len(SIGNATURE), b""
+    while at < len(file):
+        end = at + 8 + int.from_bytes(file[at : at + 4], "big")
+        if zlib.crc32(file[at + 4 : end]).to_bytes(4, "big") != file[end : end + 4]:
+            raise ValueError(f"PNG: a wrong CRC at byte {end}")
+        stream += file[at + 8 : end] if file[at + 4 : at + 8] == b"IDAT" else b""
+        at = end + 4
+    try:
+        zlib.decompress(stream)
+    except zlib.error as error:
+        raise ValueError(f"PNG: {error}") from error
+
+
 def _chunk(kind: bytes, data: bytes) -> bytes:
     checksum = zlib.crc32(data, zlib.crc32(kind))
     return b"".join((len(data).to_bytes(4, "big"), kind, data, checksum.to_bytes(4, "big")))

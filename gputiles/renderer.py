@@ -167,8 +167,9 @@ class Renderer:
         return carrying(file, info.profile)
 
     def _tag(self, image: Image, view: View, key: str) -> str:
-        intent, decoders = self._intent(image.info, view), self.batcher.backend.decoders
-        return keys.entity_tag(key, image.info.reduction, intent, decoders)
+        backend = self.batcher.backend
+        codecs = backend.decoders + backend.encoders.get(view.encoding.format, "")
+        return keys.entity_tag(key, image.info.reduction, self._intent(image.info, view), codecs)
 
     async def _render_tile(self, work: Work, request: TileRequest) -> bytes:
         info = work.image.info

@@ -1,4 +1,4 @@
-// The host library: every kernel as a plain C function over a table of jobs.
+// The host library: every kernel but those of deflate.cu as a plain C function over a table of jobs.
 //
 // Called through ctypes, which releases the GIL. Nothing is kept between calls, so any
 // number of threads may call at once.
@@ -16,7 +16,7 @@ extern "C" __attribute__((visibility("default"))) void layout(i64* sizes) {
   const i64 all[] = {sizeof(Source),   sizeof(Band),     sizeof(Composite), sizeof(Unstyled), sizeof(Downsample),
                      sizeof(Resample), sizeof(Extremes), sizeof(Measure),   sizeof(PngFilter),
                      sizeof(JpegTable), sizeof(Jpeg),  sizeof(Icc),      sizeof(Paste),     sizeof(Follow),
-                     sizeof(Pack)};
+                     sizeof(Pack),      sizeof(PngLook), sizeof(PngDeflate), sizeof(PngCheck), sizeof(PngTail)};
   for (int i = 0; i < (int)(sizeof all / sizeof *all); ++i) sizes[i] = all[i];
 }
 

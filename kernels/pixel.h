@@ -249,3 +249,13 @@ INLINE u8 paeth(i16 left, i16 above, i16 corner) {
 
 // How far a filtered byte, taken as signed, is from 0.
 INLINE u8 cost_of(u8 byte) { return smaller(byte, (u8)-byte); }
+
+// What a picture's pixels have that others have not.
+enum Look { COLOURED = 1, TRANSLUCENT = 2 };
+
+// How many of a picture's samples tell anything.
+INLINE int kept_samples(u64 look, int samples) {
+  if (!look) return samples;
+  const u32 found = *(const u32*)look;
+  return (samples > 2 && (found & COLOURED) ? 3 : 1) + (samples % 2 == 0 && (found & TRANSLUCENT) ? 1 : 0);
+}

@@ -44,7 +44,18 @@ INLINE int cheapest(const i64 (&costs)[FILTERS]) {
   return best;
 }
 
-INLINE void png_filter_run(const PngFilter& job, i64 run) {
+// The job over the samples that count.
+INLINE PngFilter reduced(PngFilter job) {
+  const int kept = kept_samples(job.look, job.stride);
+  if (kept == job.stride) return job;
+  job.row = job.row / job.stride * kept;
+  job.stride = kept;
+  job.pixels = job.kept;
+  return job;
+}
+
+INLINE void png_filter_run(const PngFilter& all, i64 run) {
+  const PngFilter job = reduced(all);
   const i64 y = job.begin + run;
   const u8* row = (const u8*)job.pixels + y * job.row;
   const u8* above = y ? row - job.row : nullptr;

@@ -141,8 +141,54 @@ struct PngFilter {
   u64 out;
   i64 runs;
   i64 begin;
+  u64 look;    // of the picture; 0: all samples count
+  u64 kept;    // a copy of the samples that count, if some do not
   i32 row;     // bytes of a row
   i32 stride;  // bytes of a pixel
+};
+
+// Finds out what all pixels of a picture have in common, and copies the samples that tell anything.
+struct PngLook {
+  u64 pixels;
+  u64 out;   // of the copy
+  u64 look;  // u32, 0 before
+  i64 runs;
+  i64 pixel_count;
+  i64 samples;
+};
+
+// Compresses `runs` segments of filtered rows, from segment `first` on.
+struct PngDeflate {
+  u64 filtered;  // where row 0 would lie
+  u64 tokens;    // SEGMENT u16 a segment
+  u64 out;       // `capacity` bytes a segment
+  u64 lengths;   // i64 a segment: the bytes written
+  u64 checks;    // PngCheck a segment
+  u64 look;      // of the picture; 0: all samples count
+  i64 runs;
+  i64 first;
+  i64 capacity;
+  i32 width;
+  i32 height;
+  i32 samples;
+  i32 unused;
+};
+
+// What a segment adds to the Adler-32 of all filtered rows.
+struct PngCheck {
+  u32 sum;
+  u32 weighted;  // each byte times the bytes from it on
+  i64 count;
+};
+
+// Ends a file whose last `segments` have `checks`; `adler` is that of what came before.
+struct PngTail {
+  u64 checks;
+  u64 out;
+  u64 length;  // i64: the bytes written
+  i64 runs;    // 1
+  i64 segments;
+  i64 adler;
 };
 
 // What the coefficients of one kind of component are divided by, and their codes. An entry of
@@ -230,7 +276,11 @@ static_assert(sizeof(Downsample) == 248, "see tables.py");
 static_assert(sizeof(Resample) == 96, "see tables.py");
 static_assert(sizeof(Extremes) == 24, "see tables.py");
 static_assert(sizeof(Measure) == 104, "see tables.py");
-static_assert(sizeof(PngFilter) == 40, "see tables.py");
+static_assert(sizeof(PngFilter) == 56, "see tables.py");
+static_assert(sizeof(PngLook) == 48, "see tables.py");
+static_assert(sizeof(PngDeflate) == 88, "see tables.py");
+static_assert(sizeof(PngCheck) == 16, "see tables.py");
+static_assert(sizeof(PngTail) == 48, "see tables.py");
 static_assert(sizeof(JpegTable) == 1664, "see tables.py");
 static_assert(sizeof(Jpeg) == 80, "see tables.py");
 static_assert(sizeof(Icc) == 128, "see tables.py");

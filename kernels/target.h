@@ -31,6 +31,12 @@ INLINE double double_of(u64 bits) { return __longlong_as_double((long long)bits)
 INLINE void increment(u64* counter, u64 by) { atomicAdd(counter, by); }
 INLINE void increment(u32* counter) { atomicAdd(counter, 1u); }
 
+INLINE void increment(u32* counter, u32 by) { atomicAdd(counter, by); }
+INLINE void join_bits(u32* word, u32 bits) { atomicOr(word, bits); }
+INLINE void turn_bits(u32* word, u32 bits) { atomicXor(word, bits); }
+INLINE void lower(u32* value, u32 to) { atomicMin(value, to); }
+#define BARRIER() __syncthreads()
+
 INLINE int lowest(u64 mask) { return __ffsll((long long)mask) - 1; }
 
 INLINE void store_big_endian(u8* to, u64 value) {
@@ -58,6 +64,14 @@ INLINE int copy_until_255(const u8* from, const u8* end, u8* to) {
     const Job& job = jobs[blockIdx.y];                               \
     const i64 run = (i64)blockIdx.x * blockDim.x + threadIdx.x;      \
     if (run < job.runs) function(job, run);                          \
+  }
+
+// A block of `threads` does one run; its threads share a Shared and meet at barriers.
+#define BLOCK_KERNEL(name, Job, Shared, threads, function)           \
+  extern "C" __global__ void __launch_bounds__(threads) name(const Job* jobs) { \
+    __shared__ Shared shared;                                        \
+    const Job& job = jobs[blockIdx.y];                               \
+    if (blockIdx.x < job.runs) function(job, shared, blockIdx.x, (int)threadIdx.x); \
   }
 
 // Counting in three steps with a barrier between them: the bins of a block are shared.

@@ -57,22 +57,26 @@ class CUDADriverError(RuntimeError):
 
 
 @lru_cache(maxsize=4)
-def compiled(folder: Path | None = None) -> ctypes.CDLL:
-    """Return the kernels of ``folder`` (the product's), compiled for the processor as CUDA sees them."""
+def compiled(folder: Path | None = None, only: str = "") -> ctypes.CDLL:
+    """Return the kernels of ``folder`` (the product's), compiled for the processor as CUDA sees them.
+
+    With ``only`` those of one file.
+    """
     folder = folder or modules.folder()
-    files = sorted({kernel.file for kernel in modules.kernels().values()})
+    kernels = [kernel for kernel in modules.kernels().values() if not only or kernel.file == only]
+    files = sorted({kernel.file for kernel in kernels})
     structs = {id(job): name for name, job in modules.JOBS.items()}
     source = "".join(f'#include "{name}"\n' for name in [SHIM, *(folder / file for file in files)])
-    source += "".join(
-        f"SHIM_EXPORT({kernel.name}, {structs[id(kernel.job)]})\n" for kernel in modules.kernels().values()
-    )
+    source += "".join(f"SHIM_EXPORT({kernel.name}, {structs[id(kernel.job)]})\n" for kernel in kernels)
     text = source + SHIM.read_text() + "".join(path.read_text() for path in sorted(folder.glob("*.[ch]*")))
     key = hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()
     target = Path(tempfile.gettempdir()) / f"gputiles-standin-{os.getuid()}-{key}.so"
     if not target.exists():
         unfinished = target.with_suffix(f".{os.getpid()}")
-        options = ["-std=c++17", "-O2", "-fPIC", "-shared", "-ffp-contract=off", "-x", "c++", "-"]
-        subprocess.run(["g++", *options, "-o", str(unfinished)], input=source.encode(), check=True)
+        options = ["-std=c++17", "-O2", "-fPIC", "-shared", "-ffp-contract=off", "-U_FORTIFY_SOURCE"]
+        subprocess.run(
+            ["g++", *options, "-x", "c++", "-", "-o", str(unfinished)], input=source.encode(), check=True
+        )
         unfinished.replace(target)
     return ctypes.CDLL(str(target))
 
@@ -106,17 +110,18 @@ class Function:
             across,
             down,
             threads,
-            int(self._kernel.counts),
+            int(self._kernel.meets),
             self._card.order,
         )
-        assert self._run(*arguments) == 0, "threads ended while others waited"
+        assert self._run(*arguments) == 0, "threads ended, or waited elsewhere, while others waited"
 
 
 class StandIn:
     """What the product uses of the module ``cupy``, over a card with ``total`` bytes of memory.
 
-    ``order`` -1 resumes the threads of a block from the last to the first. ``fail`` is raised
-    by the next calls that do work. ``waiting`` is called by everybody who is about to wait.
+    ``order`` -1 resumes the threads of a block from the last to the first, 2 and more in orders
+    shuffled anew after every barrier. ``fail`` is raised by the next calls that do work. ``waiting`` is
+    called by everybody who is about to wait.
     ``pace`` says how far the streams are when somebody waits for one: ``lazy``, only as far as they
     must be; ``ahead``, the others as far as they can; or a number, the seed of a random interleaving.
     """
@@ -418,7 +423,7 @@ class Event:
 def codecs() -> Any:
     """Return nvImageCodec as the product uses it, on the processor: the stand-in's memory is the host's.
 
-    Decodes at once. Skips the test where the library is not installed.
+    Decodes and encodes at once. Skips the test where the library is not installed.
     """
     library = pytest.importorskip("nvidia.nvimgcodec")
     host = [library.Backend(library.BackendKind.CPU_ONLY)]
@@ -439,13 +444,43 @@ def codecs() -> Any:
             self.calls.append(len(streams))
             return self._decoder.decode(streams, images=images, params=params)
 
+    class Encoder:
+        calls: ClassVar[list[int]] = []
+
+        def __init__(self, **_: Any) -> None:
+            self._owner = owner()
+            device = library.NVIMGCODEC_DEVICE_CPU_ONLY
+            self._encoder = library.Encoder(device_id=device, max_num_cpu_threads=1, backends=host)
+
+        def encode(self, images: list[Any], codec: str, *, cuda_stream: int, **options: Any) -> Any:
+            assert cuda_stream == FIRST_STREAM, "work goes to the backend's own stream"
+            if owner() != self._owner:
+                raise WrongThread("an encoder is its thread's alone")
+            self.calls.append(len(images))
+            return self._encoder.encode(images, codec, **options)
+
+    def code_stream(source: bytes | int, **_: Any) -> Any:
+        """Return a stream to read, or one to write into, which is not pinned where there is no card."""
+        return (
+            library.CodeStream(source, pin_memory=False)
+            if isinstance(source, int)
+            else library.CodeStream(source)
+        )
+
     def as_image(place: Any, cuda_stream: int) -> Any:
         face = place.__cuda_array_interface__
         dtype = np.dtype(face["typestr"])
         raw = (ctypes.c_uint8 * (math.prod(face["shape"]) * dtype.itemsize)).from_address(face["data"][0])
         return library.as_image(np.frombuffer(raw, dtype).reshape(face["shape"]))
 
-    names = ("Backend", "BackendKind", "ColorSpec", "DecodeParams", "CodeStream")
+    names = (
+        "Backend", "BackendKind", "ChromaSubsampling", "ColorSpec", "DecodeParams", "EncodeParams",
+        "QualityType",
+    )  # fmt: skip
     return SimpleNamespace(
-        Decoder=Decoder, as_image=as_image, **{name: getattr(library, name) for name in names}
+        Decoder=Decoder,
+        Encoder=Encoder,
+        CodeStream=code_stream,
+        as_image=as_image,
+        **{name: getattr(library, name) for name in names},
     )

@@ -24,6 +24,7 @@ from gputiles.backends.device import Device
 from gputiles.backends.memory import SLAB, Freed, Memory, slot_size
 from gputiles.backends.paste import raster_of
 from gputiles.batcher import Batcher
+from gputiles.cardtest import shown
 from gputiles.config import Config
 from gputiles.encoded import Encoding, Format, Turn
 from gputiles.engine import Engine
@@ -373,12 +374,14 @@ def test_a_kernel_takes_tables_of_its_own_jobs_only(card: StandIn) -> None:
 
 
 def test_every_kernel_is_known_with_its_jobs() -> None:
-    assert {name: kernel.counts for name, kernel in modules.kernels().items()} == {
+    assert {name: kernel.kind for name, kernel in modules.kernels().items()} == {
         **dict.fromkeys(
-            ("composite", "unstyled", "downsample", "resample", "extremes", "jpeg", "icc"), False
+            ("composite", "unstyled", "downsample", "resample", "extremes", "jpeg", "icc"), "PIXEL"
         ),
-        **dict.fromkeys(("png_filter", "paste", "follow", "pack"), False),
-        "histogram": True,
+        **dict.fromkeys(("png_filter", "png_look", "png_reduce", "png_tail"), "PIXEL"),
+        **dict.fromkeys(("paste", "follow", "pack"), "PIXEL"),
+        "histogram": "COUNT",
+        "png_deflate": "BLOCK",
     }
 
 
@@ -419,7 +422,7 @@ def test_the_compilers_options_change_with_every_source(
     assert all("--fmad=false" in options for options in seen)
 
 
-@pytest.mark.parametrize("file", ["paste.cu", "png.cu"])
+@pytest.mark.parametrize("file", ["deflate.cu", "paste.cu", "png.cu"])
 def test_nvrtc_takes_the_products_options(file: str) -> None:
     nvrtc = cupy.cuda.nvrtc
     program = nvrtc.createProgram((modules.folder() / file).read_text(), file, (), ())
@@ -528,7 +531,8 @@ async def test_tiles_are_right_under_memory_pressure(
         assert rasters.evictions > 20
         assert rasters.pinned == 0
     async with Engine(Config(device="cpu", workers=2)) as engine:
-        assert ours == await asked(engine, path, places)
+        theirs = await asked(engine, path, places)
+    assert [shown(file) for file in ours] == [shown(file) for file in theirs]
 
 
 async def asked(engine: Engine, path: Path, places: list[list[int]]) -> list[bytes]:

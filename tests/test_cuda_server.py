@@ -18,6 +18,7 @@ from click.testing import CliRunner
 from gputiles import app as app_module
 from gputiles.app import create_app
 from gputiles.backends import load
+from gputiles.cardtest import shown
 from gputiles.commands import cli
 from gputiles.config import Config
 from gputiles.errors import BadRequest, DeviceLost, Unsupported
@@ -72,16 +73,16 @@ async def serving(root: Path, device: str) -> AsyncIterator[TestClient[Any, Any]
         yield client
 
 
-async def answers(client: TestClient[Any, Any]) -> list[tuple[str, int, bytes]]:
-    found = []
+async def answers(client: TestClient[Any, Any]) -> list[tuple[str, int, Any]]:
+    found: list[tuple[str, int, Any]] = []
     for item in await (await client.get("/item")).json():
         for path in ASKED:
             response = await client.get(f"/item/{item['id']}/{path}")
-            found.append((f"{item['name']} {path}", response.status, await response.read()))
+            found.append((f"{item['name']} {path}", response.status, shown(await response.read())))
     return found
 
 
-async def test_a_server_on_a_card_sends_the_hosts_bytes(card: StandIn, root: Path) -> None:
+async def test_a_server_on_a_card_sends_the_hosts_bytes_or_pixels_of_a_png(card: StandIn, root: Path) -> None:
     async with serving(root, "cuda") as client:
         assert (await (await client.get("/healthz")).json()) == {"status": "ok", "device": "cuda"}
         ours = await answers(client)
@@ -90,6 +91,17 @@ async def test_a_server_on_a_card_sends_the_hosts_bytes(card: StandIn, root: Pat
     assert [path for path, status, _ in theirs if status != 200] == []
     assert ours == theirs
     assert card.used == 0
+
+
+async def test_entity_tags_tell_a_cards_files_where_they_are_not_the_hosts(card: StandIn, root: Path) -> None:
+    tags: dict[str, list[str]] = {"PNG": [], "JPEG": [], "TIFF": []}
+    for device in ("cuda", "cpu"):
+        async with serving(root, device) as client:
+            (item, *_) = await (await client.get("/item")).json()
+            for encoding, found in tags.items():
+                response = await client.get(f"/item/{item['id']}/tiles/zxy/2/1/1?encoding={encoding}")
+                found.append(response.headers["ETag"])
+    assert {encoding: len({*found}) for encoding, found in tags.items()} == {"PNG": 2, "JPEG": 1, "TIFF": 1}
 
 
 async def test_tiles_that_are_asked_for_together_are_few_launches(card: StandIn, root: Path) -> None:

@@ -12,6 +12,9 @@ import pytest
 from benchmarks.gpu import crossover
 from tests.conftest import ROOT
 
+PNG_ENCODERS = [("PNG", "card"), ("PNG", "host")]
+JPEG_ENCODERS = [("JPEG", "card"), ("JPEG", "nvImageCodec"), ("JPEG", "host")]
+
 
 def test_the_benchmark_of_a_card_writes_every_table(tmp_path: Path) -> None:
     command = [sys.executable, "benchmarks/gpu.py", "--stand-in", "--out", str(tmp_path / "found")]
@@ -23,6 +26,10 @@ def test_the_benchmark_of_a_card_writes_every_table(tmp_path: Path) -> None:
     assert [row["tiles"] for row in found["batches"]] == [1, 1, 4, 4]
     assert all({"composite_ms", "p99_ms"} <= row.keys() for row in found["batches"])
     assert [row["channels"] for row in found["R1_viewports"]] == [3, 5]
+    assert {"png_look_ms", "png_deflate_ms", "png_tail_ms"} <= found["batches"][-1].keys()
+    makers = [(row["encoding"], row["encoder"]) for row in found["encoders"]]
+    assert makers == [*PNG_ENCODERS, *JPEG_ENCODERS]
+    assert all(row["bytes_of_a_tile"] > 0 for row in found["encoders"])
     assert found["compared_bytes"] > 0
     assert [row["tiles"] for row in found["jpegs_by_card_and_host"]] == [1, 2]
     assert found["card_jpegs"] in (1, 2, 3)

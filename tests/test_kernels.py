@@ -220,7 +220,7 @@ def test_filtered_rows_equal_the_specification(shape: tuple[int, int, int]) -> N
         rows, columns, samples = pixels.shape
         out = np.zeros(rows * (columns * samples + 1), np.uint8)
         table = np.zeros(1, tables.PNG_FILTER)
-        table[0] = (pixels.ctypes.data, out.ctypes.data, rows, 0, columns * samples, samples)
+        table[0] = (pixels.ctypes.data, out.ctypes.data, rows, 0, 0, 0, columns * samples, samples)
         BACKEND._run("png_filter", table)
         assert out.tobytes() == spec.png_filter(pixels)
 

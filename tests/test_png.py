@@ -81,6 +81,24 @@ def test_every_chunk_carries_its_checksum() -> None:
     assert kinds == [b"IHDR", b"IDAT", b"IEND"]
 
 
+@pytest.mark.parametrize("place", ["IHDR", "IDAT", "adler", "IEND", "end", "nothing"])
+def test_a_wrong_checksum_is_found_wherever_it_stands(place: str) -> None:
+    file = bytearray(png.frame(zlib.compress(b"\0abcabcabc"), 3, 1, 3))
+    png.check(bytes(file))
+    if place == "adler":  # the chunk itself is right
+        stream = bytearray(zlib.compress(b"\0abcabcabc"))
+        stream[-1] ^= 1
+        file = bytearray(png.frame(bytes(stream), 3, 1, 3))
+    elif place == "nothing":
+        file = file[: file.index(b"IDAT") - 4]
+    elif place == "end":
+        file = file[:-1]
+    else:
+        file[file.index(place.encode()) + 4 - (place == "IEND")] ^= 1
+    with pytest.raises(ValueError, match="PNG: "):
+        png.check(bytes(file))
+
+
 @pytest.mark.parametrize("samples", [1, 3])
 def test_workers_that_share_a_picture_write_the_same_bytes(samples: int) -> None:
     shared = HostBackend(4)

@@ -7,14 +7,14 @@ called from ``workers`` threads at once, each with as many jobs as ``batch_size`
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeAlias, TypeVar, Union
 
 import numpy as np
 from numpy.typing import NDArray
 
-from gputiles.encoded import Encoding
+from gputiles.encoded import Encoding, Format
 from gputiles.errors import GputilesError
 from gputiles.geometry import Rect
 from gputiles.image import Reduction
@@ -199,6 +199,8 @@ class Backend(Protocol):
     there is the verb ``fence``: it returns when the device has done all that it was asked for, by anybody."""
     decoders: str
     """What tells pixels of this backend's decoders from others'; empty: they are the host's."""
+    encoders: Mapping[Format, str]
+    """What tells files of a format from the host's; absent: they are the host's."""
 
     def batch_size(self, verb: str, waiting: int) -> int:
         """Return how many of ``waiting`` jobs one worker should take at once, at least 1."""

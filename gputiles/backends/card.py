@@ -26,7 +26,7 @@ from gputiles.backends.tables import Placed
 
 ORDER = (
     "paste", "icc", "downsample", "resample", "extremes", "histogram", "composite", "unstyled", "jpeg",
-    "png_filter", "follow", "pack",
+    "png_look", "png_reduce", "png_filter", "png_deflate", "png_tail", "follow", "pack",
 )  # fmt: skip
 """The kernels of a batch in the order in which they are launched: none reads what a later one makes."""
 

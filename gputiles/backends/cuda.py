@@ -7,7 +7,7 @@ and waits, on its own, for what comes back: meanwhile the next batch is launched
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
@@ -30,6 +30,7 @@ from gputiles.backends import (
     Tiles,
     decoding,
     making,
+    proving,
 )
 from gputiles.backends.attic import Attic
 from gputiles.backends.card import LANES, Card, on_card, sizes
@@ -38,8 +39,10 @@ from gputiles.backends.device import Device
 from gputiles.backends.drawing import Draughtsman, Habits
 from gputiles.backends.hostlib import Library
 from gputiles.backends.making import bare
+from gputiles.backends.nvencode import Writer
 from gputiles.backends.nvimage import Pictures
-from gputiles.errors import DeviceLost, GputilesError, OutOfMemory
+from gputiles.encoded import Format
+from gputiles.errors import DeviceLost, GputilesError, OutOfMemory, Unsupported
 
 logger = logging.getLogger(__name__)
 
@@ -66,8 +69,8 @@ class CudaBackend:
     ``wanted`` are the bytes of the shelf of rasters; None is what the card has left. ``spilled`` are
     those of pinned host memory for rasters that leave it. ``capacity`` and ``spare`` are what the
     shelves may hold. ``codecs`` is the module ``nvidia.nvimgcodec``; None: the
-    host decodes everything. ``decoders`` tells pixels of its decoders from the host's. Raises
-    Unsupported where the card cannot be used.
+    host decodes everything. ``decoders`` tells pixels of its decoders from the host's, ``encoders`` the
+    bytes of its files. Raises Unsupported where the card cannot be used.
     """
 
     name = "cuda"
@@ -104,7 +107,13 @@ class CudaBackend:
         self._attic = Attic(device, spilled)
         self.spare = self._attic.capacity
         self.card = Card(device, shares)
-        pictures = None if codecs is None else self._pictures(codecs, number)
+        try:
+            self.encoders: Mapping[Format, str] = self._encoders(codecs, number)
+            pictures = None if codecs is None else self._pictures(codecs, number)
+        except DeviceLost as error:
+            self.card.close()
+            raise Unsupported(f"device: cuda:{number} cannot be used: its trial: {error}") from error
+        device.counts.clear()
         self.decoders = f"nvimgcodec-{','.join(sorted(pictures.kinds))}" if pictures is not None else ""
         cards = [self.card, *(Card(device, shares, self.card) for _ in range(LANES - 1))]
         self.lanes = [self._lane(card, pictures) for card in cards]
@@ -115,6 +124,37 @@ class CudaBackend:
     def _lane(self, card: Card, pictures: Pictures | None) -> Lane:
         draughtsman = Draughtsman(card, self._helpers, self._library, self.habits)
         return Lane(card, draughtsman, Decoder(card, self._helpers, pictures))
+
+    def _encoders(self, codecs: Any, number: int) -> dict[Format, str]:
+        """Try out the card's own encoders, find others for what is wrong, and tell whose files differ."""
+        habits = self.habits
+        draughtsman = Draughtsman(self.card, self._helpers, self._library, habits)
+        try:
+            habits.own = proving.right_formats(self.card, draughtsman.render, self._library)
+        except OutOfMemory as error:
+            logger.warning("the card's encoders cannot be tried out: %s", error)
+            habits.own = frozenset()
+        for kind in (Format.JPEG, Format.PNG):
+            if kind not in habits.own:
+                logger.warning("others than the card encode %s: trial pictures were not right", kind.name)
+        found = {Format.PNG: "png-card1"} if Format.PNG in habits.own else {}
+        if Format.JPEG not in habits.own and codecs is not None:
+            habits.writer = self._writer(codecs, number)
+            found |= {Format.JPEG: "nvimgcodec"} if habits.writer is not None else {}
+        return found
+
+    def _writer(self, codecs: Any, number: int) -> Writer | None:
+        """Return nvImageCodec's encoder, tried out; None where it cannot be made."""
+        try:
+            writer = Writer(codecs, number, self.card.device.stream, self.threads)
+        except RuntimeError as error:
+            logger.warning("the host encodes JPEG: nvImageCodec: %s", error)
+            return None
+        try:
+            writer.prove(self.card)
+        except OutOfMemory as error:
+            logger.warning("the host encodes JPEG: %s", error)
+        return writer if writer.kinds else None
 
     def _pictures(self, codecs: Any, number: int) -> Pictures | None:
         """Return the card's decoder of pictures, tried out; None where it cannot be made."""

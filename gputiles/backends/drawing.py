@@ -1,4 +1,4 @@
-"""Pictures drawn and encoded on a card: one composite and one encode launch for a whole batch.
+"""Pictures drawn and encoded on a card: one launch of each kernel for a whole batch.
 
 A file is made of units (see ``encode.py``). What fits into the card's scratch memory is drawn,
 encoded and brought back together; a picture that is larger goes through in several such groups.
@@ -6,10 +6,12 @@ encoded and brought back together; a picture that is larger goes through in seve
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import pairwise
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -18,14 +20,19 @@ from numpy.typing import NDArray
 from gputiles.backends import Outcome, RenderJob, plans, tables
 from gputiles.backends.arena import aligned
 from gputiles.backends.card import Card, on_card
-from gputiles.backends.encode import JpegForm, PngForm, Run, encode_turned
+from gputiles.backends.deflating import PngStreams, png_streams
+from gputiles.backends.encode import Run, encode_turned
 from gputiles.backends.making import attempt
-from gputiles.backends.modules import PIECE, RUN
+from gputiles.backends.modules import RUN
+from gputiles.backends.nvencode import Drawn, Kind, Writer
 from gputiles.backends.plans import Picture
+from gputiles.backends.streams import JpegStreams, Places, Room, StreamForm, room
 from gputiles.encoded import Encoding, Format, Turn
 from gputiles.errors import GputilesError, OutOfMemory
 
 UPRIGHT = Turn()
+CHECK = tables.PNG_CHECK.itemsize
+Streamed = JpegStreams | PngStreams
 
 
 class Form(Protocol):
@@ -40,7 +47,7 @@ class Form(Protocol):
 
 
 class PlainForm:
-    """The pixels themselves, which the host turns or makes a file of; a unit is a row."""
+    """The pixels themselves, which the host makes a file of; a unit is a row."""
 
     above = 0
 
@@ -53,6 +60,14 @@ class PlainForm:
         return units
 
 
+class WrittenForm(PlainForm):
+    """A JPEG that nvImageCodec makes of all pixels at once."""
+
+    def __init__(self, shape: tuple[int, int, int], kind: Kind) -> None:
+        super().__init__(shape)
+        self.kind = kind
+
+
 @dataclass(slots=True, eq=False)
 class Drawing:
     """A job on its way: how far it is planned, and what came back."""
@@ -61,8 +76,8 @@ class Drawing:
     picture: Picture
     form: Form
     planned: int = 0
-    parts: list[bytes] = field(default_factory=list)
-    bytes: NDArray[np.uint8] | None = None  # filtered rows, or pixels
+    parts: list[bytes] = field(default_factory=list)  # of the file
+    pixels: NDArray[np.uint8] | None = None  # that the host makes a file of
 
     @property
     def line(self) -> int:
@@ -77,31 +92,46 @@ class Piece(NamedTuple):
     units: range
     rows: range  # those above, which a filter reads, included
 
+    @property
+    def form(self) -> StreamForm:
+        """How streams are made of it, if they are."""
+        assert isinstance(self.drawing.form, Streamed)
+        return self.drawing.form
+
+    @property
+    def pixels(self) -> int:
+        """How many pixels are drawn."""
+        return len(self.rows) * self.drawing.picture.shape[1]
+
 
 class Habits:
     """What the draughtsmen of a card go by.
 
-    ``ratio`` are the bytes of a JPEG's scan per pixel, as far as some were seen. Where a batch has
-    fewer than ``card_jpegs`` JPEGs, their pixels come home and the host encodes them, to the same bytes.
+    ``own`` are the formats that kernels of the card encode; ``writer`` makes the JPEG files that they do
+    not. Where a batch has fewer than ``card_jpegs`` JPEGs, their pixels come home and the host encodes
+    them, to the same bytes. ``ratios`` are the bytes of files per pixel, as far as some were seen.
     """
 
-    __slots__ = ("card_jpegs", "ratio")
+    __slots__ = ("card_jpegs", "own", "ratios", "writer")
 
     def __init__(self) -> None:
-        self.ratio = 0.5
+        self.own = frozenset((Format.JPEG, Format.PNG))
+        self.writer: Writer | None = None
         self.card_jpegs = 1
+        self.ratios: dict[type, float] = {JpegStreams: 0.5, PngStreams: 1.5}
 
 
 class Group(NamedTuple):
-    """Pieces under way; (address, bytes) of those that come back as rows, where the scans of others lie."""
+    """Pieces under way: rows of pixels that come home, files' streams, what nvImageCodec makes files of."""
 
-    pieces: list[tuple[Piece, tuple[int, int] | None]]
-    lengths: int
-    packed: int
+    plain: list[tuple[Piece, int, int]]  # with address and bytes
+    written: list[tuple[Piece, int, int]]
+    streamed: list[Piece]
+    places: Places | None  # of the streams
 
 
 class Draughtsman:
-    """Draws batches on a card; the host deflates, turns and frames on ``helpers``.
+    """Draws batches on a card; what it does not encode itself, the host does on ``helpers``.
 
     ``run`` calls a host kernel: turned pictures are encoded on the host.
     """
@@ -138,8 +168,27 @@ class Draughtsman:
         sources = [on_card(raster) for raster in job.rasters]
         picture = plans.picture(job, sources, self._card.target)
         on_host = few and _is_scan(job.encoding)
-        form = PlainForm(picture.shape) if on_host else form_of(picture.shape, job.encoding)
-        return Drawing(job, picture, form)
+        form = PlainForm(picture.shape) if on_host else self._form(picture.shape, job.encoding)
+        return Drawing(job, picture, form, parts=[form.header] if isinstance(form, JpegStreams) else [])
+
+    def _form(self, shape: tuple[int, int, int], encoding: Encoding) -> Form:
+        """Return how a picture becomes a file. Raises LimitExceeded where it cannot.
+
+        A profile that a PNG is to carry is one of all its samples: none are left out.
+        """
+        pixels = aligned(math.prod(shape))
+        if encoding.turn != UPRIGHT or encoding.format.is_whole:
+            return PlainForm(shape)
+        if encoding.format not in self._habits.own:
+            kind = Kind(shape[2], encoding.quality, encoding.subsampling if shape[2] == 3 else 0)
+            writer = self._habits.writer
+            writes = encoding.format is Format.JPEG and writer is not None and writer.makes(kind)
+            fits = pixels <= self._card.returns.size
+            return WrittenForm(shape, kind) if writes and fits else PlainForm(shape)
+        if encoding.format is Format.JPEG:
+            return JpegStreams(shape, encoding)
+        limit = Room(self._card.scratch.size, self._card.returns.size)
+        return png_streams(shape, pixels, limit, looks=not encoding.embed)
 
     # -- groups
 
@@ -161,23 +210,25 @@ class Draughtsman:
         """Launch the drawing and encoding of the next pieces, and their way home."""
         group = self._group(drawings)
         self._card.renew()
-        scans = [piece for piece in group if isinstance(piece.drawing.form, JpegForm)]
-        places = {
-            id(piece): self._rows(piece) for piece in group if not isinstance(piece.drawing.form, JpegForm)
-        }
-        lengths, packed = self._scans(scans) if scans else (0, 0)
+        streamed = [piece for piece in group if isinstance(piece.drawing.form, Streamed)]
+        plain = [self._rows(piece) for piece in group if type(piece.drawing.form) is PlainForm]
+        places = self._streams(streamed) if streamed else None
+        written = [  # behind all that comes home
+            self._rows(piece) for piece in group if isinstance(piece.drawing.form, WrittenForm)
+        ]
         self._card.go()
-        self._card.returns.start(packed + int(self._habits.ratio * _pixels(scans)) if scans else _end(places))
-        return Group([(piece, places.get(id(piece))) for piece in group], lengths, packed)
+        ends = [address + size for _, address, size in plain]
+        self._card.returns.start(self._guess(streamed, places) if places else max(ends, default=0))
+        return Group(plain, written, streamed, places)
 
     def _note(self, group: Group) -> None:
         """Note in their drawings what came back of pieces."""
-        for piece, place in group.pieces:
-            if place is not None:
-                self._note_rows(piece, *place)
-        scans = [piece for piece, place in group.pieces if place is None]
-        if scans:
-            self._note_scans(scans, group.lengths, group.packed)
+        for rows in group.plain:
+            self._note_rows(*rows)
+        if group.places:
+            self._note_streams(group.streamed, group.places)
+        if group.written:
+            self._write(group.written)
 
     def _composite(self, piece: Piece, address: int) -> int:
         """Queue the drawing of a piece's rows from ``address`` on; return where row 0 would lie."""
@@ -188,76 +239,90 @@ class Draughtsman:
         self._card.queue(picture.kernel, table)
         return origin
 
-    # -- pixels, and filtered rows
+    # -- pixels
 
-    def _rows(self, piece: Piece) -> tuple[int, int]:
-        """Queue a piece that comes back as rows; return their address and bytes."""
-        form, line = piece.drawing.form, piece.drawing.line
-        rows = form.rows(piece.units)
-        if not isinstance(form, PngForm):
-            size = len(rows) * line
-            address = self._card.returns.take(size)
-            self._composite(piece, address)
-            return address, size
-        origin = self._composite(piece, self._card.scratch.take(len(piece.rows) * line))
-        size = len(rows) * (form.row + 1)
+    def _rows(self, piece: Piece) -> tuple[Piece, int, int]:
+        """Queue a piece that comes back as rows of pixels; return it with their address and bytes."""
+        size = len(piece.rows) * piece.drawing.line
         address = self._card.returns.take(size)
-        self._card.queue("png_filter", form.table(rows, origin, address - rows.start * (form.row + 1)))
-        return address, size
+        self._composite(piece, address)
+        return piece, address, size
 
     def _note_rows(self, piece: Piece, address: int, size: int) -> None:
-        drawing, form = piece.drawing, piece.drawing.form
-        line = form.row + 1 if isinstance(form, PngForm) else drawing.line
-        if drawing.bytes is None:
-            drawing.bytes = np.empty(form.shape[0] * line, np.uint8)
-        begin = form.rows(piece.units).start * line
-        drawing.bytes[begin : begin + size] = self._card.returns.read(address, size)
+        drawing = piece.drawing
+        if drawing.pixels is None:
+            drawing.pixels = np.empty(drawing.picture.shape, np.uint8)
+        begin = piece.rows.start * drawing.line
+        drawing.pixels.reshape(-1)[begin : begin + size] = self._card.returns.read(address, size)
 
-    # -- scans
+    def _write(self, written: Sequence[tuple[Piece, int, int]]) -> None:
+        """Let nvImageCodec make files of whole pictures; those that it does not make are the host's."""
+        writer = self._habits.writer
+        assert writer is not None
+        drawn = [
+            Drawn(address, piece.drawing.picture.shape, piece.drawing.form.kind)
+            for piece, address, _ in written
+            if isinstance(piece.drawing.form, WrittenForm)
+        ]
+        files = self._card.run(partial(writer.encode, drawn))
+        for (piece, *place), file in zip(written, files, strict=True):
+            if file is not None:
+                piece.drawing.parts.append(file)
+            else:
+                self._note_rows(piece, *place)
 
-    def _scans(self, pieces: Sequence[Piece]) -> tuple[int, int]:
-        """Queue pieces of JPEGs and their packing; return the addresses of lengths and packed scans."""
-        returns, scratch, count = self._card.returns, self._card.scratch, sum(len(p.units) for p in pieces)
-        lengths, offsets = returns.take(8 * count), scratch.take(8 * count)
-        packed = returns.take(sum(_capacity(piece) for piece in pieces))
-        self._card.queue("follow", np.array([(lengths, offsets, count)], tables.FOLLOW))
-        before = 0
-        for piece in pieces:
-            form = piece.drawing.form
-            assert isinstance(form, JpegForm)
+    # -- streams
+
+    def _streams(self, pieces: Sequence[Piece]) -> Places:
+        """Queue pieces whose streams are made on the card; return the places of all of them."""
+        returns, scratch = self._card.returns, self._card.scratch
+        counts = [piece.form.counts(piece.units) for piece in pieces]
+        streams, checks, size = (sum(each) for each in zip(*counts, strict=True))
+        lengths, offsets = returns.take(8 * streams), scratch.take(8 * streams)
+        looks, kept = scratch.take(4 * len(pieces)), returns.take(CHECK * checks)
+        places = batch = Places(lengths, offsets, kept, looks, returns.take(size))
+        self._card.device.clear(looks, 4 * len(pieces))
+        self._card.queue("follow", np.array([(lengths, offsets, streams)], tables.FOLLOW))
+        for piece, count in zip(pieces, counts, strict=True):
             origin = self._composite(piece, scratch.take(len(piece.rows) * piece.drawing.line))
-            streams = scratch.take(_capacity(piece))
-            places = (lengths + 8 * before, offsets + 8 * before)
-            codes = self._card.parcel.add(form.codes)
-            self._card.queue("jpeg", form.table(piece.units, (origin, streams, places[0], codes)))
-            runs = len(piece.units) * -(-form.capacity // PIECE)
-            self._card.queue("pack", np.array([(streams, *places, packed, runs, form.capacity)], tables.PACK))
-            before += len(piece.units)
-        return lengths, packed
+            piece.form.queue(self._card, piece.units, origin, places)
+            places = places.after(count)
+        return batch
 
-    def _note_scans(self, pieces: Sequence[Piece], lengths: int, packed: int) -> None:
-        """Take each piece's scan out of what came back, and learn how much to bring at once."""
-        returns, counts = self._card.returns, [len(piece.units) for piece in pieces]
-        each = returns.read(lengths, 8 * sum(counts)).view(np.int64)
-        ends = np.concatenate(([0], np.cumsum(each)))[np.cumsum([0, *counts])].tolist()
-        data = returns.read(packed, ends[-1])
-        for piece, begin, end in zip(pieces, ends[:-1], ends[1:], strict=True):
+    def _guess(self, pieces: Sequence[Piece], batch: Places) -> int:
+        """Return where the files of pieces are thought to end."""
+        return batch.packed + int(
+            sum(self._habits.ratios[type(piece.form)] * piece.pixels for piece in pieces)
+        )
+
+    def _note_streams(self, pieces: Sequence[Piece], batch: Places) -> None:
+        """Take each piece's streams out of what came back, and learn how much to bring at once."""
+        returns, counts = self._card.returns, [piece.form.counts(piece.units) for piece in pieces]
+        each = returns.read(batch.lengths, 8 * sum(count.streams for count in counts)).view(np.int64)
+        cuts = np.cumsum([0, *(count.streams for count in counts)])
+        ends = np.concatenate(([0], np.cumsum(each)))[cuts].tolist()
+        data, checks = returns.read(batch.packed, ends[-1]), batch.checks
+        for piece, count, (begin, end) in zip(pieces, counts, pairwise(ends), strict=True):
             piece.drawing.parts.append(data[begin:end].tobytes())
-        self._habits.ratio = max(self._habits.ratio * 0.9, 1.25 * ends[-1] / _pixels(pieces))
+            if isinstance(piece.form, PngStreams) and piece.units.stop < piece.form.units:
+                piece.form.note(returns.read(checks, CHECK * count.checks).view(tables.PNG_CHECK))
+            checks += CHECK * count.checks
+        self._learn(pieces, [end - begin for begin, end in pairwise(ends)])
+
+    def _learn(self, pieces: Sequence[Piece], sizes: Sequence[int]) -> None:
+        """Note how many bytes a pixel took, by kind of file."""
+        for kind in {type(piece.form) for piece in pieces}:
+            mine = [at for at, piece in enumerate(pieces) if isinstance(piece.form, kind)]
+            ratio = sum(sizes[at] for at in mine) / sum(pieces[at].pixels for at in mine)
+            self._habits.ratios[kind] = max(self._habits.ratios[kind] * 0.9, 1.25 * ratio)
 
     # -- files
 
     def _finish(self, drawing: Drawing) -> Callable[[], bytes]:
         """Return what gives the file; helpers are at work on it."""
-        form, encoding = drawing.form, drawing.job.encoding
-        if isinstance(form, JpegForm):
-            return partial(b"".join, (form.header, *drawing.parts))
-        assert drawing.bytes is not None
-        if isinstance(form, PngForm):
-            rows, filtered = form, drawing.bytes
-            units = [self._helpers.submit(form.deflated, unit, filtered) for unit in range(form.units)]
-            return lambda: rows.file([unit.result() for unit in units], filtered)
-        pixels = drawing.bytes.reshape(drawing.picture.shape)
+        pixels, encoding = drawing.pixels, drawing.job.encoding
+        if pixels is None:
+            return partial(b"".join, drawing.parts)
         return self._helpers.submit(encode_turned, pixels, encoding, self._run, _buffer).result
 
 
@@ -266,19 +331,12 @@ def _is_scan(encoding: Encoding) -> bool:
     return encoding.format is Format.JPEG and encoding.turn == UPRIGHT
 
 
-def form_of(shape: tuple[int, int, int], encoding: Encoding) -> Form:
-    """Return how a picture of ``shape`` becomes a file. Raises LimitExceeded where it cannot."""
-    if encoding.turn != UPRIGHT or encoding.format.is_whole:
-        return PlainForm(shape)
-    return JpegForm(shape, encoding) if encoding.format is Format.JPEG else PngForm(shape)
-
-
 def _next_piece(drawing: Drawing, room: list[int]) -> Piece | None:
     """Return the most units that ``room`` (scratch, returns) holds, and take them off it."""
     form, begin = drawing.form, drawing.planned
     most = form.units - begin
     while most and not _fits(_needs(drawing, range(begin, begin + most)), room):
-        most //= 2
+        most = 0 if _at_once(form) else most // 2
     if not most:
         return None
     units = range(begin, begin + most)
@@ -286,6 +344,11 @@ def _next_piece(drawing: Drawing, room: list[int]) -> Piece | None:
         room[at] -= need
     drawing.planned += most
     return Piece(drawing, units, _drawn(form, units))
+
+
+def _at_once(form: Form) -> bool:
+    """Say whether a picture may not be made in pieces."""
+    return isinstance(form, WrittenForm) or (isinstance(form, PngStreams) and form.looks)
 
 
 def _fits(needs: Sequence[int], room: Sequence[int]) -> bool:
@@ -302,26 +365,10 @@ def _needs(drawing: Drawing, units: range) -> tuple[int, int]:
     """Return the bytes of scratch memory and of results that some units take."""
     form = drawing.form
     pixels = aligned(len(_drawn(form, units)) * drawing.line)
-    if isinstance(form, JpegForm):
-        scans, lengths = aligned(len(units) * form.capacity), aligned(8 * len(units)) + 256
-        return pixels + scans + lengths, scans + lengths
-    if isinstance(form, PngForm):
-        return pixels, aligned(len(form.rows(units)) * (form.row + 1))
+    if isinstance(form, Streamed):
+        need = room(form, units)
+        return pixels + need.scratch, need.returns
     return 0, pixels
-
-
-def _capacity(piece: Piece) -> int:
-    form = piece.drawing.form
-    assert isinstance(form, JpegForm)
-    return len(piece.units) * form.capacity
-
-
-def _pixels(pieces: Sequence[Piece]) -> int:
-    return sum(len(piece.rows) * piece.drawing.picture.shape[1] for piece in pieces)
-
-
-def _end(places: dict[int, tuple[int, int]]) -> int:
-    return max((address + size for address, size in places.values()), default=0)
 
 
 def _result(file: Any) -> bytes:

@@ -146,7 +146,7 @@ class PngForm:
 
     def table(self, rows: range, pixels: int, filtered: int) -> NDArray[Any]:
         """Return a job that filters some rows; the addresses are those of row 0."""
-        job = (pixels, filtered, len(rows), rows.start, self.row, self.shape[2])
+        job = (pixels, filtered, len(rows), rows.start, 0, 0, self.row, self.shape[2])
         return np.array([job], tables.PNG_FILTER)
 
     def deflated(self, unit: int, filtered: NDArray[np.uint8]) -> bytes:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import AbstractContextManager, contextmanager
 from functools import partial
 from itertools import pairwise
+from types import MappingProxyType
 from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
@@ -68,6 +69,7 @@ class HostBackend:
 
     name = "cpu"
     decoders = ""
+    encoders: Mapping[Format, str] = MappingProxyType({})
     dlpack: tuple[int, int] | None = None  # who wants an array gets a copy
     spare = 0  # rasters lie in host memory already
 

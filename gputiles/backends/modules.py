@@ -24,26 +24,36 @@ JOBS = {
     "Composite": tables.COMPOSITE, "Unstyled": tables.UNSTYLED, "Downsample": tables.DOWNSAMPLE,
     "Resample": tables.RESAMPLE, "Measure": tables.MEASURE, "PngFilter": tables.PNG_FILTER,
     "Jpeg": tables.JPEG, "Icc": tables.ICC, "Paste": tables.PASTE, "Follow": tables.FOLLOW,
-    "Pack": tables.PACK,
+    "Pack": tables.PACK, "PngLook": tables.PNG_LOOK, "PngDeflate": tables.PNG_DEFLATE,
+    "PngTail": tables.PNG_TAIL,
 }  # fmt: skip
 """The dtypes of the job structs that kernels take, by their names in tables.h."""
 
 # Threads of a block. Where a run is a whole row or segment there are few, and they part ways:
 # small blocks spread them over the card.
-THREADS = {"jpeg": 4, "png_filter": 32, "extremes": 32, "histogram": 64, "follow": 32}
+THREADS = {"jpeg": 4, "png_filter": 32, "extremes": 32, "histogram": 64, "follow": 32, "png_deflate": 128}
 USUAL_THREADS = 128
 
-_ENTRY = re.compile(r"^(PIXEL|COUNT)_KERNEL\((\w+), (\w+),", re.MULTILINE)
+_ENTRY = re.compile(r"^(PIXEL|COUNT|BLOCK)_KERNEL\((\w+), (\w+),", re.MULTILINE)
 
 
 @dataclass(frozen=True, slots=True)
 class Kernel:
-    """An entry point: the file that it is in, the job struct of its table, and whether it counts."""
+    """An entry point: the file that it is in, and the job struct of its table.
+
+    A run is a thread's, but for kernels of ``kind`` COUNT, whose blocks share all runs, and BLOCK,
+    where a whole block does one.
+    """
 
     name: str
     file: str
     job: np.dtype[Any]
-    counts: bool
+    kind: str
+
+    @property
+    def meets(self) -> bool:
+        """Whether a block's threads wait for each other."""
+        return self.kind != "PIXEL"
 
     def grid(self, table: NDArray[Any]) -> tuple[tuple[int, int], tuple[int]]:
         """Return (blocks across, jobs) and (threads,) that reach every run of every job.
@@ -55,8 +65,9 @@ class Kernel:
         if table.ndim != 1 or not 0 < len(table) <= MOST_JOBS:
             raise ValueError(f"{self.name}: expected 1 to {MOST_JOBS} jobs in a row; got {table.shape}")
         threads = THREADS.get(self.name, USUAL_THREADS)
-        across = max(1, -(-int(table["runs"].max()) // threads))
-        return (min(across, MOST_COUNTERS) if self.counts else across, len(table)), (threads,)
+        runs = int(table["runs"].max())
+        across = max(1, runs if self.kind == "BLOCK" else -(-runs // threads))
+        return (min(across, MOST_COUNTERS) if self.kind == "COUNT" else across, len(table)), (threads,)
 
 
 def folder() -> Path:
@@ -68,7 +79,7 @@ def folder() -> Path:
 def kernels() -> dict[str, Kernel]:
     """Return all kernels by name, as their sources declare them."""
     return {
-        name: Kernel(name, path.name, JOBS[job], kind == "COUNT")
+        name: Kernel(name, path.name, JOBS[job], kind)
         for path in sorted(folder().glob("*.cu"))
         for kind, name, job in _ENTRY.findall(path.read_text(encoding="utf-8"))
     }

@@ -45,10 +45,10 @@ class Stream:
 class Place:
     """Memory of the card as nvImageCodec takes it."""
 
-    def __init__(self, stream: Stream, address: int) -> None:
+    def __init__(self, shape: tuple[int, int, int], dtype: np.dtype[Any], address: int) -> None:
         self.__cuda_array_interface__ = {
-            "shape": stream.shape,
-            "typestr": stream.dtype.str,
+            "shape": shape,
+            "typestr": dtype.str,
             "data": (address, False),
             "version": 3,
         }
@@ -110,7 +110,7 @@ class Pictures:
         fitting = [at for at, code in codes.items() if code is not None]
         if not fitting:
             return
-        places = [Place(streams[at], addresses[at]) for at in fitting]
+        places = [Place(streams[at].shape, streams[at].dtype, addresses[at]) for at in fitting]
         images = [module.as_image(place, cuda_stream=self._stream) for place in places]
         spec = module.ColorSpec.SRGB if colour else module.ColorSpec.UNCHANGED
         try:

@@ -88,8 +88,31 @@ MEASURE = np.dtype(
     ]
 )  # fmt: skip
 PNG_FILTER = np.dtype(
-    [("pixels", "u8"), ("out", "u8"), ("runs", "i8"), ("begin", "i8"), ("row", "i4"), ("stride", "i4")]
-)
+    [
+        ("pixels", "u8"), ("out", "u8"), ("runs", "i8"), ("begin", "i8"), ("look", "u8"), ("kept", "u8"),
+        ("row", "i4"), ("stride", "i4"),
+    ]
+)  # fmt: skip
+PNG_LOOK = np.dtype(
+    [
+        ("pixels", "u8"), ("out", "u8"), ("look", "u8"), ("runs", "i8"), ("pixel_count", "i8"),
+        ("samples", "i8"),
+    ]
+)  # fmt: skip
+PNG_DEFLATE = np.dtype(
+    [
+        ("filtered", "u8"), ("tokens", "u8"), ("out", "u8"), ("lengths", "u8"), ("checks", "u8"),
+        ("look", "u8"), ("runs", "i8"), ("first", "i8"), ("capacity", "i8"), ("width", "i4"),
+        ("height", "i4"), ("samples", "i4"), ("unused", "i4"),
+    ]
+)  # fmt: skip
+PNG_CHECK = np.dtype([("sum", "u4"), ("weighted", "u4"), ("count", "i8")])
+PNG_TAIL = np.dtype(
+    [
+        ("checks", "u8"), ("out", "u8"), ("length", "u8"), ("runs", "i8"), ("segments", "i8"),
+        ("adler", "i8"),
+    ]
+)  # fmt: skip
 JPEG_TABLE = np.dtype(
     [
         ("half", "f4", 64), ("reciprocal", "f4", 64), ("dc", "u4", 12), ("ac", "u4", (17, 16)),
@@ -127,7 +150,7 @@ PACK = np.dtype(
 
 LAYOUT = (
     SOURCE, BAND, COMPOSITE, UNSTYLED, DOWNSAMPLE, RESAMPLE, EXTREMES, MEASURE, PNG_FILTER, JPEG_TABLE, JPEG,
-    ICC, PASTE, FOLLOW, PACK,
+    ICC, PASTE, FOLLOW, PACK, PNG_LOOK, PNG_DEFLATE, PNG_CHECK, PNG_TAIL,
 )  # fmt: skip
 """All job structs, in the order in which the host library reports their sizes."""
 

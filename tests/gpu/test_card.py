@@ -22,8 +22,9 @@ from gputiles.api import _Background
 from gputiles.backends import tables
 from gputiles.backends.cuda import CudaBackend
 from gputiles.backends.load import find_codecs, find_cupy
+from gputiles.backends.nvencode import Writer
 from gputiles.backends.nvimage import TOLERANCE
-from gputiles.cardtest import CARD_TESTS, bandwidth
+from gputiles.cardtest import CARD_TESTS, bandwidth, shown
 from gputiles.config import Config
 from gputiles.encoded import Encoding, Format
 from gputiles.engine import Engine
@@ -35,8 +36,10 @@ from gputiles.style import parse
 from gputiles.trace import Trace
 from gputiles.walk import FileRef
 from tests import parity
+from tests.standin import StandIn
 from tests.test_cuda_decode import FILES, difference, jobs_of, pixels
 from tests.test_cuda_overlap import check_side_by_side
+from tests.test_cuda_png import KINDS, SIZES, check, encoded
 
 pytestmark = pytest.mark.gpu
 
@@ -88,6 +91,36 @@ def test_short_batches_of_every_kernel(backend: CudaBackend) -> None:
 
 def test_short_batches_side_by_side_are_the_hosts(backend: CudaBackend) -> None:
     check_side_by_side(backend)
+
+
+def test_the_card_makes_both_formats_itself(backend: CudaBackend) -> None:
+    assert backend.habits.own == {Format.JPEG, Format.PNG}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("samples", [1, 2, 3, 4])
+def test_png_files_are_those_of_the_stand_in(backend: CudaBackend, kind: str, samples: int) -> None:
+    rng = np.random.default_rng(samples)
+    pictures = [KINDS[kind](rng, (*size, samples)).astype(np.uint8) for size in SIZES]
+    files = encoded(backend, pictures)
+    for file, made in zip(files, pictures, strict=True):
+        check(file, made)
+    stand_in = CudaBackend(StandIn(), 0, 1)
+    assert encoded(stand_in, pictures) == files
+    stand_in.close()
+
+
+def test_nvimagecodec_encodes_what_it_is_trusted_with_like_libjpeg(backend: CudaBackend) -> None:
+    library = find_codecs()
+    if library is None:
+        pytest.skip("needs nvidia.nvimgcodec")
+
+    def kinds() -> frozenset[tuple[int, int]]:
+        writer = Writer(library, 0, backend.card.device.stream, 4)
+        writer.prove(backend.card)
+        return writer.kinds
+
+    assert backend.on_card(kinds) == {(1, 0), (3, 0), (3, 1), (3, 2)}
 
 
 def test_copies_inside_the_card_are_faster_than_any_host(backend: CudaBackend) -> None:
@@ -152,7 +185,7 @@ async def compared(path: Path, raw_cache: int, seconds: float, most: int, frames
     """Ask a card for random tiles until the time, or their number, is over; compare with the host's."""
     config: dict[str, Any] = {"tile_cache": 0, "raw_cache": raw_cache, "workers": 4}
     rng, asked = np.random.default_rng(5), 0
-    known: dict[tuple[int, ...], bytes] = {}
+    known: dict[tuple[int, ...], Any] = {}
     async with (
         Engine(Config(device="cuda", **config)) as card,
         Engine(Config(device="cpu", **config)) as host,
@@ -164,8 +197,9 @@ async def compared(path: Path, raw_cache: int, seconds: float, most: int, frames
             wanted = random_tiles(rng, ours, 200)
             found = await tiles(card, ours, wanted, frames)
             new = [each for each in wanted if tuple(each) not in known]
-            known |= dict(zip(map(tuple, new), await tiles(host, theirs, new, frames), strict=True))
-            assert found == [known[tuple(each)] for each in wanted]
+            files = [shown(file) for file in await tiles(host, theirs, new, frames)]
+            known |= dict(zip(map(tuple, new), files, strict=True))
+            assert [shown(file) for file in found] == [known[tuple(each)] for each in wanted]
             asked += len(wanted)
             device = card.backend.card.device  # type: ignore[attr-defined]
             left = card.backend.on_card(device.memory)[0]  # type: ignore[attr-defined]
