@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-PATIENCE = 10.0  # seconds for a request, and after the last event for what is shown then
+PATIENCE = 120.0  # seconds for a request, and after the last event for what is shown then
 WARM = 1.0  # seconds of a plan of a fixed rate before the first request that counts
 LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
 OK = "200"
@@ -282,7 +282,7 @@ def run(plan: dict[str, Any], seconds: float) -> dict[str, Any]:
         capture_output=True,
         text=True,
         cwd=Path(__file__).resolve().parent.parent,
-        timeout=seconds + 3 * PATIENCE,
+        timeout=seconds + 2 * PATIENCE,
     )
     if done.returncode:
         raise RuntimeError(f"the client failed: {done.stderr[-2000:]}")

@@ -6,7 +6,7 @@ import json
 from importlib.util import find_spec
 from typing import Any
 
-from benchmarks import inputs, rivals
+from benchmarks import rivals
 from benchmarks.hot import serving
 from benchmarks.http_load import Drive, checked, drives, fetched, generator, serve, template, without_wrk
 from benchmarks.pairs import WORST
@@ -51,7 +51,7 @@ def rows(scope: Scope) -> list[dict[str, Any]]:
     from tests.large_image_peer import SCRIPT, girder
 
     asked = [
-        (each, picture) for picture in inputs.PICTURES for each in drives(scope.folder, scope.slide, picture)
+        (each, picture) for picture in scope.rivals for each in drives(scope.folder, scope.slide, picture)
     ]
     files = sorted({drive.path for drive, _ in asked})
     seconds = STARTING + len(asked) * lasting(scope)

@@ -33,7 +33,8 @@ from gputiles.config import Config
 from gputiles.walk import walk
 
 OWN = {"Date", "Server", "Content-Length", "Connection"}  # headers that each server sets itself
-START, END = 20, 10  # seconds in which a server must start; in which it may end by itself
+START, END = 120, 10  # seconds in which a server must start; in which it may end by itself
+PATIENCE = 300  # seconds for an answer, and for the generator to end: a machine may stand still for a while
 ROUTE = "/item/{item}/tiles/zxy/{z}/{x}/{y}"
 
 
@@ -100,9 +101,9 @@ def asked(url: str, seconds: int, script: Path | None = None, connections: int =
 
     Raises RuntimeError where an answer was none, or a refusal.
     """
-    words = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--latency", "--timeout", "10s"]
+    words = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--latency", "--timeout", f"{PATIENCE}s"]
     words += [*(["-s", str(script)] if script else []), url]
-    done = subprocess.run(words, capture_output=True, text=True, check=True, timeout=seconds + 30)
+    done = subprocess.run(words, capture_output=True, text=True, check=True, timeout=seconds + PATIENCE)
     if "Non-2xx" in done.stdout or "Socket errors" in done.stdout:
         raise RuntimeError(done.stdout)
     return done.stdout

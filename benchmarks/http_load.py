@@ -201,7 +201,7 @@ def template(drive: Drive, item: str, z: int) -> str:
 
 def fetched(url: str) -> bytes:
     """Return what is at ``url``. Raises OSError where it is refused."""
-    with urlopen(url, timeout=30) as reply:
+    with urlopen(url, timeout=120) as reply:
         body: bytes = reply.read()
         return body
 

@@ -15,7 +15,7 @@ from typing import Any
 from urllib.error import HTTPError, URLError
 from urllib.parse import quote
 
-from benchmarks import inputs, process, rivals
+from benchmarks import process, rivals
 from benchmarks.hot import START, serving
 from benchmarks.http_load import Drive, checked, drives, fetched, generator, serve, without_wrk
 from benchmarks.scope import Scope
@@ -78,7 +78,7 @@ def rows(scope: Scope) -> list[dict[str, Any]]:
     """Return a row for each picture: the hot tile, and tiles spread over the slide."""
     return [
         row(drive, f"{drive.name}, {picture}", scope)
-        for picture in inputs.PICTURES
+        for picture in scope.rivals
         for drive in drives(scope.folder, scope.slide, picture)
         if drive.style is None
     ]

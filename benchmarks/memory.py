@@ -106,7 +106,7 @@ def held(server: process.Served) -> Held:
 
 
 def _clear(base: str) -> None:
-    with urlopen(Request(base + "/large_image/cache/clear", method="PUT"), timeout=30) as reply:
+    with urlopen(Request(base + "/large_image/cache/clear", method="PUT"), timeout=120) as reply:
         reply.read()
 
 

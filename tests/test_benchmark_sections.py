@@ -115,7 +115,7 @@ def test_a_command_ends_where_its_parent_is_killed() -> None:
     done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True)
     number = int(done.stdout)
     if psutil.pid_exists(number):
-        psutil.wait_procs([psutil.Process(number)], 20)
+        psutil.wait_procs([psutil.Process(number)], 120)
     assert not psutil.pid_exists(number)
 
 
@@ -174,9 +174,7 @@ def test_iipimage_is_asked_for_the_same_tiles_and_draws_the_same(scope: Scope) -
     if reason := iip.absent():
         pytest.skip(reason)
     found = iip.rows(scope)
-    assert [row["name"] for row in found] == [
-        "hot tile, noise", "spread tiles, noise", "hot tile, tissue", "spread tiles, tissue",
-    ]  # fmt: skip
+    assert [row["name"] for row in found] == ["hot tile, tissue", "spread tiles, tissue"]
     assert all(row["ratio"] > 0 and row["mean_difference"] > 0 for row in found)
 
 
@@ -194,7 +192,7 @@ def test_iipimage_and_nginx_end_after_a_failure() -> None:
     with pytest.raises(ValueError, match="in the block"):
         failing()
     assert len(running) > 2
-    _, alive = psutil.wait_procs(running, 20)
+    _, alive = psutil.wait_procs(running, 120)
     assert not alive
 
 

@@ -163,7 +163,7 @@ def test_a_real_girder_is_asked_the_same_and_draws_the_same(tmp_path: Path) -> N
     assert reason is None
     found = girder.rows(a_scope(tmp_path))
     kinds = ("hot tile", "spread tiles", "new styles")
-    assert [row["name"] for row in found] == [f"{kind}, {p}" for p in ("noise", "tissue") for kind in kinds]
+    assert [row["name"] for row in found] == [f"{kind}, tissue" for kind in kinds]
     assert all(row["ratio"] > 0 and row["pairs"] == 1 and row["generator_per_s"] > 0 for row in found)
 
 
@@ -222,7 +222,7 @@ def test_a_server_ends_where_its_parent_is_killed() -> None:
     )
     done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True)
     with contextlib.suppress(psutil.NoSuchProcess):
-        psutil.Process(int(done.stdout)).wait(20)
+        psutil.Process(int(done.stdout)).wait(120)
     assert not psutil.pid_exists(int(done.stdout))
 
 
