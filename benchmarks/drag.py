@@ -1,10 +1,11 @@
 """Drag a channel's window in the viewer, in a headless Chromium, over 8 resident channels.
 
-Run: ``python benchmarks/drag.py [--seconds N] [--size N] [--workers N]`` after ``make viewer``, where
-``playwright`` is installed beside gputiles and there is a ``chromium``. The image fills a window of
+Run: ``python benchmarks/drag.py [--seconds N] [--size N] [--workers N] [--http]`` after ``make viewer``,
+where ``playwright`` is installed beside gputiles and there is a ``chromium``. The image fills a window of
 1280 × 800 pixels at about its native resolution. Prints how many looks became whole in a second, and
 the milliseconds from the wish for a look to its last tile. Chromium draws on the same processor: the
-figures are those of a person with browser and server on one machine.
+figures are those of a person with browser and server on one machine. Looks go over the socket; with
+``--http`` there is none, and each is a batch.
 """
 
 from __future__ import annotations
@@ -17,9 +18,10 @@ import statistics
 import subprocess
 import sys
 import tempfile
+from collections import Counter
 from pathlib import Path
 
-from playwright.sync_api import Page, sync_playwright
+from playwright.sync_api import Page, Request, WebSocket, sync_playwright
 
 from gputiles.sample import write_sample
 from gputiles.walk import walk
@@ -39,7 +41,9 @@ OBSERVE = """
 
 def drag(page: Page, seconds: float) -> list[tuple[float, float]]:
     """Drag to and fro; return (when it was wished for, milliseconds until its last tile) of each look."""
-    box = page.locator(".channel .histogram").first.bounding_box()
+    histogram = page.locator(".channel .histogram").first
+    histogram.scroll_into_view_if_needed()
+    box = histogram.bounding_box()
     assert box is not None
     middle, reach = box["x"] + box["width"] * 0.6, box["width"] * 0.3
     end = page.get_by_role("slider").nth(1).bounding_box()
@@ -56,11 +60,23 @@ def drag(page: Page, seconds: float) -> list[tuple[float, float]]:
     return looks
 
 
-def look(address: str, seconds: float) -> dict[str, float]:
+def look(address: str, seconds: float, has_sockets: bool) -> dict[str, float]:
     """Open the viewer with all channels on, drag, and return the figures."""
+    asked: Counter[str] = Counter()
+
+    def count(request: Request) -> None:
+        asked["batch"] += request.url.endswith("/tiles:batch")
+
+    def count_messages(socket: WebSocket) -> None:
+        socket.on("framesent", lambda _: asked.update(["message"]))
+
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=["--no-sandbox"])
         page = browser.new_page(viewport={"width": 1280, "height": 800})
+        page.on("request", count)
+        page.on("websocket", count_messages)
+        if not has_sockets:
+            page.route_web_socket("**/live", lambda socket: socket.close())
         page.goto(address)
         page.wait_for_selector("body[data-settled=yes]")
         for box in page.get_by_role("checkbox", name="Show").all():
@@ -68,12 +84,15 @@ def look(address: str, seconds: float) -> dict[str, float]:
         page.wait_for_selector("body[data-settled=yes]")
         page.wait_for_timeout(1500)  # histograms
         drag(page, 1)  # everything resident, everything compiled
+        asked.clear()
         looks = drag(page, seconds)
         browser.close()
     times = sorted(duration for _, duration in looks)
     span = (looks[-1][0] + looks[-1][1] - looks[0][0]) / 1000
     return {
         "looks": len(looks),
+        "messages": asked["message"],
+        "batches": asked["batch"],
         "looks a second": round(len(looks) / span, 1),
         "wish to last tile, median ms": round(statistics.median(times), 1),
         "90 % ms": round(times[int(0.9 * (len(times) - 1))], 1),
@@ -87,6 +106,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=10)
     parser.add_argument("--size", type=int, default=4096)
     parser.add_argument("--workers", type=int, default=0, help="0: as many as the server takes")
+    parser.add_argument("--http", action="store_true", help="without a socket")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         path = (Path(folder) / "sample.ome.tif").resolve()
@@ -98,7 +118,8 @@ def main() -> None:
         assert server.stdout is not None
         try:
             base, half = server.stdout.readline().split()[-1], options.size // 2
-            print(json.dumps(look(f"{base}/view/{item}#z=1&x={half}&y={half}", options.seconds), indent=2))
+            address = f"{base}/view/{item}#z=1&x={half}&y={half}"
+            print(json.dumps(look(address, options.seconds, not options.http), indent=2))
         finally:
             server.terminate()
             server.wait()
