@@ -41,6 +41,11 @@ def take(address: str) -> None:
         page = browser.new_page(viewport=WINDOW)  # type: ignore[arg-type]
         page.goto(f"{address}#z=0.42&x=2050&y=2250")
         settle(page)
+        page.get_by_label("Show DAPI").uncheck()
+        page.keyboard.press("g")
+        page.keyboard.type("Lymphocytes")
+        page.keyboard.press("Enter")
+        page.get_by_label("Show DAPI").check()
         page.get_by_label("Show CD8").uncheck()
         page.get_by_label("Show PanCK").check()
         page.get_by_label("Settings of CD20").click()
