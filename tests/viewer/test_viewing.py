@@ -287,7 +287,33 @@ def test_the_bar_is_as_long_as_it_says(visit: Visit) -> None:
     assert visit.page.locator("#zoom").inner_text() == "100 %"
 
 
-def test_the_overview_goes_where_it_is_pressed(visit: Visit) -> None:
+@pytest.mark.parametrize(("width", "height"), [(1400, 900), (900, 700), (500, 700)])
+def test_nothing_of_the_panel_is_cut_off_and_nothing_covers_the_bar(
+    visit: Visit, width: int, height: int
+) -> None:
+    visit.page.set_viewport_size({"width": width, "height": height})
+    view(visit, "many.ome.tif", "#groups=a%20group%20of%20a%20very%20long%20name%20that%20is%20cut:0,1;b:2")
+    panel = visit.page.locator("#panel").bounding_box()
+    assert panel is not None
+    for control in visit.page.locator("#panel").locator("button, input, select").all():
+        box = control.bounding_box()
+        if control.is_visible() and box is not None:
+            assert box["x"] >= 0
+            assert box["x"] + box["width"] <= panel["width"], control.get_attribute("aria-label")
+    bar, overview = (visit.page.locator(name).bounding_box() for name in ("#bar", ".overview"))
+    assert bar is not None
+    assert overview is not None
+    is_beside = bar["x"] + bar["width"] <= overview["x"]
+    assert (
+        is_beside
+        or bar["y"] + bar["height"] <= overview["y"]
+        or overview["y"] + overview["height"] <= bar["y"]
+    )
+
+
+@pytest.mark.parametrize("width", [1280, 700])
+def test_the_overview_goes_where_it_is_pressed(visit: Visit, width: int) -> None:
+    visit.page.set_viewport_size({"width": width, "height": 800})
     view(visit, "quarters.ome.tif", "#z=4&x=100&y=100")
     visit.shows(0.5, 0.5, RED)
     box = visit.page.locator(".overview").bounding_box()
