@@ -49,9 +49,9 @@ export class Presets {
   }
 
   async #try(work) {
+    this.#say(""); // not at the end: something newer may be said by then
     try {
       await work();
-      this.#say("");
     } catch (error) {
       this.#say(error.message);
     }

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 from PIL import Image as Pillow
-from playwright.sync_api import Browser
+from playwright.sync_api import Browser, Route
 
 from tests.browser import SIZE, Visit
 from tests.viewer.scene import BLACK, BLUE, GREEN, TOP, WHITE, shows_quarters, view
@@ -179,6 +179,22 @@ def test_a_file_that_holds_no_presets_says_why(visit: Visit, tmp_path: Path, tex
     assert notice.is_hidden()
     shows_quarters(visit, (255, 0, 0), GREEN, BLUE, WHITE)
     visit.forgive("status of 400")
+
+
+def test_presets_that_come_late_leave_what_was_said_meanwhile(visit: Visit) -> None:
+    held: list[Route] = []
+    visit.page.route("**/presets", lambda route: held.append(route))
+    view(visit, "quarters.ome.tif")
+    page = visit.page
+    page.get_by_text("Presets").click()
+    visit.until(lambda: len(held), lambda count: count == 1, "the question for presets")
+    file = {"name": "none.json", "mimeType": "application/json", "buffer": b"{}"}
+    page.get_by_label("File of presets").set_input_files(file)  # type: ignore[arg-type]
+    notice = page.locator("#notice")
+    visit.until(notice.inner_text, lambda said: "each needs a name" in said, "the reason")
+    held[0].continue_()
+    page.get_by_text("Nothing is saved yet.").wait_for()
+    assert "each needs a name" in notice.inner_text()
 
 
 def test_a_link_that_cannot_be_followed_says_why_and_shows_the_image(visit: Visit) -> None:
