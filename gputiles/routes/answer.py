@@ -16,6 +16,7 @@ from gputiles.images import Image
 from gputiles.renderer import Renderer
 from gputiles.request import TileRequest
 from gputiles.routes.ask import Ask, image_of
+from gputiles.routes.disposition import name
 from gputiles.routes.respond import as_tile, is_held, not_modified
 from gputiles.state import STATE, State
 from gputiles.trace import Trace
@@ -37,6 +38,11 @@ def in_time(handler: Handler) -> Handler:
 
 async def answer(request: web.Request, asked: Ask, render: Render) -> web.Response:
     """Answer from the shelf of encoded tiles at once, or in time from everything else."""
+    response = await _answer(request, asked, render)
+    return response if asked.saved is None else name(request, response, asked.saved)
+
+
+async def _answer(request: web.Request, asked: Ask, render: Render) -> web.Response:
     state = request.app[STATE]
     tile = None if "If-None-Match" in request.headers else _hot(state, asked)
     if tile is not None:

@@ -16,6 +16,7 @@ from gputiles.references import AssociatedRef
 from gputiles.renderer import MOST_THUMBNAIL
 from gputiles.request import ThumbnailRequest, TileRequest, View
 from gputiles.routes import parameters
+from gputiles.routes.disposition import Saved, saved_as
 from gputiles.routes.parameters import EDGE, FRAME, STYLE, Parameter, flag, integer, text, whole
 from gputiles.sources.pattern import LIMITS, PatternRef
 from gputiles.state import STATE, State
@@ -65,10 +66,11 @@ Direct: TypeAlias = PatternRef | AssociatedRef
 
 @dataclass(frozen=True, slots=True)
 class Ask:
-    """An item, or the pattern that it is, and what is wanted of it."""
+    """An item, or the pattern that it is, what is wanted of it, and what the answer is saved as."""
 
     item: str | Direct
     wanted: Request
+    saved: Saved | None = None
 
 
 async def body(request: web.Request, name: str, most: int) -> bytes:
@@ -119,7 +121,11 @@ async def _tile(request: web.Request) -> Ask:
         query["frame"] = request.match_info["frame"]
     item = item_of(request, query)
     default = "JPEG" if isinstance(item, str) else "PNG"
-    return Ask(item, TileRequest(z, x, y, await view(request, query, default), EDGE.of(query)))
+    return Ask(
+        item,
+        TileRequest(z, x, y, await view(request, query, default), EDGE.of(query)),
+        saved_as(query, f"{z}-{x}-{y}"),
+    )
 
 
 def _not_integer() -> int:
@@ -129,7 +135,8 @@ def _not_integer() -> int:
 async def _thumbnail(request: web.Request) -> Ask:
     query = parameters.single(request.query)
     sides = _sides(query)
-    return Ask(item_of(request, query), ThumbnailRequest(*sides, await view(request, query, "JPEG")))
+    wanted = ThumbnailRequest(*sides, await view(request, query, "JPEG"))
+    return Ask(item_of(request, query), wanted, saved_as(query, "thumbnail"))
 
 
 def _sides(query: dict[str, str]) -> tuple[int, int]:

@@ -47,7 +47,7 @@ def routes() -> tuple[Route, ...]:
     takes: tuple[Parameter[Any], ...] = (*one, *SIDES, *ask.VIEW, *DISPOSITION)
     return (
         Route("GET", base, in_time(names), ask.IMAGE, NAMES),
-        Route("GET", f"{base}/{{name}}", saved_as("{name}")(in_time(picture)), takes, PICTURES),
+        Route("GET", f"{base}/{{name}}", in_time(picture), takes, PICTURES),
         Route("GET", f"{base}/{{name}}/metadata", in_time(metadata), one, KIND),
     )
 
@@ -64,7 +64,8 @@ async def picture(request: web.Request) -> web.Response:
     query = parameters.single(request.query)
     width, height = (min(side.of(query), MOST_THUMBNAIL) for side in SIDES)
     wanted = ThumbnailRequest(width, height, await ask.view(request, query, "JPEG"))
-    return await answer(request, Ask(await _reference(request), wanted), Renderer.thumbnail)
+    saved = saved_as(query, NAME.of(request.match_info))
+    return await answer(request, Ask(await _reference(request), wanted, saved), Renderer.thumbnail)
 
 
 async def metadata(request: web.Request) -> web.Response:

@@ -7,16 +7,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
-from functools import wraps
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import PurePosixPath
 from urllib.parse import quote
 
 from aiohttp import web
-from aiohttp.typedefs import Handler
 
 from gputiles.places import file_name, is_address
-from gputiles.routes.ask import ITEM
 from gputiles.routes.parameters import text
 from gputiles.state import STATE
 
@@ -33,34 +31,30 @@ _SUFFIXES = {
 _UNFIT = re.compile(r'[\x00-\x1f\x7f-\x9f\ud800-\udfff/\\"]')  # ends a header, a folder or the quotes
 
 
-def saved_as(part: str) -> Callable[[Handler], Handler]:
-    """Return what makes a handler name its pictures after the item and ``part``.
+@dataclass(frozen=True, slots=True)
+class Saved:
+    """What an answer is to be saved as: ``name``, or one of the item's name and ``part``."""
 
-    ``part`` may have parts of the path in braces: ``{z}-{x}-{y}``.
-    """
-
-    def named(handler: Handler) -> Handler:
-        @wraps(handler)
-        async def naming(request: web.Request) -> web.StreamResponse:
-            response = await handler(request)
-            if KIND.name in request.rel_url.raw_query_string:  # most ask for nothing of the kind
-                _name(request, response, part)
-            return response
-
-        return naming
-
-    return named
+    kind: str
+    name: str
+    part: str
 
 
-def _name(request: web.Request, response: web.StreamResponse, part: str) -> None:
+def saved_as(query: Mapping[str, str], part: str) -> Saved | None:
+    """Return what a query asks the answer to be saved as; None where it asks for nothing of the kind."""
+    kind, name = KIND.of(query), NAME.of(query)
+    return Saved(kind, name, part) if kind in ("inline", "attachment") else None
+
+
+def name(request: web.Request, response: web.Response, saved: Saved) -> web.Response:
     """Put the header on a picture of an item."""
-    kind, suffix = KIND.of(request.query), _SUFFIXES.get(response.content_type)
-    item = request.app[STATE].library.known(ITEM.of(request.match_info))
-    if kind not in ("inline", "attachment") or suffix is None or item is None or response.status != 200:
-        return
-    last = file_name(item.name) if is_address(item.name) else item.name
-    made = f"{PurePosixPath(last).stem}-{part.format_map(request.match_info)}.{suffix}"
-    response.headers["Content-Disposition"] = disposition(kind, NAME.of(request.query), made)
+    suffix = _SUFFIXES.get(response.content_type)
+    item = request.app[STATE].library.known(request.match_info["item"])
+    if suffix is not None and item is not None and response.status == 200:
+        last = file_name(item.name) if is_address(item.name) else item.name
+        made = f"{PurePosixPath(last).stem}-{saved.part}.{suffix}"
+        response.headers["Content-Disposition"] = disposition(saved.kind, saved.name, made)
+    return response
 
 
 def disposition(kind: str, *names: str) -> str:

@@ -101,7 +101,7 @@ def routes() -> tuple[Route, ...]:
     """Return the routes of this room."""
     base, plan = "/item/{item}/tiles/tile_frames", (*ask.IMAGE, *PLAN.values())
     return (
-        Route("GET", base, saved_as("tileframes")(in_time(tile_frames)), SHEET, PICTURES),
+        Route("GET", base, in_time(tile_frames), SHEET, PICTURES),
         Route("GET", f"{base}/quad_info", in_time(quad_info), plan, QUADS),
     )
 
@@ -120,7 +120,8 @@ async def tile_frames(request: web.Request) -> web.Response:
     image = await image_of(request.app[STATE], item)
     first = chosen[0] if chosen else 0
     asked = replace(asked, view=replace(asked.view, frame=first, single=True))
-    return await answer(request, Ask(item, frames.lay_out(asked, image.info, chosen, across, fill)), sheet)
+    wanted = frames.lay_out(asked, image.info, chosen, across, fill)
+    return await answer(request, Ask(item, wanted, saved_as(query, "tileframes")), sheet)
 
 
 async def quad_info(request: web.Request) -> web.Response:

@@ -22,7 +22,7 @@ from gputiles.request import RegionRequest, ThumbnailRequest, View
 from gputiles.routes import ask, parameters
 from gputiles.routes.answer import answer, in_time
 from gputiles.routes.ask import Ask, image_of
-from gputiles.routes.disposition import DISPOSITION, saved_as
+from gputiles.routes.disposition import DISPOSITION
 from gputiles.routes.parameters import EDGE, FRAMES, integer, text
 from gputiles.routes.regions import FILL, REGION, region_query
 from gputiles.routes.respond import as_json
@@ -52,16 +52,15 @@ TILE = (*ask.IMAGE, *ask.PLACE, *ask.VIEW, EDGE, *DISPOSITION)
 
 def routes() -> tuple[Route, ...]:
     """Return the routes of this room."""
-    named_tile = saved_as("{z}-{x}-{y}")(tile)
     return (
         Route("GET", "/item", in_time(listing), (LIMIT, OFFSET, WORDS), ITEMS, refuses=(400, 503)),
-        Route("GET", "/item/{item}/tiles/zxy/{z}/{x}/{y}", named_tile, TILE, PICTURES),
-        Route("GET", "/item/{item}/tiles/fzxy/{frame}/{z}/{x}/{y}", named_tile, TILE, PICTURES),
+        Route("GET", "/item/{item}/tiles/zxy/{z}/{x}/{y}", tile, TILE, PICTURES),
+        Route("GET", "/item/{item}/tiles/fzxy/{frame}/{z}/{x}/{y}", tile, TILE, PICTURES),
         Route("GET", "/item/{item}/tiles", in_time(metadata), ask.IMAGE, METADATA),
         Route(
             "GET",
             "/item/{item}/tiles/thumbnail",
-            saved_as("thumbnail")(thumbnail),
+            thumbnail,
             SMALL,
             PICTURES,
         ),
@@ -109,7 +108,7 @@ async def thumbnail(request: web.Request) -> web.Response:
     if fill is None or not isinstance(small, ThumbnailRequest) or not {"width", "height"} <= query.keys():
         return await answer(request, asked, Renderer.thumbnail)
     info = (await image_of(request.app[STATE], asked.item)).info
-    return await answer(request, Ask(asked.item, _filled(info, small, fill)), sheet)
+    return await answer(request, Ask(asked.item, _filled(info, small, fill), asked.saved), sheet)
 
 
 def _filled(info: ImageInfo, small: ThumbnailRequest, fill: Fill) -> FramesRequest:

@@ -49,7 +49,7 @@ def routes() -> tuple[Route, ...]:
     """Return the routes of this room."""
     path = "/item/{item}/tiles/region"
     takes = (*ask.IMAGE, *REGION, FILL, *DISPOSITION)
-    return (Route("GET", path, saved_as("region")(in_time(region)), takes, PICTURES),)
+    return (Route("GET", path, in_time(region), takes, PICTURES),)
 
 
 async def region(request: web.Request) -> web.Response:
@@ -61,11 +61,13 @@ async def region(request: web.Request) -> web.Response:
     query = parameters.single(request.query)
     item = ask.item_of(request, query)
     asked, fill = await region_query(request, query), FILL.of(query)
+    saved = saved_as(query, "region")
     image = await image_of(request.app[STATE], item)
     wanted = resolve(asked, image.info)
     if fill is None or not asked.width or not asked.height:
-        return await answer(request, Ask(item, wanted), Renderer.region)
-    return await answer(request, Ask(item, letterbox(wanted, (asked.width, asked.height), fill)), sheet)
+        return await answer(request, Ask(item, wanted, saved), Renderer.region)
+    boxed = letterbox(wanted, (asked.width, asked.height), fill)
+    return await answer(request, Ask(item, boxed, saved), sheet)
 
 
 async def region_query(request: web.Request, query: Mapping[str, str]) -> RegionQuery:
