@@ -158,11 +158,11 @@ def _from_ycbcr(page: Page, codec: ChunkCodec) -> ChunkCodec:
 
 
 def _from_lab(page: Page, codec: ChunkCodec) -> ChunkCodec:
-    """Put the conversion to RGB around ``codec``, which decodes to L*a*b*; lightness alone is grey."""
-    if page.colour is not Colour.RGB:
-        return codec
-    if page.kind != "u" or page.bits not in (8, 16):
-        raise Unsupported(f"{page.source.name}: L*a*b* of {page.bits}-bit {page.dtype} samples is not read")
+    """Put the conversion to RGB around ``codec``, which decodes to L*a*b*."""
+    if page.colour is not Colour.RGB or page.kind != "u" or page.bits not in (8, 16):
+        raise Unsupported(
+            f"{page.source.name}: L*a*b* of {page.samples} {page.bits}-bit {page.dtype} samples is not read"
+        )
     return LabCodec(codec, signed=page.photometric is Photometric.CIELAB)
 
 
