@@ -139,3 +139,15 @@ def test_a_deflate_stream_may_be_followed_by_other_bytes(more: bytes) -> None:
 @pytest.mark.parametrize("rows", [1, 2, 100])
 def test_a_deflate_stream_may_hold_more_than_is_wanted(rows: int) -> None:
     assert inflate(8, zlib.compress(RAMP.tobytes() * rows), 5000).tobytes() == RAMP.tobytes()[:5000]
+
+
+@pytest.mark.parametrize("lost", [1, 4, 6])
+def test_a_deflate_stream_may_lack_its_end_where_all_that_is_wanted_is_there(lost: int) -> None:
+    stream = zlib.compress(RAMP.tobytes())
+    assert inflate(8, stream[:-lost], 5000).tobytes() == RAMP.tobytes()[:5000]
+
+
+@pytest.mark.parametrize("lost", [1, 4])
+def test_a_deflate_stream_may_lack_its_checksum(lost: int) -> None:
+    stream = zlib.compress(RAMP.tobytes())
+    assert inflate(8, stream[:-lost], RAMP.size).tobytes() == RAMP.tobytes()
