@@ -4,22 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from gputiles.backends import ChunkCodec
 from gputiles.errors import Damaged
 from gputiles.geometry import ceil_div
 
 _BAND = 1 << 20  # pixels that are converted at a time
 _BT601 = (0.299, 0.587, 0.114)
-
-
-class _Codec(Protocol):
-    @property
-    def compression(self) -> int: ...
-    def decode(self, data: bytes, width: int, height: int) -> NDArray[Any]: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +26,7 @@ class YCbCrCodec:
     section 21's; the defaults are JFIF's (BT.601, full range).
     """
 
-    codec: _Codec
+    codec: ChunkCodec
     reference: tuple[float, ...] = ()
     luma: tuple[float, ...] = _BT601
     done: Callable[[bytes], bool] | None = None
@@ -57,7 +52,7 @@ class SubsampledCodec:
     ``codec`` decodes units as pixels of ``across * down + 2`` samples. Chroma is repeated.
     """
 
-    codec: _Codec
+    codec: ChunkCodec
     across: int
     down: int
 
@@ -82,7 +77,7 @@ class SubsampledCodec:
 class CmykCodec:
     """Converts what ``codec`` decodes from CMYK to RGB, without a profile: (1 − ink)(1 − black)."""
 
-    codec: _Codec
+    codec: ChunkCodec
 
     @property
     def compression(self) -> int:
@@ -102,7 +97,7 @@ class StraightAlphaCodec:
     the colours are 0.
     """
 
-    codec: _Codec
+    codec: ChunkCodec
 
     @property
     def compression(self) -> int:

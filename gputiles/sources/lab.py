@@ -6,11 +6,12 @@ The white is D50; it is adapted to sRGB's D65 by Bradford's method.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from gputiles.backends import ChunkCodec
 from gputiles.sources.colour import in_bands
 
 _WHITE = np.array([0.96422, 1.0, 0.82521])
@@ -24,12 +25,6 @@ _TO_LINEAR = np.array(
 _BEND = 6 / 29  # below it the cube root is a straight line
 
 
-class _Codec(Protocol):
-    @property
-    def compression(self) -> int: ...
-    def decode(self, data: bytes, width: int, height: int) -> NDArray[Any]: ...
-
-
 @dataclass(frozen=True, slots=True)
 class LabCodec:
     """Converts what ``codec`` decodes from L*a*b* of 8 or 16 bits to RGB; further samples stay.
@@ -38,7 +33,7 @@ class LabCodec:
     by half their range, as in 9.
     """
 
-    codec: _Codec
+    codec: ChunkCodec
     signed: bool
 
     @property

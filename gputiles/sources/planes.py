@@ -5,22 +5,16 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from gputiles.backends import Chunk
+from gputiles.backends import Chunk, ChunkCodec
 from gputiles.errors import Damaged, GputilesError
 from gputiles.geometry import ceil_div
 
 _LENGTH = struct.Struct("<Q")
-
-
-class _Codec(Protocol):
-    @property
-    def compression(self) -> int: ...
-    def decode(self, data: bytes, width: int, height: int) -> NDArray[Any]: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +25,7 @@ class PlanesCodec:
     where a stream tells its size by itself, ``measure`` says what counts.
     """
 
-    codec: _Codec
+    codec: ChunkCodec
     planes: int
     chroma: tuple[int, int] = (1, 1)
     measure: Callable[[bytes], tuple[int, int]] | None = None
