@@ -38,13 +38,15 @@ class Reduction(Enum):
 class Channel:
     """A channel as a person sees it: name, colour as ``#rrggbb`` or None, display window.
 
-    ``groups`` are the names of those that the file puts it in.
+    ``groups`` are the names of those that the file puts it in. ``active`` is whether the file wants
+    it shown at first.
     """
 
     name: str
     colour: str | None = None
     window: tuple[float, float] | None = None
     groups: tuple[str, ...] = ()
+    active: bool = True
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,8 +4,9 @@ Plain 8-bit grey or colour, and images with a colour map, are shown as they are 
 for pixels that are no data.
 Everything else gets windows that hold for the whole image, never for one tile: the one that
 the file gives for a channel, else the values between its ``TAIL`` and 1 - ``TAIL``
-percentiles. Of an image with several channels the first ``MOST_CHANNELS`` are added up in
-their colours; 16-bit colour shares one window; a lone channel is a grey ramp.
+percentiles. Of an image with several channels the first ``MOST_CHANNELS``, of those that the
+file wants shown, are added up in their colours; 16-bit colour shares one window; a lone channel
+is a grey ramp.
 """
 
 from __future__ import annotations
@@ -160,13 +161,19 @@ def _channels(info: ImageInfo, frame: int, single: bool) -> list[_Part]:
     own = [channel for channel in range(count) if places[channel] == (frame, None)]
     if (single or not shown) and own:
         shown = own
+    elif any(_entry(info, channel).active for channel in shown):
+        shown = [channel for channel in shown if _entry(info, channel).active]
     shown = shown[:MOST_CHANNELS]
-    entries = [info.channels[channel] if channel < len(info.channels) else _NAMELESS for channel in shown]
+    entries = [_entry(info, channel) for channel in shown]
     palettes = [BLACK_TO_WHITE] if len(shown) == 1 else [_ramp(colour) for colour in _colours(entries)]
     return [
         _Part(places[channel][0], places[channel][1] or 0, palette, _given(entry))
         for channel, entry, palette in zip(shown, entries, palettes, strict=True)
     ]
+
+
+def _entry(info: ImageInfo, channel: int) -> Channel:
+    return info.channels[channel] if channel < len(info.channels) else _NAMELESS
 
 
 def _given(channel: Channel) -> Window | None:

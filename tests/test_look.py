@@ -180,6 +180,19 @@ def test_channels_have_the_colours_of_the_file_else_distinct_ones(
     assert recipe.frames == tuple(range(min(4, len(own))))
 
 
+@pytest.mark.parametrize(("active", "frames"), [
+    ((True, False, True, False, True, True, True), (0, 2, 4, 5)),
+    ((False, False, True), (2,)),
+    ((False, False), (0, 1)),
+])  # fmt: skip
+def test_channels_that_the_file_does_not_want_shown_are_left_out(
+    active: tuple[bool, ...], frames: tuple[int, ...]
+) -> None:
+    image = channels(len(active), *(Channel("", active=each) for each in active))
+    assert looked(image).frames == frames
+    assert looked(image, frame=1, single=True).frames == (1,)
+
+
 def test_a_frame_that_is_named_is_shown_alone() -> None:
     image = channels(3, *(Channel("", colour) for colour in ("#f00", "#0f0", "#00f")))
     recipe = looked(image, frame=2, single=True)

@@ -304,7 +304,7 @@ def test_tiles_are_the_chunks_where_those_are_of_a_usual_size(chunk: int, tile: 
 OMERO = {
     "channels": [
         {"label": "DAPI", "color": "0000FF", "window": {"start": 10, "end": 200.5, "min": 0, "max": 255}},
-        {"color": "blue", "window": {"start": 9, "end": 9}},
+        {"color": "blue", "window": {"start": 9, "end": 9}, "active": False},
     ]
 }
 
@@ -314,7 +314,8 @@ def test_channels_have_names_colours_and_windows(version: int, tmp_path: Path) -
     folder = group(tmp_path / "a.zarr", [stack("cyx")], "cyx", version=version, attributes={"omero": OMERO})
     with opened(folder) as source:
         assert source.info.channels == (
-            Channel("DAPI", "#0000ff", (10.0, 200.5)), Channel("Channel 1"), Channel("Channel 2"),
+            Channel("DAPI", "#0000ff", (10.0, 200.5)), Channel("Channel 1", active=False),
+            Channel("Channel 2"),
         )  # fmt: skip
 
 

@@ -153,7 +153,8 @@ def _channel(index: int, found: Mapping[str, Any]) -> Channel:
     label, colour, window = found.get("label"), found.get("color"), found.get("window")
     name = label if isinstance(label, str) and label else f"Channel {index}"
     hexes = colour if isinstance(colour, str) and _COLOUR.fullmatch(colour) else None
-    return Channel(name, f"#{hexes.lower()}" if hexes else None, _window(window))
+    active = found.get("active") is not False
+    return Channel(name, f"#{hexes.lower()}" if hexes else None, _window(window), active=active)
 
 
 def _window(window: Any) -> tuple[float, float] | None:
