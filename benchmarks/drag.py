@@ -1,6 +1,6 @@
 """Drag a channel's window in the viewer, in a headless Chromium, over 8 resident channels.
 
-Run: ``python benchmarks/drag.py [--seconds N] [--size N] [--workers N] [--http]`` after ``make viewer``,
+Run: ``python -m benchmarks.drag [--seconds N] [--size N] [--workers N] [--http]`` after ``make viewer``,
 where ``playwright`` is installed beside gputiles and there is a ``chromium``. The image fills a window of
 1280 × 800 pixels at about its native resolution. Prints how many looks became whole in a second, and
 the milliseconds from the wish for a look to its last tile. Chromium draws on the same processor: the
@@ -15,14 +15,13 @@ import json
 import math
 import shutil
 import statistics
-import subprocess
-import sys
 import tempfile
 from collections import Counter
 from pathlib import Path
 
 from playwright.sync_api import Page, Request, WebSocket, sync_playwright
 
+from benchmarks import process
 from gputiles.sample import write_sample
 from gputiles.walk import walk
 
@@ -100,8 +99,21 @@ def look(address: str, seconds: float, has_sockets: bool) -> dict[str, float]:
     }
 
 
+def measured(
+    folder: Path, size: int, seconds: float, *, workers: int = 0, http: bool = False
+) -> dict[str, float]:
+    """Write a sample of ``size``² into ``folder``, serve it, drag, and return the figures."""
+    path = (folder / f"sample-{size}.ome.tif").resolve()
+    if not path.exists():
+        write_sample(path, size)
+    (item,) = walk([path])
+    with process.gputiles(path, {"workers": str(workers)} if workers else {}) as server:
+        half = size // 2
+        return look(f"{server.base}/view/{item}#z=1&x={half}&y={half}", seconds, not http)
+
+
 def main() -> None:
-    """Write a sample, serve it, drag, print."""
+    """Measure, and print."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seconds", type=float, default=10)
     parser.add_argument("--size", type=int, default=4096)
@@ -109,20 +121,10 @@ def main() -> None:
     parser.add_argument("--http", action="store_true", help="without a socket")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        path = (Path(folder) / "sample.ome.tif").resolve()
-        write_sample(path, options.size)
-        (item,) = walk([path])
-        command = [sys.executable, "-m", "gputiles", "serve", "--port", "0", str(path)]
-        command += ["--workers", str(options.workers)] if options.workers else []
-        server = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-        assert server.stdout is not None
-        try:
-            base, half = server.stdout.readline().split()[-1], options.size // 2
-            address = f"{base}/view/{item}#z=1&x={half}&y={half}"
-            print(json.dumps(look(address, options.seconds, not options.http), indent=2))
-        finally:
-            server.terminate()
-            server.wait()
+        found = measured(
+            Path(folder), options.size, options.seconds, workers=options.workers, http=options.http
+        )
+        print(json.dumps(found, indent=2))
 
 
 if __name__ == "__main__":

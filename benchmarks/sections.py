@@ -2,7 +2,19 @@
 
 from __future__ import annotations
 
-from benchmarks import curves, girder, http_load, iip, memory, openloop, roofline, scaling, start, viewing
+from benchmarks import (
+    curves,
+    dragging,
+    girder,
+    http_load,
+    iip,
+    memory,
+    openloop,
+    roofline,
+    scaling,
+    start,
+    viewing,
+)
 from benchmarks.section import Section
 
 SECTIONS: dict[str, Section] = {
@@ -10,6 +22,7 @@ SECTIONS: dict[str, Section] = {
     "girder": girder.SECTION,
     "open": openloop.SECTION,
     "traces": viewing.SECTION,
+    "drag": dragging.SECTION,
     "start": start.SECTION,
     "memory": memory.SECTION,
     "iip": iip.SECTION,

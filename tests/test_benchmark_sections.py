@@ -18,7 +18,7 @@ import pytest
 if not os.environ.get("CI"):  # there nothing is skipped
     pytest.importorskip("large_image_source_ometiff", reason="needs the extra 'bench'")
 
-from benchmarks import http_load, iip, memory, pairs, process, report, roofline, scaling, start
+from benchmarks import dragging, http_load, iip, memory, pairs, process, report, roofline, scaling, start
 from benchmarks.classes import CLASSES, FURTHER
 from benchmarks.scope import MODES, TINY, Scope
 from gputiles.backends.host import HostBackend
@@ -63,6 +63,19 @@ def test_a_cold_start_is_timed_and_imports_nothing_heavy(scope: Scope) -> None:
         assert 0 < row["listening_s"] <= row["first_tile_s"]
         assert not start.OPTIONAL & set(row["heavy"])
         assert "gputiles" in row["dearest"]
+
+
+def test_looks_of_a_drag_go_over_the_socket_or_in_batches(scope: Scope) -> None:
+    reason = dragging.absent()
+    if reason is not None:
+        pytest.skip(reason)
+    socket, batches = dragging.rows(scope)
+    for row in (socket, batches):
+        assert row["looks"] > 1
+        assert 0 < row["wish to last tile, median ms"] <= row["90 % ms"] <= row["most ms"]
+    assert (socket["batches"], batches["messages"]) == (0, 0)
+    assert socket["messages"] > 0
+    assert batches["batches"] > 0
 
 
 def test_what_a_first_tile_does_not_need_is_named_where_it_is_heavy() -> None:
