@@ -121,9 +121,9 @@ class StandIn:
 
     ``order`` -1 resumes the threads of a block from the last to the first, 2 and more in orders
     shuffled anew after every barrier. ``fail`` is raised by the next calls that do work. ``waiting`` is
-    called by everybody who is about to wait.
-    ``pace`` says how far the streams are when somebody waits for one: ``lazy``, only as far as they
-    must be; ``ahead``, the others as far as they can; or a number, the seed of a random interleaving.
+    called by everybody who is about to wait. ``pace`` says how far the streams are when somebody waits
+    for one: ``lazy``, only as far as they must be; ``ahead``, the others as far as they can; or a number,
+    the seed of a random interleaving.
     """
 
     __version__ = "stand-in"

@@ -256,6 +256,31 @@ def test_the_host_encodes_what_nvimagecodec_does_not(
     ]
 
 
+def test_pixels_of_which_nvimagecodec_makes_no_file_come_home_in_one_copy(
+    written: CudaBackend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    writer = written.habits.writer
+    assert writer is not None
+    encode = writer.encode
+    monkeypatch.setattr(
+        writer, "encode", lambda drawn: [*encode(drawn[:4]), None, None, None, *encode(drawn[7:])]
+    )
+    jobs = moved(written, colour_jobs([JPEGS[0]] * 9))
+    counts = written.card.device.counts
+    counts.clear()
+    files = written.render(jobs)
+    assert all(isinstance(file, bytes) for file in files)
+    assert counts["downloads"] == 1
+
+
+def test_few_jpegs_are_not_the_hosts_where_that_would_make_other_bytes(written: CudaBackend) -> None:
+    """What is encoded must not depend on how many are asked for together."""
+    jobs = moved(written, colour_jobs([JPEGS[2]] * 3))
+    together = written.render(jobs)
+    written.habits.card_jpegs = 65
+    assert [written.render([job])[0] for job in jobs] == together
+
+
 def test_kinds_that_come_out_wrong_are_not_made(monkeypatch: pytest.MonkeyPatch) -> None:
     is_like = nvencode.is_like
     monkeypatch.setattr(

@@ -20,20 +20,23 @@ from typing import Any
 import numpy as np
 import pytest
 
-from gputiles.backends import DownsampleJob, MeasureJob, Raster, RenderJob, ResampleJob
+from gputiles.backends import DownsampleJob, MeasureJob, Raster, RenderJob, ResampleJob, proving
+from gputiles.backends.card import Sizes
 from gputiles.backends.cuda import CudaBackend, Lane
 from gputiles.backends.host import HostBackend
 from gputiles.backends.paste import raster_of
 from gputiles.batcher import Batcher
+from gputiles.cardtest import shown
 from gputiles.encoded import Encoding, Format
 from gputiles.geometry import Rect
 from gputiles.image import Reduction
+from gputiles.png import check as png_check
 from gputiles.trace import Trace
 from tests import parity
-from tests.standin import StandIn
-from tests.test_cuda_memory import grey, tile_job
+from tests.standin import StandIn, codecs
+from tests.test_cuda_memory import MIB, grey, replaced, tile_job
 
-JPEG, VALUES = Encoding(), Encoding(Format.NPY, shown=True)  # scans, and rows
+JPEG, PNG, VALUES = Encoding(), Encoding(Format.PNG), Encoding(Format.NPY, shown=True)  # streams; pixels
 PACES = ["lazy", "ahead", 1, 2, 3]
 
 
@@ -85,7 +88,7 @@ def side_by_side(calls: Sequence[Callable[[], Any]]) -> list[Any]:
         return [future.result() for future in [pool.submit(call) for call in calls]]
 
 
-@pytest.mark.parametrize("encoding", [JPEG, VALUES], ids=str)
+@pytest.mark.parametrize("encoding", [JPEG, PNG, VALUES], ids=str)
 def test_a_batch_is_launched_before_the_last_ones_results_are_waited_for(
     card: StandIn, backend: CudaBackend, encoding: Encoding
 ) -> None:
@@ -96,10 +99,11 @@ def test_a_batch_is_launched_before_the_last_ones_results_are_waited_for(
         assert side_by_side([lambda jobs=jobs: backend.render(jobs) for jobs in made]) == expected  # type: ignore[misc]
 
 
-def test_the_next_batch_is_drawn_while_results_travel_home() -> None:
+@pytest.mark.parametrize("encoding", [JPEG, PNG], ids=str)
+def test_the_next_batch_is_drawn_while_results_travel_home(encoding: Encoding) -> None:
     """Copies to the host are on a stream of their own: however slow it is, the kernels go on."""
     with opened("ahead") as (card, backend):
-        made = batches(backend, JPEG)
+        made = batches(backend, encoding)
         for jobs in made:
             backend.render(jobs)
         Together(card, backend)
@@ -167,13 +171,13 @@ def test_batches_of_every_kind_side_by_side_are_the_hosts(backend: CudaBackend) 
 def check_side_by_side(backend: CudaBackend) -> None:
     """Run six threads, each with its own order of verbs, over rasters that come and go."""
     host = HostBackend(1)
-    encodings = [JPEG, VALUES]
+    encodings = [JPEG, PNG, VALUES]
     made = [job for encoding in encodings for batch in batches(backend, encoding) for job in batch]
     plain = [
         replace(job, rasters=tuple(map(raster_of, backend.download(job.rasters))))  # type: ignore[arg-type]
         for job in made
     ]
-    expected = host.render(plain)
+    expected = [shown(file) for file in host.render(plain)]
     host.close()
 
     def work(seed: int) -> int:
@@ -181,7 +185,8 @@ def check_side_by_side(backend: CudaBackend) -> None:
         for _ in range(25):
             chosen = chance.sample(range(len(made)), chance.randint(1, 12))
             if chance.random() < 0.5:
-                assert backend.render([made[at] for at in chosen]) == [expected[at] for at in chosen]
+                files = backend.render([made[at] for at in chosen])
+                assert [shown(file) for file in files] == [expected[at] for at in chosen]
             else:
                 tiles = backend.decode([tile_job(at) for at in chosen])
                 rasters = [raster for each in tiles if isinstance(each, tuple) for raster in each]
@@ -194,10 +199,17 @@ def check_side_by_side(backend: CudaBackend) -> None:
     assert side_by_side([lambda seed=seed: work(seed) for seed in range(6)]) == [25] * 6  # type: ignore[misc]
 
 
+STAGES = {
+    JPEG: ("jpeg",),
+    PNG: ("png_look", "png_reduce", "png_filter", "png_deflate", "png_tail"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("encoding", STAGES, ids=str)
 async def test_a_batch_is_one_transfer_and_one_wake_up_of_the_loop(
-    card: StandIn, backend: CudaBackend
+    card: StandIn, backend: CudaBackend, encoding: Encoding
 ) -> None:
-    made = batches(backend, JPEG, 16)
+    made = batches(backend, encoding, 16)
     jobs = [job for batch in made for job in batch]
     expected = [*backend.render(jobs[:64]), *backend.render(jobs[64:])]
     batcher = Batcher(backend, items=1000, weight=1 << 30)
@@ -219,15 +231,92 @@ async def test_a_batch_is_one_transfer_and_one_wake_up_of_the_loop(
     batcher.close()
     assert found == expected
     assert (batcher.batches, len(calls)) == (2, 2)
-    assert counts == {"uploads": 2, "downloads": 2, "composite": 2, "jpeg": 2, "follow": 2, "pack": 2}
+    every = ("uploads", "downloads", "composite", *STAGES[encoding], "follow", "pack")
+    assert counts == dict.fromkeys(every, 2)
+
+
+# -- what is made in several goes, and by nvImageCodec
+
+
+def small(backend: CudaBackend, card: StandIn) -> None:
+    """Give the card so little memory that a picture goes through it in pieces."""
+    replaced(backend, card, Sizes(32 * MIB, scratch=MIB, returns=MIB // 2, room=MIB // 4, slab=MIB))
+
+
+@pytest.mark.parametrize("encoding", [JPEG, PNG, VALUES], ids=str)
+def test_pieces_of_large_pictures_side_by_side_do_not_meet(
+    card: StandIn, backend: CudaBackend, encoding: Encoding
+) -> None:
+    """Neither pixels, nor streams, nor the checksum that a PNG's pieces hand on."""
+    small(backend, card)
+    rng = np.random.default_rng(3)
+    hosts = [raster_of(rng.integers(0, 4000, (500, 700, 1)).astype(np.uint16)) for _ in range(2)]
+    jobs = [[grey(raster, float(at), encoding)] for at, raster in enumerate(parity.up(backend, hosts))]
+    on_host = [replace(job, rasters=(raster,)) for (job,), raster in zip(jobs, hosts, strict=True)]
+    expected = [[shown(file)] for file in parity.HOST.render(on_host)]
+    launches = backend.card.device.counts
+    launches.clear()
+    Together(card, backend)
+    found = side_by_side([partial(backend.render, some) for some in jobs])
+    assert [[shown(file) for file in files] for files in found] == expected
+    assert launches["composite"] > 4
+    if encoding is PNG:
+        png_check(found[0][0])
+
+
+@pytest.mark.parametrize("pace", PACES)
+def test_what_nvimagecodec_encodes_side_by_side_is_what_it_encodes_alone(pace: str | int) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(proving, "right_formats", lambda *_: frozenset({Format.PNG}))
+        card = StandIn(pace=pace)
+        backend = CudaBackend(card, 0, 1, None, codecs())
+    made = [
+        [*jpegs, *pngs] for jpegs, pngs in zip(batches(backend, JPEG), batches(backend, PNG), strict=True)
+    ]
+    expected = [backend.render(jobs) for jobs in made]
+    Together(card, backend)
+    assert side_by_side([partial(backend.render, jobs) for jobs in made]) == expected
+    card.waiting = lambda: None
+    backend.close()
+
+
+def test_what_one_lane_learns_of_files_all_lanes_know(backend: CudaBackend) -> None:
+    for encoding in (JPEG, PNG):
+        (jobs,) = batches(backend, encoding, 1)
+        counts = backend.card.device.counts
+        for lane in [backend.lanes[0], *backend.lanes]:
+            counts.clear()
+            lane.draughtsman.render(jobs)
+        assert counts["downloads"] == 1
+    assert {id(lane.draughtsman._habits) for lane in backend.lanes} == {id(backend.habits)}
+
+
+def test_encoders_are_tried_out_once_for_all_lanes(monkeypatch: pytest.MonkeyPatch) -> None:
+    tried: list[object] = []
+
+    def wrong(*given: object) -> frozenset[Format]:
+        tried.append(given)
+        return frozenset()
+
+    monkeypatch.setattr(proving, "right_formats", wrong)
+    with opened("lazy") as (_, backend):
+        made = batches(backend, PNG)
+        for lane, jobs in zip(backend.lanes, made, strict=True):
+            on_host = [
+                replace(job, rasters=tuple(map(raster_of, backend.download(job.rasters))))  # type: ignore[arg-type]
+                for job in jobs
+            ]
+            assert lane.draughtsman.render(jobs) == parity.HOST.render(on_host)
+        assert backend.card.device.counts["png_deflate"] == 0
+    assert len(tried) == 1
 
 
 # -- the stand-in shows what would be wrong
 
 
-def overlapped(backend: CudaBackend, spoil: Callable[[list[Lane]], None]) -> bool:
+def overlapped(backend: CudaBackend, spoil: Callable[[list[Lane]], None], encoding: Encoding) -> bool:
     """Say whether two batches, both launched before either is waited for, come out right once spoilt."""
-    made, lanes = batches(backend, VALUES), [*backend.lanes]
+    made, lanes = batches(backend, encoding), [*backend.lanes]
     expected = [backend.render(jobs) for jobs in made]
     spoil(lanes)
     Together(backend.card.device.cupy, backend)
@@ -263,10 +352,13 @@ def opened(pace: str) -> Iterator[tuple[StandIn, CudaBackend]]:
     ("spoil", "pace"),
     [(one_lane, "lazy"), (one_lane, "ahead"), (one_place_for_results, "ahead"), (no_copy_waits, "lazy")],
 )
-def test_a_double_buffer_that_is_made_single_shows(spoil: Callable[[list[Lane]], None], pace: str) -> None:
+@pytest.mark.parametrize("encoding", [PNG, VALUES], ids=str)
+def test_a_double_buffer_that_is_made_single_shows(
+    spoil: Callable[[list[Lane]], None], pace: str, encoding: Encoding
+) -> None:
     for change in (lambda _: None, spoil):
         with opened(pace) as (_, backend):
-            assert overlapped(backend, change) == (change is not spoil)
+            assert overlapped(backend, change, encoding) == (change is not spoil)
 
 
 def test_waiting_for_a_batch_before_the_next_is_launched_shows() -> None:

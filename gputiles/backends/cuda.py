@@ -36,7 +36,8 @@ from gputiles.backends.attic import Attic
 from gputiles.backends.card import LANES, Card, on_card, sizes
 from gputiles.backends.decoding import Decoder
 from gputiles.backends.device import Device
-from gputiles.backends.drawing import Draughtsman, Habits
+from gputiles.backends.drawing import Draughtsman
+from gputiles.backends.habits import Habits
 from gputiles.backends.hostlib import Library
 from gputiles.backends.making import bare
 from gputiles.backends.nvencode import Writer
@@ -68,9 +69,9 @@ class CudaBackend:
 
     ``wanted`` are the bytes of the shelf of rasters; None is what the card has left. ``spilled`` are
     those of pinned host memory for rasters that leave it. ``capacity`` and ``spare`` are what the
-    shelves may hold. ``codecs`` is the module ``nvidia.nvimgcodec``; None: the
-    host decodes everything. ``decoders`` tells pixels of its decoders from the host's, ``encoders`` the
-    bytes of its files. Raises Unsupported where the card cannot be used.
+    shelves may hold. ``codecs`` is the module ``nvidia.nvimgcodec``; None: the host decodes everything.
+    ``decoders`` tells pixels of its decoders from the host's, ``encoders`` the bytes of its files. Raises
+    Unsupported where the card cannot be used.
     """
 
     name = "cuda"
@@ -121,16 +122,17 @@ class CudaBackend:
         for lane in self.lanes:
             self._free.put(lane)
 
+    def _draughtsman(self, card: Card) -> Draughtsman:
+        return Draughtsman(card, self._helpers, self._library, self.habits)
+
     def _lane(self, card: Card, pictures: Pictures | None) -> Lane:
-        draughtsman = Draughtsman(card, self._helpers, self._library, self.habits)
-        return Lane(card, draughtsman, Decoder(card, self._helpers, pictures))
+        return Lane(card, self._draughtsman(card), Decoder(card, self._helpers, pictures))
 
     def _encoders(self, codecs: Any, number: int) -> dict[Format, str]:
         """Try out the card's own encoders, find others for what is wrong, and tell whose files differ."""
-        habits = self.habits
-        draughtsman = Draughtsman(self.card, self._helpers, self._library, habits)
+        habits, render = self.habits, self._draughtsman(self.card).render
         try:
-            habits.own = proving.right_formats(self.card, draughtsman.render, self._library)
+            habits.own = proving.right_formats(self.card, render, self._library)
         except OutOfMemory as error:
             logger.warning("the card's encoders cannot be tried out: %s", error)
             habits.own = frozenset()

@@ -18,7 +18,7 @@ from gputiles.backends import tables
 from gputiles.backends.arena import aligned
 from gputiles.backends.card import Card
 from gputiles.backends.modules import RUN
-from gputiles.backends.streams import Counts, Places, Room, pack, room
+from gputiles.backends.streams import Counts, JpegStreams, Places, Room, pack, room
 
 SEGMENT = 33_024  # filtered bytes of a segment at most: SEGMENT in deflate.cu
 CAPACITY = SEGMENT + 64  # bytes of a segment's stream at most: stored, in a chunk, behind the file's head
@@ -102,6 +102,10 @@ class PngStreams:
     def note(self, checks: NDArray[Any]) -> None:
         """Go on with the checksum of the file after a piece that does not end it."""
         self._adler = adler(checks, self._adler)
+
+
+Streamed = JpegStreams | PngStreams
+"""How a picture becomes a file whose streams are made on a card."""
 
 
 def adler(checks: Sequence[Any] | NDArray[Any], before: int = 1) -> int:

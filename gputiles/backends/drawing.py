@@ -9,10 +9,9 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
-from dataclasses import dataclass, field
 from functools import partial
 from itertools import pairwise
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,120 +19,42 @@ from numpy.typing import NDArray
 from gputiles.backends import Outcome, RenderJob, plans, tables
 from gputiles.backends.arena import aligned
 from gputiles.backends.card import Card, on_card
-from gputiles.backends.deflating import PngStreams, png_streams
+from gputiles.backends.deflating import PngStreams, Streamed, png_streams
 from gputiles.backends.encode import Run, encode_turned
+from gputiles.backends.habits import Habits
 from gputiles.backends.making import attempt
 from gputiles.backends.modules import RUN
-from gputiles.backends.nvencode import Drawn, Kind, Writer
-from gputiles.backends.plans import Picture
-from gputiles.backends.streams import JpegStreams, Places, Room, StreamForm, room
+from gputiles.backends.nvencode import Drawn, Kind
+from gputiles.backends.pieces import Drawing, Form, Piece, PlainForm, WrittenForm, next_pieces
+from gputiles.backends.streams import JpegStreams, Places, Room
 from gputiles.encoded import Encoding, Format, Turn
-from gputiles.errors import GputilesError, OutOfMemory
+from gputiles.errors import GputilesError
 
 UPRIGHT = Turn()
+NOWHERE = Places(0, 0, 0, 0, 0)
 CHECK = tables.PNG_CHECK.itemsize
-Streamed = JpegStreams | PngStreams
 
 
-class Form(Protocol):
-    """How a picture's units lie in its rows."""
+class Place(NamedTuple):
+    """Where a piece's pixels lie among the results."""
 
-    shape: tuple[int, int, int]
-    units: int
-    above: int
-
-    def rows(self, units: range) -> range:
-        """Return the rows of pixels of some units."""
-
-
-class PlainForm:
-    """The pixels themselves, which the host makes a file of; a unit is a row."""
-
-    above = 0
-
-    def __init__(self, shape: tuple[int, int, int]) -> None:
-        self.shape = shape
-        self.units = shape[0]
-
-    def rows(self, units: range) -> range:
-        """Return the rows of pixels of some rows of pixels."""
-        return units
-
-
-class WrittenForm(PlainForm):
-    """A JPEG that nvImageCodec makes of all pixels at once."""
-
-    def __init__(self, shape: tuple[int, int, int], kind: Kind) -> None:
-        super().__init__(shape)
-        self.kind = kind
-
-
-@dataclass(slots=True, eq=False)
-class Drawing:
-    """A job on its way: how far it is planned, and what came back."""
-
-    job: RenderJob
-    picture: Picture
-    form: Form
-    planned: int = 0
-    parts: list[bytes] = field(default_factory=list)  # of the file
-    pixels: NDArray[np.uint8] | None = None  # that the host makes a file of
-
-    @property
-    def line(self) -> int:
-        """Bytes of a row of the picture."""
-        return self.picture.shape[1] * self.picture.shape[2]
-
-
-class Piece(NamedTuple):
-    """Some units of a drawing that are made in one group, and the rows that this takes."""
-
-    drawing: Drawing
-    units: range
-    rows: range  # those above, which a filter reads, included
-
-    @property
-    def form(self) -> StreamForm:
-        """How streams are made of it, if they are."""
-        assert isinstance(self.drawing.form, Streamed)
-        return self.drawing.form
-
-    @property
-    def pixels(self) -> int:
-        """How many pixels are drawn."""
-        return len(self.rows) * self.drawing.picture.shape[1]
-
-
-class Habits:
-    """What the draughtsmen of a card go by.
-
-    ``own`` are the formats that kernels of the card encode; ``writer`` makes the JPEG files that they do
-    not. Where a batch has fewer than ``card_jpegs`` JPEGs, their pixels come home and the host encodes
-    them, to the same bytes. ``ratios`` are the bytes of files per pixel, as far as some were seen.
-    """
-
-    __slots__ = ("card_jpegs", "own", "ratios", "writer")
-
-    def __init__(self) -> None:
-        self.own = frozenset((Format.JPEG, Format.PNG))
-        self.writer: Writer | None = None
-        self.card_jpegs = 1
-        self.ratios: dict[type, float] = {JpegStreams: 0.5, PngStreams: 1.5}
+    address: int
+    size: int
 
 
 class Group(NamedTuple):
-    """Pieces under way: rows of pixels that come home, files' streams, what nvImageCodec makes files of."""
+    """Pieces under way: those that come home as pixels, those that are written out of them, and streams."""
 
-    plain: list[tuple[Piece, int, int]]  # with address and bytes
-    written: list[tuple[Piece, int, int]]
+    plain: list[tuple[Piece, Place]]
+    written: list[tuple[Piece, Place]]
     streamed: list[Piece]
-    places: Places | None  # of the streams
+    streams: Places
 
 
 class Draughtsman:
-    """Draws batches on a card; what it does not encode itself, the host does on ``helpers``.
+    """Draws batches on a card; what is not encoded there, the host encodes on ``helpers``.
 
-    ``run`` calls a host kernel: turned pictures are encoded on the host.
+    ``run`` calls a host kernel.
     """
 
     def __init__(self, card: Card, helpers: Executor, run: Run, habits: Habits) -> None:
@@ -141,6 +62,7 @@ class Draughtsman:
         self._helpers = helpers
         self._run = run
         self._habits = habits
+        self._room = Room(card.scratch.size, card.returns.size)
 
     def render(self, jobs: Sequence[RenderJob]) -> list[Outcome[bytes]]:
         """Composite and encode each job's tile. Raises OutOfMemory for the whole batch."""
@@ -159,15 +81,20 @@ class Draughtsman:
     def _begin(self, jobs: Sequence[RenderJob], planned: list[Outcome[Drawing]]) -> Group:
         """Plan a batch and launch what fits of it, on the card's thread."""
         self._card.begin()
-        few = sum(_is_scan(job.encoding) for job in jobs) < self._habits.card_jpegs
+        few = self._are_few(jobs)
         planned += [attempt(partial(self._plan, few=few), job) for job in jobs]
         return self._make([outcome for outcome in planned if isinstance(outcome, Drawing)])
+
+    def _are_few(self, jobs: Sequence[RenderJob]) -> bool:
+        """Say whether the host encodes the JPEGs of a batch that the card could."""
+        own = Format.JPEG in self._habits.own
+        return own and sum(_is_jpeg(job.encoding) for job in jobs) < self._habits.card_jpegs
 
     def _plan(self, job: RenderJob, *, few: bool = False) -> Drawing:
         """Plan a job; where there are ``few``, the host encodes JPEGs."""
         sources = [on_card(raster) for raster in job.rasters]
         picture = plans.picture(job, sources, self._card.target)
-        on_host = few and _is_scan(job.encoding)
+        on_host = few and _is_jpeg(job.encoding)
         form = PlainForm(picture.shape) if on_host else self._form(picture.shape, job.encoding)
         return Drawing(job, picture, form, parts=[form.header] if isinstance(form, JpegStreams) else [])
 
@@ -180,55 +107,39 @@ class Draughtsman:
         if encoding.turn != UPRIGHT or encoding.format.is_whole:
             return PlainForm(shape)
         if encoding.format not in self._habits.own:
-            kind = Kind(shape[2], encoding.quality, encoding.subsampling if shape[2] == 3 else 0)
-            writer = self._habits.writer
-            writes = encoding.format is Format.JPEG and writer is not None and writer.makes(kind)
-            fits = pixels <= self._card.returns.size
-            return WrittenForm(shape, kind) if writes and fits else PlainForm(shape)
+            return self._written(shape, encoding) if pixels <= self._card.returns.size else PlainForm(shape)
         if encoding.format is Format.JPEG:
             return JpegStreams(shape, encoding)
-        limit = Room(self._card.scratch.size, self._card.returns.size)
-        return png_streams(shape, pixels, limit, looks=not encoding.embed)
+        return png_streams(shape, pixels, self._room, looks=not encoding.embed)
+
+    def _written(self, shape: tuple[int, int, int], encoding: Encoding) -> PlainForm:
+        """Return how a picture becomes a file that kernels of the card do not make."""
+        kind = Kind(shape[2], encoding.quality, encoding.subsampling if shape[2] == 3 else 0)
+        writer = self._habits.writer if encoding.format is Format.JPEG else None
+        return WrittenForm(shape, kind) if writer is not None and writer.makes(kind) else PlainForm(shape)
 
     # -- groups
 
-    def _group(self, drawings: Sequence[Drawing]) -> list[Piece]:
-        """Return the next pieces that fit together; none where all is made."""
-        room = [self._card.scratch.size, self._card.returns.size]
-        group = []
-        for drawing in drawings:
-            piece = _next_piece(drawing, room)
-            if piece is not None:
-                group.append(piece)
-            if drawing.planned < drawing.form.units:
-                break
-        if not group and drawings and drawings[-1].planned < drawings[-1].form.units:
-            raise OutOfMemory(f"scratch memory of {room} bytes is too small for one row of a picture")
-        return group
-
     def _make(self, drawings: Sequence[Drawing]) -> Group:
         """Launch the drawing and encoding of the next pieces, and their way home."""
-        group = self._group(drawings)
+        pieces = next_pieces(drawings, self._room)
         self._card.renew()
-        streamed = [piece for piece in group if isinstance(piece.drawing.form, Streamed)]
-        plain = [self._rows(piece) for piece in group if type(piece.drawing.form) is PlainForm]
-        places = self._streams(streamed) if streamed else None
-        written = [  # behind all that comes home
-            self._rows(piece) for piece in group if isinstance(piece.drawing.form, WrittenForm)
-        ]
+        streamed = [piece for piece in pieces if isinstance(piece.drawing.form, Streamed)]
+        plain = [(p, self._pixels(p)) for p in pieces if type(p.drawing.form) is PlainForm]
+        streams = self._streams(streamed) if streamed else NOWHERE
+        written = [(p, self._pixels(p)) for p in pieces if isinstance(p.drawing.form, WrittenForm)]
         self._card.go()
-        ends = [address + size for _, address, size in plain]
-        self._card.returns.start(self._guess(streamed, places) if places else max(ends, default=0))
-        return Group(plain, written, streamed, places)
+        self._card.returns.start(self._guess(streamed, streams) if streamed else _end(plain))
+        return Group(plain, written, streamed, streams)
 
     def _note(self, group: Group) -> None:
         """Note in their drawings what came back of pieces."""
-        for rows in group.plain:
-            self._note_rows(*rows)
-        if group.places:
-            self._note_streams(group.streamed, group.places)
+        for piece, place in group.plain:
+            self._note_pixels(piece, place)
+        if group.streamed:
+            self._note_streams(group.streamed, group.streams)
         if group.written:
-            self._write(group.written)
+            self._note_written(group.written)
 
     def _composite(self, piece: Piece, address: int) -> int:
         """Queue the drawing of a piece's rows from ``address`` on; return where row 0 would lie."""
@@ -241,35 +152,42 @@ class Draughtsman:
 
     # -- pixels
 
-    def _rows(self, piece: Piece) -> tuple[Piece, int, int]:
-        """Queue a piece that comes back as rows of pixels; return it with their address and bytes."""
+    def _pixels(self, piece: Piece) -> Place:
+        """Queue the drawing of a piece among the results."""
         size = len(piece.rows) * piece.drawing.line
-        address = self._card.returns.take(size)
-        self._composite(piece, address)
-        return piece, address, size
+        place = Place(self._card.returns.take(size), size)
+        self._composite(piece, place.address)
+        return place
 
-    def _note_rows(self, piece: Piece, address: int, size: int) -> None:
+    def _note_pixels(self, piece: Piece, place: Place) -> None:
         drawing = piece.drawing
         if drawing.pixels is None:
             drawing.pixels = np.empty(drawing.picture.shape, np.uint8)
         begin = piece.rows.start * drawing.line
-        drawing.pixels.reshape(-1)[begin : begin + size] = self._card.returns.read(address, size)
+        drawing.pixels.reshape(-1)[begin : begin + place.size] = self._card.returns.read(*place)
 
-    def _write(self, written: Sequence[tuple[Piece, int, int]]) -> None:
-        """Let nvImageCodec make files of whole pictures; those that it does not make are the host's."""
-        writer = self._habits.writer
-        assert writer is not None
-        drawn = [
-            Drawn(address, piece.drawing.picture.shape, piece.drawing.form.kind)
-            for piece, address, _ in written
-            if isinstance(piece.drawing.form, WrittenForm)
-        ]
-        files = self._card.run(partial(writer.encode, drawn))
-        for (piece, *place), file in zip(written, files, strict=True):
+    def _note_written(self, pieces: Sequence[tuple[Piece, Place]]) -> None:
+        """Take the files of whole pictures; the host makes those that nvImageCodec does not."""
+        files = self._card.run(partial(self._write, pieces))
+        for (piece, place), file in zip(pieces, files, strict=True):
             if file is not None:
                 piece.drawing.parts.append(file)
             else:
-                self._note_rows(piece, *place)
+                self._note_pixels(piece, place)
+
+    def _write(self, pieces: Sequence[tuple[Piece, Place]]) -> list[bytes | None]:
+        """Let nvImageCodec make files of pictures that are drawn; the pixels of the others come home."""
+        assert self._habits.writer is not None
+        drawn = [
+            Drawn(place.address, form.shape, form.kind)
+            for piece, place in pieces
+            for form in [piece.drawing.form]
+            if isinstance(form, WrittenForm)
+        ]
+        files = self._habits.writer.encode(drawn)
+        missing = [given for given, file in zip(pieces, files, strict=True) if file is None]
+        self._card.returns.start(_end(missing))
+        return files
 
     # -- streams
 
@@ -291,9 +209,8 @@ class Draughtsman:
 
     def _guess(self, pieces: Sequence[Piece], batch: Places) -> int:
         """Return where the files of pieces are thought to end."""
-        return batch.packed + int(
-            sum(self._habits.ratios[type(piece.form)] * piece.pixels for piece in pieces)
-        )
+        ratios = self._habits.ratios
+        return batch.packed + int(sum(ratios[type(piece.form)] * piece.pixels for piece in pieces))
 
     def _note_streams(self, pieces: Sequence[Piece], batch: Places) -> None:
         """Take each piece's streams out of what came back, and learn how much to bring at once."""
@@ -313,8 +230,7 @@ class Draughtsman:
         """Note how many bytes a pixel took, by kind of file."""
         for kind in {type(piece.form) for piece in pieces}:
             mine = [at for at, piece in enumerate(pieces) if isinstance(piece.form, kind)]
-            ratio = sum(sizes[at] for at in mine) / sum(pieces[at].pixels for at in mine)
-            self._habits.ratios[kind] = max(self._habits.ratios[kind] * 0.9, 1.25 * ratio)
+            self._habits.learn(kind, sum(sizes[at] for at in mine), sum(pieces[at].pixels for at in mine))
 
     # -- files
 
@@ -326,49 +242,14 @@ class Draughtsman:
         return self._helpers.submit(encode_turned, pixels, encoding, self._run, _buffer).result
 
 
-def _is_scan(encoding: Encoding) -> bool:
-    """Say whether a card can encode a picture as a JPEG."""
+def _is_jpeg(encoding: Encoding) -> bool:
+    """Say whether a card's own encoder can make a file, if it is right."""
     return encoding.format is Format.JPEG and encoding.turn == UPRIGHT
 
 
-def _next_piece(drawing: Drawing, room: list[int]) -> Piece | None:
-    """Return the most units that ``room`` (scratch, returns) holds, and take them off it."""
-    form, begin = drawing.form, drawing.planned
-    most = form.units - begin
-    while most and not _fits(_needs(drawing, range(begin, begin + most)), room):
-        most = 0 if _at_once(form) else most // 2
-    if not most:
-        return None
-    units = range(begin, begin + most)
-    for at, need in enumerate(_needs(drawing, units)):
-        room[at] -= need
-    drawing.planned += most
-    return Piece(drawing, units, _drawn(form, units))
-
-
-def _at_once(form: Form) -> bool:
-    """Say whether a picture may not be made in pieces."""
-    return isinstance(form, WrittenForm) or (isinstance(form, PngStreams) and form.looks)
-
-
-def _fits(needs: Sequence[int], room: Sequence[int]) -> bool:
-    return all(need <= left for need, left in zip(needs, room, strict=True))
-
-
-def _drawn(form: Form, units: range) -> range:
-    """Return the rows that must be drawn for some units."""
-    rows = form.rows(units)
-    return range(max(0, rows.start - form.above), rows.stop)
-
-
-def _needs(drawing: Drawing, units: range) -> tuple[int, int]:
-    """Return the bytes of scratch memory and of results that some units take."""
-    form = drawing.form
-    pixels = aligned(len(_drawn(form, units)) * drawing.line)
-    if isinstance(form, Streamed):
-        need = room(form, units)
-        return pixels + need.scratch, need.returns
-    return 0, pixels
+def _end(pieces: Sequence[tuple[Piece, Place]]) -> int:
+    """Return the address behind the pixels of all pieces."""
+    return max((sum(place) for _, place in pieces), default=0)
 
 
 def _result(file: Any) -> bytes:
