@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -18,10 +19,10 @@ ROOT = Path(__file__).resolve().parent.parent
 TEXT = (ROOT / "Dockerfile.cuda").read_text(encoding="utf-8").replace("\\\n", " ")
 
 
-def run(command: str | list[str | Path], env: dict[str, str]) -> str:
-    """Run a command in the source tree; its output is shown only when it fails."""
+def run(command: str | list[str | Path], env: dict[str, str], folder: Path = ROOT) -> str:
+    """Run a command in the source tree, or another folder; its output is shown only when it fails."""
     shell = isinstance(command, str)
-    done = subprocess.run(command, shell=shell, cwd=ROOT, env=env, capture_output=True, text=True)
+    done = subprocess.run(command, shell=shell, cwd=folder, env=env, capture_output=True, text=True)
     if done.returncode:
         sys.exit(f"{command}\n{done.stdout}{done.stderr}")
     return done.stdout
@@ -33,6 +34,21 @@ def install_lines(dist: Path) -> list[str]:
     if len(lines) != 2:
         sys.exit(f"Dockerfile.cuda: expected a line that builds and one that installs; got {lines}")
     return [line.replace("/dist", str(dist)) for line in lines]
+
+
+def check_viewer(folder: Path, env: dict[str, str]) -> None:
+    """Get the viewer's library as the image does, with nothing else of the source tree."""
+    stage = re.search(r"^FROM node:.*? AS viewer$(.*?)^FROM ", TEXT, re.MULTILINE | re.DOTALL)
+    copied = stage and re.search(r"^COPY (.*) \./$", stage[1], re.MULTILINE)
+    line = stage and re.search(r"^RUN (mkdir .*)$", stage[1], re.MULTILINE)
+    if not copied or not line:
+        sys.exit("Dockerfile.cuda: expected a stage that gets the viewer's library")
+    folder.mkdir()
+    for name in copied[1].split():
+        shutil.copy(ROOT / name, folder)
+    run(line[1], env, folder)
+    if not list((folder / "gputiles" / "viewer").glob("*.js")):
+        sys.exit("Dockerfile.cuda: the stage of the viewer's library gets none")
 
 
 def health_check() -> str:
@@ -75,6 +91,7 @@ def main() -> None:
         }
         for line in install_lines(home / "dist"):
             run(line, env)
+        check_viewer(home / "viewer", env)
         (home / "images").mkdir()
         check_server(bin_folder, home / "images", env)
         print(run([bin_folder / "gputiles", "doctor"], env))
