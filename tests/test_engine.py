@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -23,6 +24,7 @@ from gputiles.encoded import Encoding, Format, Turn
 from gputiles.engine import Engine
 from gputiles.errors import Damaged, LimitExceeded, NotFound
 from gputiles.images import Image
+from gputiles.reading_room import ReadingRoom
 from gputiles.request import ThumbnailRequest, TileRequest, View
 from gputiles.sources import Source
 from gputiles.sources.open import open_source
@@ -485,3 +487,30 @@ async def test_a_reader_that_runs_out_of_items_is_answered() -> None:
     async with engine() as running, asyncio.timeout(10):
         with pytest.raises(RuntimeError, match="StopIteration"):
             await running.reading_room.run(next, iter(()))
+
+
+async def test_what_is_done_in_passing_may_fail_and_the_reader_goes_on(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    room = ReadingRoom(1, 4)
+    try:
+        room.dismiss(int, "no number")
+        assert await room.run(int, "7") == 7
+        assert "no number" in caplog.text
+    finally:
+        room.close()
+
+
+async def test_a_read_whose_caller_has_left_is_not_begun() -> None:
+    room, gate, begun = ReadingRoom(1, 4), threading.Event(), []
+    try:
+        first = asyncio.create_task(room.run(gate.wait, 10))
+        left = asyncio.create_task(room.run(begun.append, 1))
+        await asyncio.sleep(0)
+        left.cancel()
+        await asyncio.gather(left, return_exceptions=True)
+        gate.set()
+        assert await first
+        assert await room.run(len, begun) == 0
+    finally:
+        room.close()
