@@ -146,26 +146,13 @@ def overviews(scope: Scope, picture: str) -> Iterator[Contest]:
     """Make the one tile of the coarsest level of a file that stores full resolution only (R6)."""
     path = inputs.slide(scope.folder / f"overview-{picture}.tif", picture, scope.overview)
 
-    def ours(_: int) -> list[bytes]:
-        with gputiles.open(path) as image:
-            return [image.tile(0, 0, 0, encoding="PNG")]
-
-    def theirs(_: int) -> list[bytes]:
-        source = large_image_source_tiff.open(str(path), encoding="PNG", noCache=True)
-        return [source.getTile(0, 0, 0)]
-
-    yield Contest(
+    yield _overview(
         kind="overview",
-        file=f"{STORED.format(side=scope.overview)}; opened anew in each call",
+        file=STORED.format(side=scope.overview),
         picture=picture,
-        output="PNG",
-        threads=threads(),
-        ours=ours,
-        theirs=theirs,
-        mean=64.0,  # large_image's reduction is another
-        worst=255,
+        path=path,
+        peer=large_image_source_tiff,
         exact=inputs.exact_overview(path),
-        burst=1,
     )
 
 
@@ -174,28 +161,44 @@ def wide_overviews(scope: Scope, picture: str) -> Iterator[Contest]:
     path, across = scope.folder / f"overview16-{picture}.ome.tif", scope.overview // 512
     inputs.multiplex(path, picture, 1, 512, across, across)
 
+    yield _overview(
+        kind="overview of uint16",
+        file=f"{scope.overview}² uint16, deflated 512² tiles, full resolution only",
+        picture=picture,
+        path=path,
+        peer=large_image_source_ometiff,
+        exact=np.dstack([inputs.exact_overview(path, 512) >> 8] * 3),
+        style={},
+    )
+    path.unlink()
+
+
+def _overview(
+    *, kind: str, file: str, picture: str, path: Path, peer: Any, exact: np.ndarray, **look: Any
+) -> Contest:
+    """Return the contest for the one tile of the coarsest level, in a ``look``, exact on our side."""
+
     def ours(_: int) -> list[bytes]:
         with gputiles.open(path) as image:
-            return [image.tile(0, 0, 0, style={}, encoding="PNG")]
+            return [image.tile(0, 0, 0, encoding="PNG", **look)]
 
     def theirs(_: int) -> list[bytes]:
-        source = large_image_source_ometiff.open(str(path), encoding="PNG", noCache=True)
+        source = peer.open(str(path), encoding="PNG", noCache=True)
         return [source.getTile(0, 0, 0)]
 
-    yield Contest(
-        kind="overview of uint16",
-        file=f"{scope.overview}² uint16, deflated 512² tiles, full resolution only; opened anew in each call",
+    return Contest(
+        kind=kind,
+        file=f"{file}; opened anew in each call",
         picture=picture,
         output="PNG",
         threads=threads(),
         ours=ours,
         theirs=theirs,
-        mean=64.0,
+        mean=64.0,  # large_image's reduction is another
         worst=255,
-        exact=np.dstack([inputs.exact_overview(path, 512) >> 8] * 3),
+        exact=exact,
         burst=1,
     )
-    path.unlink()
 
 
 def _listed(call: Callable[[int], bytes]) -> Callable[[int], list[bytes]]:
