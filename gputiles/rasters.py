@@ -120,7 +120,7 @@ class Rasters:
     def _check(self, info: ImageInfo, plane: Plane, cells: Rect) -> None:
         if plane.frame in info.missing:
             raise NotFound(f"frame {plane.frame}: the metadata promises this plane but the file lacks it")
-        stored = next(z for z in range(plane.z, info.levels) if info.stored[z])
+        stored = _stored_level(info, plane.z)
         pixels = cells.width * cells.height * info.tile_width * info.tile_height << 2 * (stored - plane.z)
         pixels = min(pixels, info.width * info.height)
         if isinstance(plane.frame, Stack):
@@ -152,7 +152,7 @@ class Rasters:
             return 1
         tile = info.tile_width * info.tile_height * info.samples * info.dtype.itemsize
         depth = max(0, (self._block // tile).bit_length() - 1) // 2
-        above = next(z for z in range(plane.z, info.levels) if info.stored[z]) - plane.z
+        above = _stored_level(info, plane.z) - plane.z
         return 1 << max(0, min(depth, MOST_DEPTH) - above)
 
     async def _fetch_block(
@@ -314,6 +314,11 @@ class Rasters:
 
     def _give_fork_back(self, _: object) -> None:
         self._forks += 1
+
+
+def _stored_level(info: ImageInfo, z: int) -> int:
+    """Return the level that tiles of level ``z`` are read from or made of."""
+    return next(level for level in range(z, info.levels) if info.stored[level])
 
 
 def _held(hold: Hold[Raster], made: Entry[Raster] | GputilesError) -> Raster | GputilesError:
