@@ -97,6 +97,13 @@ INLINE void find_lengths(Tree& tree, const u16* order, int count, int most, u8* 
     for (int i = 0; i < counts[length]; ++i) lengths[*order++] = (u8)length;
 }
 
+// A code with its first bit lowest.
+INLINE u32 turned_code(u32 code, int length) {
+  u32 turned = 0;
+  for (int i = 0; i < length; ++i) turned |= (code >> i & 1) << (length - 1 - i);
+  return turned;
+}
+
 // The code of a symbol (RFC 1951, 3.2.2), its first bit lowest.
 INLINE u16 code_of(const u8* lengths, int symbols, int symbol) {
   const int length = lengths[symbol];
@@ -105,10 +112,7 @@ INLINE u16 code_of(const u8* lengths, int symbols, int symbol) {
     if (lengths[i] && lengths[i] < length) code += 1u << (length - lengths[i]);
     before += i < symbol && lengths[i] == length;
   }
-  code += before;
-  u32 turned = 0;
-  for (int i = 0; i < length; ++i) turned |= (code >> i & 1) << (length - 1 - i);
-  return (u16)turned;
+  return (u16)turned_code(code + before, length);
 }
 
 // ---- checksums -----------------------------------------------------------------------------

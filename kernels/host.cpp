@@ -3,6 +3,7 @@
 // Called through ctypes, which releases the GIL. Nothing is kept between calls, so any
 // number of threads may call at once.
 #include "composite.cu"
+#include "dense.cu"
 #include "downsample.cu"
 #include "histogram.cu"
 #include "icc.cu"
@@ -16,7 +17,8 @@ extern "C" __attribute__((visibility("default"))) void layout(i64* sizes) {
   const i64 all[] = {sizeof(Source),   sizeof(Band),     sizeof(Composite), sizeof(Unstyled), sizeof(Downsample),
                      sizeof(Resample), sizeof(Extremes), sizeof(Measure),   sizeof(PngFilter),
                      sizeof(JpegTable), sizeof(Jpeg),  sizeof(Icc),      sizeof(Paste),     sizeof(Follow),
-                     sizeof(Pack),      sizeof(PngLook), sizeof(PngDeflate), sizeof(PngCheck), sizeof(PngTail)};
+                     sizeof(Pack),      sizeof(PngLook), sizeof(PngDeflate), sizeof(PngCheck), sizeof(PngTail),
+                     sizeof(PngDense)};
   for (int i = 0; i < (int)(sizeof all / sizeof *all); ++i) sizes[i] = all[i];
 }
 

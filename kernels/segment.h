@@ -5,13 +5,12 @@
 // out does not depend on the order in which lanes come by.
 #pragma once
 
-#include "deflate.h"
+#include "codes.h"
 
 constexpr int LANES = 128;
 constexpr int SHARE = LONGEST_MATCH;     // bytes of a lane: no match goes on into the next one's
 constexpr int SEGMENT = LANES * SHARE;   // filtered bytes of a segment at most: SEGMENT in deflating.py
 constexpr int HEADS = 2048;              // places that are remembered for matches
-constexpr int HEADER_WORDS = 144;        // of a block's codes: at most 17 + 57 + 316 · 14 bits
 constexpr int SHORTEST = 4;              // bytes of a match
 constexpr int SHORTEST_FAR = 10;         // of one neither in the pixel nor in the row before
 constexpr u16 MATCH = 0x8000;            // a token that is no literal; the distance follows
@@ -151,101 +150,6 @@ INLINE void make_code(Shared& shared, const u32* counts, int first, int symbols,
   BARRIER();
   for (int symbol = lane; symbol < symbols; symbol += LANES)
     shared.codes[first + symbol] = code_of(shared.lengths + first, symbols, symbol);
-}
-
-// Writes bits, the first lowest, into words that are 0 before; others may write beside them.
-struct Writer {
-  u32* word;
-  u64 held;
-  int count;
-
-  INLINE void put(u32 value, int bits) {
-    held |= (u64)value << count;
-    count += bits;
-    if (count < 32) return;
-    join_bits(word++, (u32)held);
-    held >>= 32;
-    count -= 32;
-  }
-  INLINE void finish() {
-    if (count) join_bits(word, (u32)held);
-  }
-};
-
-INLINE Writer writer_at(u32* words, u32 bit) { return {words + bit / 32, 0, (int)(bit % 32)}; }
-
-// The lengths of all codes as symbols: 16 repeats the one before, 17 and 18 are zeros.
-INLINE int run_lengths(Shared& shared) {
-  constexpr int ALL = LITERALS + DISTANCES;
-  int count = 0;
-  const auto add = [&](int symbol, int tail) {
-    shared.run_symbol[count] = (u8)symbol;
-    shared.run_tail[count++] = (u8)tail;
-  };
-  for (int at = 0; at < ALL;) {
-    const int length = shared.lengths[at];
-    int run = 1;
-    while (at + run < ALL && shared.lengths[at + run] == length) ++run;
-    at += run;
-    if (length) {
-      add(length, 0);
-      for (run -= 1; run > 2; run -= smaller(run, 6)) add(16, smaller(run, 6) - 3);
-    } else {
-      for (; run > 10; run -= smaller(run, 138)) add(18, smaller(run, 138) - 11);
-      if (run > 2) add(17, run - 3), run = 0;
-    }
-    for (; run > 0; --run) add(length, 0);
-  }
-  return count;
-}
-
-INLINE int tail_bits(int symbol) { return symbol == 16 ? 2 : symbol == 17 ? 3 : symbol == 18 ? 7 : 0; }
-
-// The code of code lengths.
-struct LengthCode {
-  u8 lengths[LENGTH_CODES];
-  u16 codes[LENGTH_CODES];
-  int sent;  // how many lengths are told
-};
-
-INLINE LengthCode code_of_lengths(Shared& shared, int runs) {
-  LengthCode code = {};
-  u32 counts[LENGTH_CODES] = {};
-  int used = 0;
-  for (int i = 0; i < runs; ++i) counts[shared.run_symbol[i]] += 1;
-  for (int symbol = 0; symbol < LENGTH_CODES; ++symbol) {
-    if (!counts[symbol]) continue;
-    int at = used++;
-    for (; at > 0 && counts[shared.order[at - 1]] > counts[symbol]; --at)
-      shared.order[at] = shared.order[at - 1];
-    shared.order[at] = (u16)symbol;
-  }
-  for (int i = 0; i < used; ++i) shared.tree.weight[i] = counts[shared.order[i]];
-  find_lengths(shared.tree, shared.order, used, LONGEST_LENGTH_CODE, code.lengths);
-  for (int symbol = 0; symbol < LENGTH_CODES; ++symbol)
-    code.codes[symbol] = code_of(code.lengths, LENGTH_CODES, symbol);
-  code.sent = LENGTH_CODES;
-  while (!code.lengths[LENGTH_ORDER[code.sent - 1]]) --code.sent;
-  return code;
-}
-
-// Writes what comes before a block's symbols: its kind, and the lengths of its codes.
-INLINE void write_header(Shared& shared, bool last) {
-  const int runs = run_lengths(shared);
-  const LengthCode code = code_of_lengths(shared, runs);
-  Writer bits = writer_at(shared.header, 0);
-  bits.put((u32)last | 2 << 1, 3);
-  bits.put(LITERALS - 257, 5);
-  bits.put(DISTANCES - 1, 5);
-  bits.put((u32)code.sent - 4, 4);
-  for (int i = 0; i < code.sent; ++i) bits.put(code.lengths[LENGTH_ORDER[i]], 3);
-  for (int i = 0; i < runs; ++i) {
-    const int symbol = shared.run_symbol[i];
-    bits.put(code.codes[symbol], code.lengths[symbol]);
-    bits.put(shared.run_tail[i], tail_bits(symbol));
-  }
-  bits.finish();
-  shared.header_bits = (int)(bits.word - shared.header) * 32 + bits.count;
 }
 
 // ---- streams --------------------------------------------------------------------------------

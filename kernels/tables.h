@@ -191,6 +191,16 @@ struct PngTail {
   i64 adler;
 };
 
+// Writes `count` filtered bytes as a deflate block, the stream's `last` or one that ends at a whole byte.
+struct PngDense {
+  u64 filtered;
+  u64 out;     // room for 14 bits a byte, and 1024 bytes
+  u64 length;  // i64: the bytes written; 0: these bytes need a search for matches
+  i64 runs;    // 1
+  i64 count;
+  i64 last;
+};
+
 // What the coefficients of one kind of component are divided by, and their codes. An entry of
 // dc and ac has the length of code and tail in its low 6 bits, and above them the code followed
 // by as many 0 as the tail has bits.
@@ -281,6 +291,7 @@ static_assert(sizeof(PngLook) == 48, "see tables.py");
 static_assert(sizeof(PngDeflate) == 88, "see tables.py");
 static_assert(sizeof(PngCheck) == 16, "see tables.py");
 static_assert(sizeof(PngTail) == 48, "see tables.py");
+static_assert(sizeof(PngDense) == 48, "see tables.py");
 static_assert(sizeof(JpegTable) == 1664, "see tables.py");
 static_assert(sizeof(Jpeg) == 80, "see tables.py");
 static_assert(sizeof(Icc) == 128, "see tables.py");

@@ -43,6 +43,16 @@ INLINE void store_big_endian(u8* to, u64 value) {
   for (int i = 0; i < 8; ++i) to[i] = (u8)(value >> (56 - 8 * i));
 }
 
+INLINE void store_little_endian(u8* to, u64 value) {
+  for (int i = 0; i < 8; ++i) to[i] = (u8)(value >> 8 * i);
+}
+
+INLINE u64 load_little_endian(const u8* from) {
+  u64 value = 0;
+  for (int i = 0; i < 8; ++i) value |= (u64)from[i] << 8 * i;
+  return value;
+}
+
 INLINE void rows_to_columns(const i16* rows, i16* const (&columns)[8], int count) {
   for (int b = 0; b < count; ++b)
     for (int i = 0; i < 8; ++i) columns[i][b] = rows[8 * b + i];
@@ -118,6 +128,7 @@ INLINE double double_of(u64 bits) {
 
 INLINE void increment(u64* counter, u64 by) { *counter += by; }
 INLINE void increment(u32* counter) { *counter += 1; }
+INLINE void join_bits(u32* word, u32 bits) { *word |= bits; }
 
 // The place of the lowest bit that is set; there must be one.
 INLINE int lowest(u64 mask) { return __builtin_ctzll(mask); }
@@ -125,6 +136,14 @@ INLINE int lowest(u64 mask) { return __builtin_ctzll(mask); }
 INLINE void store_big_endian(u8* to, u64 value) {
   value = __builtin_bswap64(value);
   __builtin_memcpy(to, &value, sizeof value);
+}
+
+INLINE void store_little_endian(u8* to, u64 value) { __builtin_memcpy(to, &value, sizeof value); }
+
+INLINE u64 load_little_endian(const u8* from) {
+  u64 value;
+  __builtin_memcpy(&value, from, sizeof value);
+  return value;
 }
 
 typedef i16 Eight __attribute__((vector_size(16)));

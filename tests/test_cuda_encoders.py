@@ -131,8 +131,8 @@ MUTANTS = [
     ("deflate.cu", "checks[i].count * sum + ", "checks[i].count + "),
     # segments and their streams
     ("segment.h", "make_code(shared, shared.distances, LITERALS, DISTANCES, lane);", ""),
-    ("segment.h", "for (; run > 10; run -=", "for (; run > 11; run -="),
-    ("segment.h", "add(18, smaller(run, 138) - 11)", "add(18, smaller(run, 138) - 10)"),
+    ("codes.h", "for (; run > 10; run -=", "for (; run > 11; run -="),
+    ("codes.h", "add(18, smaller(run, 138) - 11)", "add(18, smaller(run, 138) - 10)"),
     ("segment.h", "bits.put(0, 8 * bytes - 32 - (int)end);", ""),
     ("segment.h", "shared.bits[lane] - own", "shared.bits[lane]"),
     ("segment.h", "there = here - distance;", "there = here - distance + 1;"),

@@ -378,7 +378,7 @@ def test_every_kernel_is_known_with_its_jobs() -> None:
         **dict.fromkeys(
             ("composite", "unstyled", "downsample", "resample", "extremes", "jpeg", "icc"), "PIXEL"
         ),
-        **dict.fromkeys(("png_filter", "png_look", "png_reduce", "png_tail"), "PIXEL"),
+        **dict.fromkeys(("png_filter", "png_look", "png_reduce", "png_tail", "png_dense"), "PIXEL"),
         **dict.fromkeys(("paste", "follow", "pack"), "PIXEL"),
         "histogram": "COUNT",
         "png_deflate": "BLOCK",

@@ -31,7 +31,8 @@ from gputiles.encoded import Encoding, Format
 from gputiles.geometry import Rect
 from gputiles.image import Reduction
 from gputiles.recipe import BandRecipe, Blend, Conversion, ConversionKind, Finish, Recipe
-from tests import spec, spec_icc, spec_jpeg
+from tests import spec, spec_dense, spec_icc, spec_jpeg
+from tests.test_dense import DENSE, SPARSE, block, rows_like
 from tests.test_icc import CONVERSIONS, shown
 from tests.test_kernels import KERNELS, band, raster
 
@@ -87,6 +88,17 @@ MUTANTS = [
     ("b <= c ? above : corner", "b < c ? above : corner"),
     ("(i16)(2 * corner)", "corner"),
     ("smaller(byte, (u8)-byte)", "byte"),
+    # dense rows
+    ("sampled.flat * GROUP / LONGEST_MATCH;", "sampled.flat;"),
+    ("next[length - 1] + next[length]) << 1", "next[length - 1] + next[length])"),
+    ("put_match(entries, (int)smaller(left, (i64)LONGEST_MATCH), bits)", "put_match(entries, 258, bits)"),
+    ("put_literals(entries, bytes, (int)left, bits);", ""),
+    ("code_in(c) | code_in(d) << bits_in(c)", "code_in(d) | code_in(c) << bits_in(c)"),
+    ("count &= 7;\n  }\n  INLINE", "count &= 3;\n  }\n  INLINE"),
+    ("2 * bits >= 3 *", "2 * bits >= 2 *"),
+    ("3 * sampled.repeated < sampled", "2 * sampled.repeated < sampled"),
+    ("at += SAMPLED", "at += 2 * SAMPLED"),
+    ("length <= job.count + job.count / 64", "length <= job.count"),
     # JPEG
     ("7471 * b + 32768) >> 16)", "7471 * b + 32767) >> 16)"),
     ("32768 * b + 32767", "32768 * b + 32768"),
@@ -298,6 +310,23 @@ def with_an_offset() -> Conversion:
     return replace(made, offset=np.array([0.1, 0.02, 0.001], np.float32))
 
 
+def blocks_agree(backend: HostBackend) -> bool:
+    """Compare blocks of dense rows, and rows on either side of what is left to others."""
+    rng = np.random.default_rng(12)
+    kinds = [rows_like(kind, 90_000) for kind in (*DENSE, *SPARSE)]
+    kinds += [rng.choice(range(steps), 40_000).astype(np.uint8).tobytes() for steps in (2, 3, 4)]
+    periods = (2400, 3400, 4400)  # groups that come again, half of them or fewer
+    kinds += [
+        np.resize(rng.integers(0, 99, 16 * period), 256 * 256).astype(np.uint8).tobytes()
+        for period in periods
+    ]
+    return all(
+        block(data, last=last, backend=backend) == spec_dense.stream(data, last)
+        for data in kinds
+        for last in (False, True)
+    )
+
+
 CHECKS = (
     composites_agree, windows_agree, wide_values_agree, unstyled_agrees, means_agree, measures_agree,
 )  # fmt: skip
@@ -309,6 +338,7 @@ def agrees(backend: HostBackend) -> bool:
         filters_agree(backend)
         and conversions_agree(backend)
         and scans_agree(backend)
+        and blocks_agree(backend)
         and all(check(backend, dtype) for check in CHECKS for dtype in map(np.dtype, tables.TYPES))
     )
 
@@ -317,7 +347,7 @@ def agrees(backend: HostBackend) -> bool:
 def test_a_changed_operator_is_noticed(tmp_path: Path, operator: str, changed: str) -> None:
     kernels = tmp_path / "kernels"
     shutil.copytree(KERNELS, kernels, ignore=shutil.ignore_patterns("__pycache__"))
-    sources = [*kernels.glob("*.h"), kernels / "icc.cu"]
+    sources = [*kernels.glob("*.h"), kernels / "dense.cu", kernels / "icc.cu"]
     (header,) = [each for each in sources if operator in each.read_text()]
     header.write_text(header.read_text().replace(operator, changed))
     assert not agrees(build(kernels, tmp_path / "mutant.so", "-O0", "-w"))

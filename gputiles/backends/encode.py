@@ -1,4 +1,4 @@
-"""Encoding on the host: JPEG by our kernel, PNG by our filter and ISA-L, WebP by libwebp.
+"""Encoding on the host: JPEG by our kernel, PNG by our kernels and ISA-L, WebP by libwebp.
 
 A file is made of units, whole rows of pixels that are encoded each by itself: any share of them
 may be encoded on any thread, and the bytes do not depend on how they were shared out.
@@ -23,7 +23,7 @@ from gputiles.errors import LimitExceeded
 DEFLATE_LEVEL = 1
 DEFLATED = 131_072  # pixels of a PNG that are compressed by themselves
 LONGEST_WEBP = 16_383  # pixels on a side
-SCRATCH = 8 * 1024**2  # bytes for scans at a time, if one row of MCUs fits
+SCRATCH = 8 * 1024**2  # bytes for streams at a time, if one unit fits
 
 Run: TypeAlias = Callable[[str, NDArray[Any]], None]
 Buffer: TypeAlias = Callable[[str, int], NDArray[np.uint8]]
@@ -53,8 +53,8 @@ class File(Protocol):
         """Return the file of the bytes of all units."""
 
 
-class Scan(NamedTuple):
-    """Units of a JPEG to be encoded: the kernel's table, and where it puts them and their lengths."""
+class Streams(NamedTuple):
+    """Units to be encoded: the kernel's table, and where it puts them and their lengths."""
 
     table: NDArray[Any]
     out: NDArray[np.uint8]
@@ -63,8 +63,22 @@ class Scan(NamedTuple):
 
     def parts(self) -> list[Part]:
         """Return the bytes of each unit, once the kernel has run."""
-        scan, capacity = self.out.data, self.capacity
-        return [scan[at * capacity : at * capacity + size] for at, size in enumerate(self.lengths.tolist())]
+        out, capacity = self.out.data, self.capacity
+        return [out[at * capacity : at * capacity + size] for at, size in enumerate(self.lengths.tolist())]
+
+
+def _in_scratch(
+    units: range, capacity: int, buffer: Buffer, encode: Callable[[range, NDArray[np.uint8]], list[Part]]
+) -> list[Part]:
+    """Return the bytes of units of at most ``capacity``, encoded into scratch memory that is used again."""
+    most = min(len(units), max(1, SCRATCH // capacity))
+    if most == len(units):
+        return encode(units, buffer("streams", most * capacity))
+    return [
+        bytes(part)
+        for at in range(0, len(units), most)
+        for part in encode(units[at : at + most], buffer("streams", most * capacity))
+    ]
 
 
 class JpegForm:
@@ -105,83 +119,101 @@ class JpegFile(JpegForm):
 
     def encode(self, units: range, run: Run, buffer: Buffer) -> list[Part]:
         """Return the scan of each row of MCUs."""
-        most = min(len(units), max(1, SCRATCH // self.capacity))
-        parts: list[Part] = []
-        for some in (units[at : at + most] for at in range(0, len(units), most)):
-            scan = self.scan(some, buffer("scan", most * self.capacity))
-            run("jpeg", scan.table)
-            parts += scan.parts() if some == units else [bytes(part) for part in scan.parts()]
-        return parts
 
-    def scan(self, units: range, out: NDArray[np.uint8]) -> Scan:
+        def scans(some: range, out: NDArray[np.uint8]) -> list[Part]:
+            scan = self.scan(some, out)
+            run("jpeg", scan.table)
+            return scan.parts()
+
+        return _in_scratch(units, self.capacity, buffer, scans)
+
+    def scan(self, units: range, out: NDArray[np.uint8]) -> Streams:
         """Return what the kernel needs to know to encode some rows of MCUs into ``out``."""
         lengths = np.empty(len(units), np.int64)
         planes = (self._pixels, out, lengths, self.codes)
         at_pixels, at_out, at_lengths, at_codes = (plane.ctypes.data for plane in planes)
         table = self.table(units, (at_pixels, at_out, at_lengths, at_codes))
-        return Scan(table, out, lengths, self.capacity)
+        return Streams(table, out, lengths, self.capacity)
 
     def join(self, parts: Sequence[Part]) -> bytes:
         """Return the file."""
         return b"".join((self.header, *parts))
 
 
-class PngForm:
-    """How (rows, columns, 1 … 4) uint8 become a PNG file.
+class PngFile:
+    """(rows, columns, 1 … 4) uint8 as a PNG file; the buffer ``filtered`` has room for the filtered rows.
 
     A unit is about ``DEFLATED`` pixels: a stream of its own that ends at a whole byte.
     """
 
     above = 1
 
-    def __init__(self, shape: tuple[int, int, int]) -> None:
-        self.shape = rows, columns, samples = shape
-        self.row = columns * samples
-        self.units = min(rows, max(1, rows * columns // DEFLATED))
+    def __init__(self, pixels: NDArray[np.uint8], buffer: Buffer) -> None:
+        rows, columns, samples = pixels.shape
+        self.shape = (rows, columns, samples)
+        self.units: int = min(rows, max(1, rows * columns // DEFLATED))
+        self._pixels = pixels
+        self._line = columns * samples + 1
+        self._filtered = buffer("filtered", rows * self._line)
+        self._capacity = tables.png_capacity(-(-rows // self.units) * self._line)
 
     def rows(self, units: range) -> range:
         """Return the rows of pixels of some units."""
         rows = self.shape[0]
         return range(rows * units.start // self.units, rows * units.stop // self.units)
 
-    def table(self, rows: range, pixels: int, filtered: int) -> NDArray[Any]:
-        """Return a job that filters some rows; the addresses are those of row 0."""
-        job = (pixels, filtered, len(rows), rows.start, 0, 0, self.row, self.shape[2])
-        return np.array([job], tables.PNG_FILTER)
-
-    def deflated(self, unit: int, filtered: NDArray[np.uint8]) -> bytes:
-        """Return the compressed rows of a unit out of all filtered rows."""
-        rows = self.rows(range(unit, unit + 1))
-        compressor = isal_zlib.compressobj(DEFLATE_LEVEL, isal_zlib.DEFLATED, -15)
-        stream: bytes = compressor.compress(
-            filtered[rows.start * (self.row + 1) : rows.stop * (self.row + 1)]
-        )
-        last = unit == self.units - 1
-        return stream + compressor.flush(isal_zlib.Z_FINISH if last else isal_zlib.Z_SYNC_FLUSH)
-
-    def file(self, parts: Sequence[Part], filtered: NDArray[np.uint8]) -> bytes:
-        """Return the file of all units' compressed rows."""
-        rows, columns, samples = self.shape
-        return png.frame(png.zlib_stream(parts, isal_zlib.adler32(filtered)), columns, rows, samples)
-
-
-class PngFile(PngForm):
-    """Pixels as a PNG file; the buffer ``filtered`` has room for the filtered rows."""
-
-    def __init__(self, pixels: NDArray[np.uint8], buffer: Buffer) -> None:
-        rows, columns, samples = pixels.shape
-        super().__init__((rows, columns, samples))
-        self._pixels = pixels
-        self._filtered = buffer("filtered", rows * (self.row + 1))
-
     def encode(self, units: range, run: Run, buffer: Buffer) -> list[Part]:
         """Return the compressed rows of each unit."""
-        run("png_filter", self.table(self.rows(units), self._pixels.ctypes.data, self._filtered.ctypes.data))
-        return [self.deflated(unit, self._filtered) for unit in units]
+        rows = self.rows(units)
+        planes = (self._pixels.ctypes.data, self._filtered.ctypes.data)
+        job = (*planes, len(rows), rows.start, 0, 0, self._line - 1, self.shape[2])
+        run("png_filter", np.array([job], tables.PNG_FILTER))
+
+        def deflated(some: range, out: NDArray[np.uint8]) -> list[Part]:
+            dense = self._dense(some, out)
+            run("png_dense", dense.table)
+            return [part or self._searched(unit) for unit, part in zip(some, dense.parts(), strict=True)]
+
+        return _in_scratch(units, self._capacity, buffer, deflated)
+
+    def _dense(self, units: range, out: NDArray[np.uint8]) -> Streams:
+        """Return what the kernel needs to know that compresses units of detail, and leaves the others."""
+        lengths = np.empty(len(units), np.int64)
+        filtered, streams, told = (plane.ctypes.data for plane in (self._filtered, out, lengths))
+        jobs = [
+            (
+                filtered + span.start,
+                streams + at * self._capacity,
+                told + at * lengths.itemsize,
+                1,
+                len(span),
+                self._is_last(unit),
+            )
+            for at, (unit, span) in enumerate((unit, self._span(unit)) for unit in units)
+        ]
+        return Streams(np.array(jobs, tables.PNG_DENSE), out, lengths, self._capacity)
+
+    def _searched(self, unit: int) -> bytes:
+        """Return the compressed rows of a unit in which much is repeated."""
+        span, compressor = self._span(unit), isal_zlib.compressobj(DEFLATE_LEVEL, isal_zlib.DEFLATED, -15)
+        stream: bytes = compressor.compress(self._filtered[span.start : span.stop])
+        return stream + compressor.flush(
+            isal_zlib.Z_FINISH if self._is_last(unit) else isal_zlib.Z_SYNC_FLUSH
+        )
+
+    def _span(self, unit: int) -> range:
+        """Return where the filtered rows of a unit lie."""
+        rows = self.rows(range(unit, unit + 1))
+        return range(rows.start * self._line, rows.stop * self._line)
+
+    def _is_last(self, unit: int) -> bool:
+        return unit + 1 == self.units
 
     def join(self, parts: Sequence[Part]) -> bytes:
         """Return the file."""
-        return self.file(parts, self._filtered)
+        rows, columns, samples = self.shape
+        stream = png.zlib_stream(parts, isal_zlib.adler32(self._filtered))
+        return png.frame(stream, columns, rows, samples)
 
 
 def encode_turned(pixels: NDArray[np.uint8], encoding: Encoding, run: Run, buffer: Buffer) -> bytes:

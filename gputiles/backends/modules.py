@@ -25,7 +25,7 @@ JOBS = {
     "Resample": tables.RESAMPLE, "Measure": tables.MEASURE, "PngFilter": tables.PNG_FILTER,
     "Jpeg": tables.JPEG, "Icc": tables.ICC, "Paste": tables.PASTE, "Follow": tables.FOLLOW,
     "Pack": tables.PACK, "PngLook": tables.PNG_LOOK, "PngDeflate": tables.PNG_DEFLATE,
-    "PngTail": tables.PNG_TAIL,
+    "PngTail": tables.PNG_TAIL, "PngDense": tables.PNG_DENSE,
 }  # fmt: skip
 """The dtypes of the job structs that kernels take, by their names in tables.h."""
 

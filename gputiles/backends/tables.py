@@ -113,6 +113,9 @@ PNG_TAIL = np.dtype(
         ("adler", "i8"),
     ]
 )  # fmt: skip
+PNG_DENSE = np.dtype(
+    [("filtered", "u8"), ("out", "u8"), ("length", "u8"), ("runs", "i8"), ("count", "i8"), ("last", "i8")]
+)
 JPEG_TABLE = np.dtype(
     [
         ("half", "f4", 64), ("reciprocal", "f4", 64), ("dc", "u4", 12), ("ac", "u4", (17, 16)),
@@ -151,6 +154,7 @@ PACK = np.dtype(
 LAYOUT = (
     SOURCE, BAND, COMPOSITE, UNSTYLED, DOWNSAMPLE, RESAMPLE, EXTREMES, MEASURE, PNG_FILTER, JPEG_TABLE, JPEG,
     ICC, PASTE, FOLLOW, PACK, PNG_LOOK, PNG_DEFLATE, PNG_CHECK, PNG_TAIL,
+    PNG_DENSE,
 )  # fmt: skip
 """All job structs, in the order in which the host library reports their sizes."""
 
@@ -336,6 +340,11 @@ def jpeg_capacity(width: int, samples: int, subsampling: int) -> int:
     across, down = (side // 8 for side in jfif.mcu(subsampling))
     blocks = across * down + (2 if samples == 3 else 0)
     return -(-width // (8 * across)) * blocks * 2 * WORST_BLOCK + 16
+
+
+def png_capacity(count: int) -> int:
+    """Return the room for ``count`` filtered bytes as a deflate block of ``png_dense``."""
+    return -(-count * 14 // 8) + 1024
 
 
 @lru_cache(maxsize=256)
