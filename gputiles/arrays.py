@@ -55,7 +55,7 @@ def _png(array: NDArray[Any]) -> bytes:
     filtered[0, 1:] = rows[0]
     np.subtract(rows[1:], rows[:-1], out=filtered[1:, 1:])
     stream = isal_zlib.compress(filtered.tobytes(), DEFLATE_LEVEL)
-    return png.frame(stream, width, height, samples, bits=8 * array.dtype.itemsize)
+    return png.frame([stream], width, height, samples, bits=8 * array.dtype.itemsize)
 
 
 def _tiff(array: NDArray[Any]) -> bytes:

@@ -4,29 +4,45 @@ from __future__ import annotations
 
 import struct
 import zlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
+from typing import TypeAlias
+
+from isal import isal_zlib
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 COLOUR_TYPES = {1: 0, 2: 4, 3: 2, 4: 6}  # samples of a pixel → colour type
 UP = 2  # the filter that subtracts the row above
+ADLER_BASE = 65_521
 END = b"\x00\x00\x00\x00IEND\xaeB`\x82"
 
 
-def frame(stream: bytes, width: int, height: int, samples: int, bits: int = 8) -> bytes:
-    """Return the PNG file of a zlib ``stream`` of filtered rows of ``samples`` × ``bits``."""
+Part: TypeAlias = bytes | memoryview
+
+
+def frame(stream: Sequence[Part], width: int, height: int, samples: int, bits: int = 8) -> bytes:
+    """Return the PNG file of a zlib stream, given in parts, of filtered rows of ``samples`` × ``bits``."""
     header = struct.pack(">IIBBBBB", width, height, bits, COLOUR_TYPES[samples], 0, 0, 0)
-    return b"".join((SIGNATURE, _chunk(b"IHDR", header), _chunk(b"IDAT", stream), END))
+    return b"".join((SIGNATURE, *_chunk(b"IHDR", header), *_chunk(b"IDAT", *stream), END))
 
 
-def zlib_stream(parts: Iterable[bytes | memoryview], checksum: int) -> bytes:
-    """Return the parts of a deflate stream as a zlib stream (RFC 1950); ``checksum`` is Adler-32."""
-    return b"".join((b"\x78\x01", *parts, checksum.to_bytes(4, "big")))
+def zlib_stream(deflated: Iterable[Part], checksum: int) -> list[Part]:
+    """Return the parts of a deflate stream as those of a zlib stream (RFC 1950); ``checksum`` is Adler-32."""
+    return [b"\x78\x01", *deflated, checksum.to_bytes(4, "big")]
+
+
+def adler32(parts: Iterable[tuple[int, int]]) -> int:
+    """Return the Adler-32 of bytes whose parts have these checksums and lengths."""
+    total, weighted = 1, 0
+    for checksum, length in parts:
+        weighted += (checksum >> 16) + length * (total - 1)
+        total += (checksum & 0xFFFF) - 1
+    return (weighted % ADLER_BASE) << 16 | total % ADLER_BASE
 
 
 @lru_cache(maxsize=16)
 def _profile_chunk(profile: bytes) -> bytes:
-    return _chunk(b"iCCP", b"ICC profile\0\0" + zlib.compress(profile))
+    return b"".join(_chunk(b"iCCP", b"ICC profile\0\0", zlib.compress(profile)))
 
 
 def with_profile(file: bytes, profile: bytes) -> bytes:
@@ -50,6 +66,8 @@ def check(file: bytes) -> None:
         raise ValueError(f"PNG: {error}") from error
 
 
-def _chunk(kind: bytes, data: bytes) -> bytes:
-    checksum = zlib.crc32(data, zlib.crc32(kind))
-    return b"".join((len(data).to_bytes(4, "big"), kind, data, checksum.to_bytes(4, "big")))
+def _chunk(kind: bytes, *data: Part) -> tuple[Part, ...]:
+    checksum = 0
+    for part in (kind, *data):
+        checksum = isal_zlib.crc32(part, checksum)
+    return sum(map(len, data)).to_bytes(4, "big"), kind, *data, checksum.to_bytes(4, "big")

@@ -19,12 +19,12 @@ from gputiles.backends.arena import aligned
 from gputiles.backends.card import Card
 from gputiles.backends.modules import RUN
 from gputiles.backends.streams import Counts, JpegStreams, Places, Room, pack, room
+from gputiles.png import ADLER_BASE
 
 SEGMENT = 33_024  # filtered bytes of a segment at most: SEGMENT in deflate.cu
 CAPACITY = SEGMENT + 64  # bytes of a segment's stream at most: stored, in a chunk, behind the file's head
 TAIL = 32  # bytes of what ends a file at most
 TOKENS = 2 * SEGMENT  # bytes that a segment's tokens take
-ADLER_BASE = 65_521
 
 
 class PngStreams:

@@ -19,6 +19,7 @@ from gputiles.backends import tables
 from gputiles.backends.turn import turned
 from gputiles.encoded import Encoding, Format
 from gputiles.errors import LimitExceeded
+from gputiles.png import Part
 
 DEFLATE_LEVEL = 1
 DEFLATED = 131_072  # pixels of a PNG that are compressed by themselves
@@ -27,7 +28,6 @@ SCRATCH = 8 * 1024**2  # bytes for streams at a time, if one unit fits
 
 Run: TypeAlias = Callable[[str, NDArray[Any]], None]
 Buffer: TypeAlias = Callable[[str, int], NDArray[np.uint8]]
-Part: TypeAlias = bytes | memoryview
 
 
 class File(Protocol):
@@ -156,6 +156,7 @@ class PngFile:
         self._line = columns * samples + 1
         self._filtered = buffer("filtered", rows * self._line)
         self._capacity = tables.png_capacity(-(-rows // self.units) * self._line)
+        self._checks = [0] * self.units
 
     def rows(self, units: range) -> range:
         """Return the rows of pixels of some units."""
@@ -168,6 +169,8 @@ class PngFile:
         planes = (self._pixels.ctypes.data, self._filtered.ctypes.data)
         job = (*planes, len(rows), rows.start, 0, 0, self._line - 1, self.shape[2])
         run("png_filter", np.array([job], tables.PNG_FILTER))
+        for unit in units:  # while they lie in this core's cache
+            self._checks[unit] = isal_zlib.adler32(self._bytes(unit))
 
         def deflated(some: range, out: NDArray[np.uint8]) -> list[Part]:
             dense = self._dense(some, out)
@@ -195,8 +198,8 @@ class PngFile:
 
     def _searched(self, unit: int) -> bytes:
         """Return the compressed rows of a unit in which much is repeated."""
-        span, compressor = self._span(unit), isal_zlib.compressobj(DEFLATE_LEVEL, isal_zlib.DEFLATED, -15)
-        stream: bytes = compressor.compress(self._filtered[span.start : span.stop])
+        compressor = isal_zlib.compressobj(DEFLATE_LEVEL, isal_zlib.DEFLATED, -15)
+        stream: bytes = compressor.compress(self._bytes(unit))
         return stream + compressor.flush(
             isal_zlib.Z_FINISH if self._is_last(unit) else isal_zlib.Z_SYNC_FLUSH
         )
@@ -206,13 +209,19 @@ class PngFile:
         rows = self.rows(range(unit, unit + 1))
         return range(rows.start * self._line, rows.stop * self._line)
 
+    def _bytes(self, unit: int) -> NDArray[np.uint8]:
+        """Return the filtered rows of a unit."""
+        span = self._span(unit)
+        return self._filtered[span.start : span.stop]
+
     def _is_last(self, unit: int) -> bool:
         return unit + 1 == self.units
 
     def join(self, parts: Sequence[Part]) -> bytes:
         """Return the file."""
         rows, columns, samples = self.shape
-        stream = png.zlib_stream(parts, isal_zlib.adler32(self._filtered))
+        checks = ((check, len(self._span(unit))) for unit, check in enumerate(self._checks))
+        stream = png.zlib_stream(parts, png.adler32(checks))
         return png.frame(stream, columns, rows, samples)
 
 

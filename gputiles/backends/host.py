@@ -29,7 +29,7 @@ from gputiles.backends import (
     tables,
 )
 from gputiles.backends.conversion import Converter
-from gputiles.backends.encode import SCRATCH, File, JpegFile, Part, PngFile, encode_turned, whole_file
+from gputiles.backends.encode import SCRATCH, File, JpegFile, PngFile, encode_turned, whole_file
 from gputiles.backends.hostlib import Call, Library
 from gputiles.backends.paste import decode_tiles, mosaic, raster_of
 from gputiles.backends.plans import Target, address, placed
@@ -37,6 +37,7 @@ from gputiles.backends.tables import Placed
 from gputiles.config import host_rasters
 from gputiles.encoded import Encoding, Format, Turn
 from gputiles.errors import GputilesError, OutOfMemory
+from gputiles.png import Part
 
 RUN = 1024  # pixels of a run: RUN in target.h
 UPRIGHT = Turn()
