@@ -148,6 +148,10 @@ class Shelf(Generic[V]):
         """Return the entry of ``key`` in passing: neither counted nor warmed."""
         return self._entries.get(key)
 
+    def lacks(self, key: Hashable) -> bool:
+        """Say whether the value of ``key`` is neither here nor under way."""
+        return key not in self._entries and key not in self.flying
+
     def put(self, key: Hashable, value: V, weight: int, owner: Hashable, *, cold: bool = False) -> Entry[V]:
         """Store ``value``, evicting others; what is larger than the shelf is not stored."""
         self.discard(key)

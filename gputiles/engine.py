@@ -113,7 +113,7 @@ class Engine:
             "counts": {
                 "opens": self.images.opens,
                 "reads": self.renderer.rasters.reads,
-                "passedThrough": self.renderer.passed_through,
+                "passedThrough": self.renderer.passing.count,
                 **self.batcher.jobs,
             },
             "queue": self.batcher.report(),

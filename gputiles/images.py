@@ -159,6 +159,11 @@ class Images:
             self.handles.shed()  # their closes wait in the reading room, ahead of the next opening
             return await self._room.run(open_stable, reference, limit)
 
+    def opened(self, image: Image) -> Source | None:
+        """Return the open source of ``image`` for use before anything else runs; None where none is open."""
+        entry = self.handles.get((image.reference, image.version))
+        return None if entry is None else entry.value
+
     @asynccontextmanager
     async def handle(self, image: Image) -> AsyncIterator[Source]:
         """Lend the open source of ``image``, reopened where it was evicted.

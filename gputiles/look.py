@@ -120,6 +120,11 @@ def _parts(info: ImageInfo, frame: int, single: bool) -> list[_Part]:
     return channels + _alpha_parts(info, frame)
 
 
+def is_plain(info: ImageInfo) -> bool:
+    """Say whether the default look may be the stored bytes: of 8 bits that are colours themselves."""
+    return info.dtype == np.uint8 and info.colormap is None and not hides_nodata(info)
+
+
 def hides_nodata(info: ImageInfo) -> bool:
     """Whether the look leaves out pixels that are no data.
 

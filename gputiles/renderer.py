@@ -19,22 +19,23 @@ from gputiles.encoded import EncodedTile, Encoding, Format
 from gputiles.errors import BadRequest, Changed, LimitExceeded, NotFound
 from gputiles.geometry import Rect
 from gputiles.image import Alpha, Colour, ImageInfo
-from gputiles.images import Image, Images, read_checked
+from gputiles.images import Image, Images
 from gputiles.keys import Request
-from gputiles.look import hides_nodata
+from gputiles.look import is_plain
 from gputiles.measuring import Measuring
+from gputiles.passing import Passing
 from gputiles.projections import Stack
 from gputiles.rasters import Rasters, Work
 from gputiles.reading_room import ReadingRoom
 from gputiles.recipe import Conversion, ConversionKind, Recipe
 from gputiles.regions import cells_of, fit, level_region
 from gputiles.request import RegionRequest, ThumbnailRequest, TileRequest, View
+from gputiles.sources.athand import NotAtHand
 from gputiles.tasks import together
 from gputiles.trace import Trace
 
 WHITE = (255, 255, 255)
 OVERHEAD = 1024  # bytes that an encoded tile takes beside its data: the smallest count too
-JPEG = Encoding()  # with no wish beside
 MOST_THUMBNAIL = 4096  # pixels on a side
 MOST_PIXELS = 1 << 26  # of a region
 MOST_BYTES = 1 << 30  # of a region's values, all frames together
@@ -50,7 +51,7 @@ class Renderer:
         self.recipes: Shelf[Recipe] = Shelf("recipes", 4096, active_seconds=config.active_seconds)
         self.rasters = Rasters(config, room, images, batcher)
         self.measuring = Measuring(self.rasters, batcher)
-        self.passed_through = 0
+        self.passing = Passing(config, room, images)
         self._icc = config.icc
         self.room = room
         self._images = images
@@ -69,6 +70,9 @@ class Renderer:
 
     async def tile(self, image: Image, request: TileRequest, trace: Trace) -> EncodedTile:
         """Return one encoded tile. Raises NotFound outside the grid or the frames."""
+        check_view(image.info, request.view)
+        if self.passing.may_be_stored(image.info, request):
+            return await self._stored(image, request, trace)
         return await self.answered(image, request, trace, self._render_tile)
 
     async def thumbnail(self, image: Image, request: ThumbnailRequest, trace: Trace) -> EncodedTile:
@@ -124,6 +128,18 @@ class Renderer:
             self._images.drop(image)
             return await self._share(await self._images.get(image.reference), request, trace, render)
 
+    async def _stored(self, image: Image, request: TileRequest, trace: Trace) -> EncodedTile:
+        """Return a tile as it is stored; rendered, where that is not the answer."""
+        key = keys.key(image, request)
+        try:
+            stored = self.passing.at_hand(image, request) if self.tiles.lacks(key) else None
+        except (NotAtHand, Changed):
+            return await self.answered(image, request, trace, self._read_tile)
+        if stored is None:
+            return await self.answered(image, request, trace, self._render_tile)
+        trace.cache = "passthrough"
+        return self.keep(image, request.view, key, stored)
+
     async def _share(
         self, image: Image, request: Any, trace: Trace, render: Callable[[Work, Any], Awaitable[bytes]]
     ) -> EncodedTile:
@@ -171,13 +187,17 @@ class Renderer:
         codecs = backend.decoders + backend.encoders.get(view.encoding.format, "")
         return keys.entity_tag(key, image.info.reduction, self._intent(image.info, view), codecs)
 
+    async def _read_tile(self, work: Work, request: TileRequest) -> bytes:
+        """Return a tile as it is stored, or rendered where that is not the answer."""
+        stored = await self.passing.read(work.image, request)
+        if stored is None:
+            return await self._render_tile(work, request)
+        work.trace.cache = "passthrough"
+        return stored
+
     async def _render_tile(self, work: Work, request: TileRequest) -> bytes:
         info = work.image.info
         info.grid.check(request.z, request.x, request.y)
-        rect = info.grid.rect(request.z, request.x, request.y)
-        stored = await self._pass_through(work, request, rect)
-        if stored is not None:
-            return stored
         full = tile_size(info, request)
         if request.view.style is None and request.view.encoding.takes_values:
             return await self._tile_values(work, request, full)
@@ -197,25 +217,6 @@ class Renderer:
         return await self.room.run(
             lambda: arrays.file_of(np.pad(tile, (*missing, (0, 0))), request.view.encoding.format)
         )
-
-    async def _pass_through(self, work: Work, request: TileRequest, rect: Rect) -> bytes | None:
-        """Return the stored bytes where they are the answer as they stand."""
-        info, view = work.image.info, request.view
-        whole = (rect.width, rect.height) == (info.tile_width, info.tile_height)
-        if not (whole and info.stored[request.z] and self.may_pass(info, view)):
-            return None
-        async with self._images.handle(work.image) as source:
-            read = partial(source.passthrough, view.frame, request.z, request.x, request.y)
-            data = await self.room.run(read_checked, work.image, read)
-        if data is not None:
-            self.passed_through += 1
-            work.trace.cache = "passthrough"
-        return data
-
-    def may_pass(self, info: ImageInfo, view: View) -> bool:
-        """Say whether stored JPEG tiles of the image may be the view, as they are."""
-        unchanged = view.style is None and view.encoding == JPEG and self._intent(info, view) is None
-        return unchanged and is_plain(info) and info.alpha is Alpha.NONE
 
     async def _render_thumbnail(self, work: Work, request: ThumbnailRequest) -> bytes:
         if max(request.width, request.height) > MOST_THUMBNAIL:
@@ -343,11 +344,6 @@ def tile_size(info: ImageInfo, request: TileRequest) -> tuple[int, int]:
         return info.tile_width, info.tile_height
     rect = info.grid.rect(request.z, request.x, request.y)
     return rect.width, rect.height
-
-
-def is_plain(info: ImageInfo) -> bool:
-    """Say whether the default look may be the stored bytes: of 8 bits that are colours themselves."""
-    return info.dtype == np.uint8 and info.colormap is None and not hides_nodata(info)
 
 
 def check_view(info: ImageInfo, view: View) -> None:

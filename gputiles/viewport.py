@@ -84,7 +84,7 @@ class _Waiting:
         """Return what the tiles are rendered by; None where stored bytes or values may be the answer."""
         info, view = self._work.image.info, self._request.view
         values = view.style is None and view.encoding.takes_values
-        if values or self._renderer.may_pass(info, view):
+        if values or self._renderer.passing.may(info, view):
             return None
         try:
             async with asyncio.timeout_at(self._end):

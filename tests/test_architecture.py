@@ -32,7 +32,7 @@ FLOORS: dict[str, tuple[str, ...]] = {
     ),
     "async floor": (
         "cache", "batcher", "reading_room", "images", "keys", "flights", "viewport",
-        "tasks", "transfers", "rasters", "spill", "measuring", "renderer", "counting", "sheets",
+        "tasks", "transfers", "rasters", "spill", "measuring", "passing", "renderer", "counting", "sheets",
         "engine", "library", "admission",
     ),
     "top": ("api", "state", "inspection", "routes", "viewer", "app", "doctor", "commands", "__main__"),

@@ -470,7 +470,7 @@ async def test_stored_tiles_pass_through_only_where_nothing_else_was_asked(tmp_p
         image = await running.image(reference(path))
         z = image.info.levels - 1
         upright = await running.renderer.tile(image, TileRequest(z, 0, 0), Trace())
-        assert running.renderer.passed_through == 1
+        assert running.renderer.passing.count == 1
         for encoding in (Encoding(turn=Turn(mirror=True)), Encoding(quality=94, explicit=True), PNG):
             request = TileRequest(z, 0, 0, View(encoding=encoding))
             tile = await running.renderer.tile(image, request, Trace())
@@ -479,7 +479,7 @@ async def test_stored_tiles_pass_through_only_where_nothing_else_was_asked(tmp_p
             assert (
                 np.abs(found[..., :3] - decode(upright.data)).mean() < 6
             )  # of noise; another turn is 80 off
-        assert running.renderer.passed_through == 1
+        assert running.renderer.passing.count == 1
 
 
 async def test_a_reader_that_runs_out_of_items_is_answered() -> None:

@@ -1,4 +1,4 @@
-"""Sources: what a file format must offer. Sources are called only in the reading room."""
+"""Sources: what a file format must offer. Called only in the reading room, or through it."""
 
 from __future__ import annotations
 

@@ -12,6 +12,8 @@ from pathlib import Path
 from typing import BinaryIO, Protocol, TypeAlias
 
 from gputiles.errors import Damaged, GputilesError, NotFound, OutOfDescriptors, Unavailable
+from gputiles.sources import athand
+from gputiles.sources.athand import NotAtHand
 
 _GAP = 4096  # bytes that are cheaper to read and throw away than to skip
 _RUN = 16 * 1024**2  # most bytes of one merged read
@@ -59,7 +61,10 @@ def is_here(file: Versioned) -> bool:
 
 
 class ByteSource(Protocol):
-    """Bytes that can be read at any offset from several threads at once."""
+    """Bytes that can be read at any offset from several threads at once.
+
+    Where a thread waits for nothing (``athand``) it raises NotAtHand instead of waiting.
+    """
 
     name: str
     size: int
@@ -85,9 +90,11 @@ class PathSource:
     """A file opened once and read with ``pread``."""
 
     def __init__(self, path: Path) -> None:
+        athand.wait()
         self.path = path
         self.places = (path,)
         self.name = path.name
+        self._tells = hasattr(os, "RWF_NOWAIT")  # whether the system can say what is in memory
         try:
             self._descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
             self.size = os.fstat(self._descriptor).st_size
@@ -99,6 +106,8 @@ class PathSource:
         """Return exactly ``size`` bytes from ``offset``."""
         if self._descriptor < 0:
             raise Unavailable(f"{self.name}: the file was closed")
+        if not athand.may_wait():
+            return self._read_from_memory(offset, fitting(self, offset, size))
         try:
             data = os.pread(self._descriptor, fitting(self, offset, size), offset)
             while len(data) < size:  # a read may stop early, at 2 GiB or on a network file system
@@ -109,6 +118,23 @@ class PathSource:
         except OSError as error:
             raise Damaged(f"{self.name}: read of {size} bytes at {offset}: {error.strerror}") from error
         return data
+
+    def _read_from_memory(self, offset: int, size: int) -> bytes:
+        """Return what the system has of the file in memory."""
+        athand.spend(size)
+        if not self._tells:
+            raise NotAtHand
+        data = bytearray(size)
+        try:
+            got = os.preadv(self._descriptor, [data], offset, os.RWF_NOWAIT)
+        except BlockingIOError:
+            raise NotAtHand from None
+        except OSError as error:  # a file system that cannot tell; if it is another fault, it comes again
+            self._tells = error.errno != errno.EOPNOTSUPP
+            raise NotAtHand from None
+        if got < size:
+            raise NotAtHand
+        return bytes(data)
 
     def is_current(self) -> bool:
         """Say whether the open file is the one at its path: another may have been moved there."""
@@ -142,6 +168,7 @@ class ObjectSource:
     def read_at(self, offset: int, size: int) -> bytes:
         """Return exactly ``size`` bytes from ``offset``."""
         fitting(self, offset, size)
+        athand.wait()
         try:
             with self._lock:
                 self._file.seek(offset)

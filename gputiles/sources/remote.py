@@ -14,6 +14,7 @@ from urllib.parse import quote, urljoin
 
 from gputiles.errors import BadRequest, Changed, Damaged, GputilesError, NotFound, Unavailable, Unsupported
 from gputiles.places import file_name, normalise
+from gputiles.sources import athand
 from gputiles.sources.blocks import BLOCK, Blocks
 from gputiles.sources.bytesource import fitting
 from gputiles.sources.wire import Reply, Wire
@@ -76,6 +77,7 @@ class RemoteSource:
         if self._closed:
             raise Unavailable(f"{self.name}: the file was closed")
         fitting(self, offset, size)
+        athand.wait()
         if not size:
             return b""
         first, last = offset // BLOCK, (offset + size - 1) // BLOCK

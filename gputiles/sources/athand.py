@@ -1,0 +1,55 @@
+"""What is at hand: bytes of files that the system has in memory, which the event loop may read itself.
+
+Handing a read to another thread, and its bytes back, takes longer than copying a tile that is
+in memory. So a read is tried where it is wanted, and given to a thread that may wait if it is not at hand.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+MOST = 256 * 1024  # bytes in one go: what a loop copies without being late for others
+
+
+class NotAtHand(Exception):
+    """What is to be read is not in memory, or it is much: a thread that may wait should read it."""
+
+
+class _Allowance(threading.local):
+    """The bytes that a thread may still read without waiting; None: it may wait, for any."""
+
+    left: int | None = None
+
+
+_allowance = _Allowance()
+
+
+@contextmanager
+def waiting_for_nothing() -> Iterator[None]:
+    """Let this thread read only what is at hand, ``MOST`` bytes in all; what is not raises NotAtHand."""
+    _allowance.left = MOST
+    try:
+        yield
+    finally:
+        _allowance.left = None
+
+
+def may_wait() -> bool:
+    """Say whether this thread may wait for what it reads."""
+    return _allowance.left is None
+
+
+def wait() -> None:
+    """Raise NotAtHand where this thread may not wait: called by what cannot know how long it will take."""
+    if not may_wait():
+        raise NotAtHand
+
+
+def spend(size: int) -> None:
+    """Take ``size`` bytes of what this thread may read; NotAtHand where that is more than it may."""
+    left = _allowance.left
+    if left is None or left < size:
+        raise NotAtHand
+    _allowance.left = left - size
