@@ -1,5 +1,8 @@
-// The row filters of PNG: per row the filter with the least sum of absolute differences.
+// The row filters of PNG: per row the filter with the least sum of absolute differences, or of half of them.
 #include "pixel.h"
+
+constexpr int LONG_ROW = 1024;
+constexpr int PART = 128;
 
 enum Filter { NONE, SUB, UP, AVERAGE, PAETH, FILTERS };
 
@@ -25,8 +28,15 @@ INLINE void filter_row(const u8* row, const u8* above, int bytes, int stride, Us
     for (int i = stride; i < bytes; ++i) use(i, filtered(filter, row[i], row[i - stride], 0, 0));
 }
 
+// Half of a long row tells as much as all of it: of every two parts the first.
 template <int filter> INLINE i64 cost_row(const u8* row, const u8* above, int bytes, int stride) {
   u32 cost = 0;
+  if (above && bytes >= LONG_ROW) {
+    for (int begin = stride; begin + PART <= bytes; begin += 2 * PART)
+      for (int i = begin; i < begin + PART; ++i)
+        cost += cost_of(filtered(filter, row[i], row[i - stride], above[i], above[i - stride]));
+    return cost;
+  }
   filter_row<filter>(row, above, bytes, stride, [&](int, u8 byte) INLINE_LAMBDA { cost += cost_of(byte); });
   return cost;
 }

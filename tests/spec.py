@@ -386,18 +386,25 @@ def png_filter(pixels: NDArray[np.uint8]) -> bytes:
     """Return the filtered stream of (rows, columns, samples): per row a filter byte and the row.
 
     The filter with the least sum of absolute differences (bytes taken as signed) wins, the
-    first of equals: PNG specification, section 12.7.
+    first of equals: PNG specification, section 12.7. In rows of 1024 bytes and more, but the first, only
+    the first 128 of every 256 bytes behind the first pixel are summed, where all of them are there.
     """
     rows, columns, samples = pixels.shape
+    counted = np.ones(columns * samples, bool)
+    if len(counted) >= 1024:
+        place = np.arange(len(counted)) - samples
+        part = place - place % 256
+        counted = (place >= 0) & (place < part + 128) & (part + 128 + samples <= len(counted))
     flat = pixels.reshape(rows, columns * samples).astype(np.int64)
     above = np.zeros(columns * samples, np.int64)
     stream = bytearray()
-    for row in flat:
+    for number, row in enumerate(flat):
         left, corner = np.zeros_like(row), np.zeros_like(row)
         left[samples:], corner[samples:] = row[:-samples], above[:-samples]
         guesses = (np.zeros_like(row), left, above, (left + above) // 2, paeth(left, above, corner))
         filtered = [((row - guess) & 255).astype(np.uint8) for guess in guesses]
-        costs = [int(np.abs(candidate.view(np.int8).astype(np.int64)).sum()) for candidate in filtered]
+        signed = [each.view(np.int8).astype(np.int64) for each in filtered]
+        costs = [int(np.abs(each[counted] if number else each).sum()) for each in signed]
         best = int(np.argmin(costs))
         stream += bytes([best]) + filtered[best].tobytes()
         above = row

@@ -211,12 +211,15 @@ def test_measures_equal_numpy(dtype: np.dtype[Any], nodata: float | None, masked
         assert np.array_equal(counted.histogram, expected)  # type: ignore[union-attr,arg-type]
 
 
-@pytest.mark.parametrize("shape", [(1, 1, 1), (5, 17, 3), (64, 100, 4), (3, 1030, 2)])
+@pytest.mark.parametrize(
+    "shape", [(1, 1, 1), (5, 17, 3), (64, 100, 4), (3, 1023, 1), (9, 1024, 1), (9, 512, 4), (9, 1030, 2)]
+)
 def test_filtered_rows_equal_the_specification(shape: tuple[int, int, int]) -> None:
     rng = np.random.default_rng(2)
     noise = rng.integers(0, 256, shape).astype(np.uint8)
     ramp = np.cumsum(np.ones(shape, np.int64), axis=1).astype(np.uint8)
-    for pixels in (noise, ramp, noise & 3):
+    halves = np.where(np.arange(shape[1])[:, None] // 64 % 2, noise, ramp)  # of the row tell other filters
+    for pixels in (noise, ramp, noise & 3, halves):
         rows, columns, samples = pixels.shape
         out = np.zeros(rows * (columns * samples + 1), np.uint8)
         table = np.zeros(1, tables.PNG_FILTER)

@@ -88,6 +88,9 @@ MUTANTS = [
     ("b <= c ? above : corner", "b < c ? above : corner"),
     ("(i16)(2 * corner)", "corner"),
     ("smaller(byte, (u8)-byte)", "byte"),
+    ("begin + PART <= bytes; begin += 2 * PART", "begin + PART < bytes; begin += 2 * PART"),
+    ("begin + PART <= bytes; begin += 2 * PART", "begin + PART <= bytes; begin += PART"),
+    ("above && bytes >= LONG_ROW", "above && bytes > LONG_ROW"),
     # dense rows
     ("sampled.flat * GROUP / LONGEST_MATCH;", "sampled.flat;"),
     ("next[length - 1] + next[length]) << 1", "next[length - 1] + next[length])"),
@@ -260,13 +263,23 @@ def measures_agree(backend: HostBackend, dtype: np.dtype[Any]) -> bool:
 
 def filters_agree(backend: HostBackend) -> bool:
     rng = np.random.default_rng(9)
-    for steps in (2, 4, 12, 250):
-        pixels = rng.integers(0, steps, (40, 50, 3)).cumsum(axis=0).cumsum(axis=1).astype(np.uint8)
-        job = RenderJob(Recipe((0,)), (raster_of(pixels),), 50, 40, Encoding(Format.PNG))
+    narrow, long = (40, 50, 3), (40, 512, 2)
+    pictures = [(steps, narrow) for steps in (2, 4, 12, 250)] + [
+        (4, long),
+        (12, long),
+        (12, (40, 383, 3)),
+        (12, (40, 577, 2)),
+    ]
+    for steps, shape in pictures:
+        pixels = rng.integers(0, steps, shape).cumsum(axis=0).cumsum(axis=1)
+        pixels[:, 300:] *= rng.integers(1, 9, (shape[0], 1, 1))  # halves of long rows differ
+        job = RenderJob(
+            Recipe((0,)), (raster_of(pixels.astype(np.uint8)),), *shape[1::-1], Encoding(Format.PNG)
+        )
         (file,) = backend.render([job])
         assert isinstance(file, bytes)
         length = int.from_bytes(file[33:37], "big")
-        if zlib.decompress(file[41 : 41 + length]) != spec.png_filter(pixels):
+        if zlib.decompress(file[41 : 41 + length]) != spec.png_filter(pixels.astype(np.uint8)):
             return False
     return True
 
@@ -347,7 +360,7 @@ def agrees(backend: HostBackend) -> bool:
 def test_a_changed_operator_is_noticed(tmp_path: Path, operator: str, changed: str) -> None:
     kernels = tmp_path / "kernels"
     shutil.copytree(KERNELS, kernels, ignore=shutil.ignore_patterns("__pycache__"))
-    sources = [*kernels.glob("*.h"), kernels / "dense.cu", kernels / "icc.cu"]
+    sources = [*kernels.glob("*.h"), *(kernels / f"{name}.cu" for name in ("dense", "icc", "png"))]
     (header,) = [each for each in sources if operator in each.read_text()]
     header.write_text(header.read_text().replace(operator, changed))
     assert not agrees(build(kernels, tmp_path / "mutant.so", "-O0", "-w"))
