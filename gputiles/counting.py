@@ -135,7 +135,7 @@ class Scan:
             for unit in units:
                 await self._visit(z, unit, rect, visit)
 
-        await together([draw] * ABREAST, [None] * ABREAST, list(range(ABREAST)))
+        await together([draw] * ABREAST)
 
     async def _visit(self, z: int, unit: Rect, rect: Rect, visit: Visit) -> None:
         """Visit the tiles of a unit, those at the rim of ``rect`` cut to it."""

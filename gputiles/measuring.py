@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Sequence
 from functools import partial
 
@@ -35,11 +34,8 @@ class Measuring:
         self, work: Work, frames: Sequence[int], colours: Colours = None
     ) -> dict[int, tuple[Statistics, ...]]:
         """Return, for each of ``frames``, one Statistics per sample, of values in ``colours``."""
-        results: list[tuple[Statistics, ...]] = [()] * len(frames)
-        if frames:
-            calls = [partial(self._of_frame, work, frame, colours) for frame in frames]
-            await together(calls, results, list(range(len(frames))))
-        return dict(zip(frames, results, strict=True))
+        calls = [partial(self._of_frame, work, frame, colours) for frame in frames]
+        return dict(zip(frames, await together(calls), strict=True))
 
     async def _of_frame(self, work: Work, frame: int, colours: Colours) -> tuple[Statistics, ...]:
         key = (work.image.identity, frame, colours and colours[0])
@@ -73,14 +69,9 @@ class Measuring:
         self, work: Work, frame: int, plan: ranges.Plan, edges: list[Edges | None], icc: Conversion | None
     ) -> list[list[Measurement]]:
         """Measure every tile of ``plan``; return the measurements sample by sample."""
-        gate = asyncio.Semaphore(ABREAST)
-
-        async def one(cell: tuple[int, int]) -> list[Measurement]:
-            async with gate:
-                return await self._tile(work, Plane(frame, plan.z), cell, edges, icc)
-
-        tiles: list[list[Measurement]] = [[]] * len(plan.cells)
-        await together([partial(one, cell) for cell in plan.cells], tiles, list(range(len(plan.cells))))
+        plane = Plane(frame, plan.z)
+        calls = [partial(self._tile, work, plane, cell, edges, icc) for cell in plan.cells]
+        tiles = await together(calls, ABREAST)
         return [list(measurements) for measurements in zip(*tiles, strict=True)]
 
     async def _tile(

@@ -93,9 +93,9 @@ class Rasters:
         work.trace.cache = "miss"
         for at in missing:
             self._check(work.image.info, planes[at], cells)
-        await together(
-            [partial(self._fetch, work, planes[at], cells.cells(), hold) for at in missing], found, missing
-        )
+        calls = [partial(self._fetch, work, planes[at], cells.cells(), hold) for at in missing]
+        for at, rasters in zip(missing, await together(calls), strict=True):
+            found[at] = rasters
         return [_good(rasters) for rasters in found]
 
     def resident(
@@ -202,9 +202,7 @@ class Rasters:
                 partial(self.spill.bring_back, each, work.trace, hold, background=work.background)
                 for each in found
             ]
-            back: list[Any] = [None] * len(gone)
-            await together(calls, back, list(range(len(gone))))
-            return kept | dict(zip(gone, back, strict=True))
+            return kept | dict(zip(gone, await together(calls), strict=True))
 
     def relieve(self, share: float) -> None:
         """Give up a share of what is stored: the device had no room for more."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Any
@@ -257,19 +256,16 @@ class Renderer:
             )
         z, rect = level_region(info, request)
         weight = rect.width * rect.height * info.samples * info.dtype.itemsize
-        together_at_most = asyncio.Semaphore(max(1, self.rasters.shelf.capacity // 4 // weight))
 
         async def region(frame: int | Stack) -> Raster:
-            async with together_at_most:
-                with Hold(self.rasters.shelf) as hold:
-                    (taken,) = await self.rasters.take(work, (frame,), z, cells_of(info, rect), hold)
-                    job = resample_job(info, rect, taken, request.width, request.height)
-                    raster: Raster = await self.batcher.submit("resample", job, work.trace)
-                    return raster
+            with Hold(self.rasters.shelf) as hold:
+                (taken,) = await self.rasters.take(work, (frame,), z, cells_of(info, rect), hold)
+                job = resample_job(info, rect, taken, request.width, request.height)
+                raster: Raster = await self.batcher.submit("resample", job, work.trace)
+                return raster
 
-        rasters: list[Any] = [None] * len(frames)
-        await together([partial(region, frame) for frame in frames], rasters, list(range(len(frames))))
-        return rasters
+        most = max(1, self.rasters.shelf.capacity // 4 // weight)
+        return await together([partial(region, frame) for frame in frames], most)
 
     async def recipe(self, work: Work, view: View) -> Recipe:
         """Return the view's recipe: a light record, shared by all encodings."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -52,15 +51,7 @@ def _check(work: Work, request: FramesRequest) -> None:
 
 async def _each(request: FramesRequest, make: Any) -> list[Any]:
     """Return what ``make`` makes of every frame, a few of them at a time."""
-    gate = asyncio.Semaphore(ABREAST)
-
-    async def one(frame: int) -> Any:
-        async with gate:
-            return await make(frame)
-
-    parts: list[Any] = [None] * len(request.frames)
-    await together([partial(one, frame) for frame in request.frames], parts, list(range(len(parts))))
-    return parts
+    return await together([partial(make, frame) for frame in request.frames], ABREAST)
 
 
 async def _values(renderer: Renderer, work: Work, request: FramesRequest, frame: int) -> Any:

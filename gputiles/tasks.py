@@ -4,27 +4,28 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from typing import Any
+from typing import Any, TypeVar
+
+R = TypeVar("R")
 
 
-async def together(
-    calls: Sequence[Callable[[], Awaitable[Any]]], results: list[Any], places: list[int]
-) -> None:
-    """Run ``calls`` side by side and put their results at ``places``.
+async def together(calls: Sequence[Callable[[], Awaitable[R]]], most: int | None = None) -> list[R]:
+    """Run ``calls`` side by side, ``most`` of them at a time, and return their results in order.
 
     The first failure cancels the others, waits for them and is raised.
     """
-
-    async def run(call: Callable[[], Awaitable[Any]], place: int) -> None:
-        results[place] = await call()
-
     if len(calls) == 1:
-        await run(calls[0], places[0])
-        return
+        return [await calls[0]()]
+    gate = asyncio.Semaphore(len(calls) if most is None else most)
+
+    async def run(call: Callable[[], Awaitable[R]]) -> R:
+        async with gate:
+            return await call()
+
     loop = asyncio.get_running_loop()
-    tasks = [loop.create_task(run(call, place)) for call, place in zip(calls, places, strict=True)]
+    tasks = [loop.create_task(run(call)) for call in calls]
     try:
-        await asyncio.gather(*tasks)
+        return await asyncio.gather(*tasks)
     except BaseException:
         await cancel(tasks)
         raise
