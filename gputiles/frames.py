@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gputiles.colours import parse_colour
-from gputiles.errors import BadRequest, LimitExceeded, NotFound
+from gputiles.errors import BadRequest, LimitExceeded
 from gputiles.geometry import Rect, ceil_div
 from gputiles.image import ImageInfo
 from gputiles.regions import RegionQuery, resolve
@@ -101,8 +101,7 @@ def lay_out(
     """
     chosen = tuple(range(len(info.frames)) if frames is None else frames)
     for frame in chosen:
-        if not 0 <= frame < len(info.frames):
-            raise NotFound(f"Frame does not exist: {frame}; the image has {len(info.frames)}")
+        info.check_frame(frame)
     region = resolve(asked, info)
     cell = region.width, region.height
     if fill is not None and asked.width and asked.height:

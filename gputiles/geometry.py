@@ -92,12 +92,12 @@ class Grid:
     def check(self, z: int, x: int, y: int) -> None:
         """Raise NotFound unless tile (x, y) of level ``z`` exists."""
         if not 0 <= z < self.levels:
-            raise NotFound("z layer does not exist")
+            raise NotFound(f"z layer does not exist: {z}; the image has {self.levels}")
         columns, rows = self.tiles(z)
         if not 0 <= x < columns:
-            raise NotFound("x is outside layer")
+            raise NotFound(f"x is outside layer: {x}; layer {z} has {columns} columns of tiles")
         if not 0 <= y < rows:
-            raise NotFound("y is outside layer")
+            raise NotFound(f"y is outside layer: {y}; layer {z} has {rows} rows of tiles")
 
 
 def covering(tiles: Sequence[Rect], size: tuple[int, int]) -> Rect:

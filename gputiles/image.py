@@ -8,6 +8,7 @@ from enum import Enum
 import numpy as np
 from numpy.typing import NDArray
 
+from gputiles.errors import NotFound
 from gputiles.geometry import Grid, Rect
 
 
@@ -122,6 +123,16 @@ class ImageInfo:
     def tile_height(self) -> int:
         """Rows of a full tile."""
         return self.grid.tile_height
+
+    @property
+    def whole(self) -> Rect:
+        """All pixels of full resolution."""
+        return Rect(0, 0, self.width, self.height)
+
+    def check_frame(self, frame: int) -> None:
+        """Raise NotFound unless the image has ``frame``."""
+        if not 0 <= frame < len(self.frames):
+            raise NotFound(f"Frame does not exist: {frame}; the image has {len(self.frames)}")
 
     def unit(self, z: int, x: int, y: int) -> Rect:
         """Return the tiles that are read or made together with tile (x, y) of level ``z``."""

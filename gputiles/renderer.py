@@ -15,7 +15,7 @@ from gputiles.batcher import Batcher
 from gputiles.cache import Hold, Shelf
 from gputiles.config import Config
 from gputiles.encoded import EncodedTile, Encoding, Format
-from gputiles.errors import BadRequest, Changed, LimitExceeded, NotFound
+from gputiles.errors import BadRequest, Changed, LimitExceeded
 from gputiles.geometry import Rect
 from gputiles.image import Alpha, Colour, ImageInfo
 from gputiles.images import Image, Images
@@ -84,7 +84,7 @@ class Renderer:
 
     async def values(self, image: Image, frame: int, request: RegionRequest, trace: Trace) -> NDArray[Any]:
         """Return the stored values of a region as a new (rows, columns, samples) array."""
-        check_frame(image.info, frame)
+        image.info.check_frame(frame)
         (raster,) = await self.regions(Work(image, trace), (frame,), request)
         array: NDArray[Any] = await self.batcher.submit("download", raster, trace)
         return array
@@ -99,7 +99,7 @@ class Renderer:
     async def pinned(self, image: Image, frame: int, z: int, x: int, y: int, hold: Hold[Raster]) -> Raster:
         """Return the unstyled tile where it lies, pinned by ``hold``."""
         image.info.grid.check(z, x, y)
-        check_frame(image.info, frame)
+        image.info.check_frame(frame)
         (cells,) = await self.rasters.take(Work(image, Trace()), (frame,), z, Rect(x, y, 1, 1), hold)
         return cells[x, y]
 
@@ -344,15 +344,9 @@ def tile_size(info: ImageInfo, request: TileRequest) -> tuple[int, int]:
 
 def check_view(info: ImageInfo, view: View) -> None:
     """Raise NotFound for a frame that the image lacks, BadRequest for stored values in a style."""
-    check_frame(info, view.frame)
+    info.check_frame(view.frame)
     if view.encoding.values and view.style is not None:
         raise BadRequest("encoding: PNG16 holds the stored values, which have no style")
-
-
-def check_frame(info: ImageInfo, frame: int) -> None:
-    """Raise NotFound unless the image has ``frame``."""
-    if not 0 <= frame < len(info.frames):
-        raise NotFound("Frame does not exist")
 
 
 def background(info: ImageInfo, recipe: Recipe) -> tuple[int, int, int] | None:

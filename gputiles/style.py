@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from gputiles import look
 from gputiles.entries import Limit
-from gputiles.errors import BadStyle, NotFound
+from gputiles.errors import BadStyle
 from gputiles.grammar import Band, Style, parse, parse_text
 from gputiles.image import Colour, ImageInfo
 from gputiles.look import AllStatistics
@@ -36,7 +36,7 @@ def frames_to_measure(
 
     Raises as ``make_recipe`` does.
     """
-    _check(info, frame)
+    info.check_frame(frame)
     if style is None:
         return look.frames_to_measure(info, frame, single)
     targets = _targets(style, info, frame)
@@ -76,7 +76,7 @@ def _plain_recipe(
     style: Style | None, info: ImageInfo, frame: int, statistics: AllStatistics, single: bool
 ) -> Recipe:
     """Return the recipe of values as they are stored."""
-    _check(info, frame)
+    info.check_frame(frame)
     if style is None:
         return look.make_recipe(info, frame, statistics, single)
     if style.bands is None:
@@ -88,11 +88,6 @@ def _plain_recipe(
     return Recipe(frames, bands, samples, _finish(style.dtype, info), style.axis)
 
 
-def _check(info: ImageInfo, frame: int) -> None:
-    if not 0 <= frame < len(info.frames):
-        raise NotFound("Frame does not exist")
-
-
 def _unique(numbers: Iterable[int]) -> tuple[int, ...]:
     return tuple(dict.fromkeys(numbers))
 
@@ -101,7 +96,7 @@ def _main_frame(bands: Sequence[Band], info: ImageInfo, frame: int) -> int:
     """Return the frame that bands without one mean: the first band's if all bands have one."""
     named = [band.frame for band in bands if band.frame is not None]
     main = named[0] if named and len(named) == len(bands) else frame
-    _check(info, main)
+    info.check_frame(main)
     return main
 
 
@@ -118,7 +113,7 @@ def _target(place: str, band: Band, info: ImageInfo, main: int) -> _Target | Non
     Such an image is opaque, and multiplying by that changes nothing.
     """
     frame = main + band.delta if band.frame is None else band.frame
-    _check(info, frame)
+    info.check_frame(frame)
     sample: int | None = None
     if band.channel is not None:
         frame, sample = _channel(place, band.channel, info, frame)

@@ -15,7 +15,7 @@ from gputiles.histograms import MOST_BINS, CountRequest, HistogramQuery
 from gputiles.image import ImageInfo
 from gputiles.images import read_checked
 from gputiles.regions import fit, level_region, resolve
-from gputiles.renderer import MOST_PIXELS, check_frame
+from gputiles.renderer import MOST_PIXELS
 from gputiles.request import RegionRequest, View
 from gputiles.routes import ask, parameters
 from gputiles.routes.answer import answer, in_time
@@ -100,7 +100,7 @@ def _of_level(wanted: RegionRequest, info: ImageInfo) -> RegionRequest:
 
 def _places(info: ImageInfo, view: View) -> tuple[tuple[int, int], ...]:
     """Return the (frame, sample) of each histogram."""
-    check_frame(info, view.frame)
+    info.check_frame(view.frame)
     if view.style is None or view.style.bands is None:
         return tuple((view.frame, sample) for sample in range(info.samples))
     return tuple(style.places(view.style, info, view.frame))
@@ -116,7 +116,7 @@ async def bands(request: web.Request) -> web.Response:
     item = ask.item_of(request, query)
     frame = FRAME.given(query) or 0
     info = (await image_of(request.app[STATE], item)).info
-    check_frame(info, frame)
+    info.check_frame(frame)
     size = fit(info.width, info.height, MOST_STATISTICS, MOST_STATISTICS)
     whole = RegionRequest(Rect(0, 0, info.width, info.height), *size, _numbers(frame))
     places = tuple((frame, sample) for sample in range(info.samples))

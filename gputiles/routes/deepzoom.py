@@ -11,7 +11,6 @@ from gputiles.deepzoom import SUFFIXES as WORDS
 from gputiles.encoded import Format
 from gputiles.errors import BadRequest
 from gputiles.image import ImageInfo
-from gputiles.renderer import check_frame
 from gputiles.request import RegionRequest
 from gputiles.routes import ask, parameters
 from gputiles.routes.answer import in_time
@@ -61,7 +60,7 @@ async def descriptor(request: web.Request) -> web.Response:
     suffix = suffix_of(query.get("encoding", "JPEG"))
     view = await ask.view(request, query, suffix)
     image = await image_of(request.app[STATE], ask.item_of(request, query))
-    check_frame(image.info, view.frame)
+    image.info.check_frame(view.frame)
     text = _pyramid(image.info, query).descriptor(suffix)
     return web.Response(text=text, content_type="text/xml", headers=CORS)
 

@@ -17,7 +17,7 @@ from gputiles.image import ImageInfo
 from gputiles.images import Image
 from gputiles.metadata import describe
 from gputiles.regions import RegionQuery, first_pixel, fit
-from gputiles.renderer import Renderer, check_frame
+from gputiles.renderer import Renderer
 from gputiles.request import RegionRequest, ThumbnailRequest, View
 from gputiles.routes import ask, parameters
 from gputiles.routes.answer import answer, in_time
@@ -129,7 +129,7 @@ async def pixel(request: web.Request) -> web.Response:
     place = _place(asked, image.info)
     found = []
     for frame in [asked.view.frame] if frames is None else frames:
-        check_frame(image.info, frame)
+        image.info.check_frame(frame)
         facts = {} if place is None else await _pixel(state.engine.renderer, image, place, frame, asked.view)
         found.append(facts if frames is None else {"frame": frame, **facts})
     return as_json(found[0] if frames is None else found)

@@ -8,7 +8,7 @@ from aiohttp import web
 
 from gputiles import xyz
 from gputiles.image import ImageInfo
-from gputiles.renderer import Renderer, check_frame
+from gputiles.renderer import Renderer
 from gputiles.request import RegionRequest, TileRequest
 from gputiles.routes import ask, parameters
 from gputiles.routes.addresses import FORWARDED, VARY, address
@@ -83,7 +83,7 @@ async def tilejson(request: web.Request) -> web.Response:
     view = await ask.view(request, query, xyz.encoding_of("format", suffix))
     EDGE.of(query)  # what the tiles would refuse is refused here
     image = await image_of(request.app[STATE], ask.item_of(request, query))
-    check_frame(image.info, view.frame)
+    image.info.check_frame(view.frame)
     more = "&".join(f"{quote(name, safe='')}={quote(value, safe='')}" for name, value in query.items())
     base = address(request, request.rel_url.raw_path.removesuffix("/tilejson.json"))
     tiles = f"{base}/{{z}}/{{x}}/{{y}}.{suffix}{'?' if more else ''}{more}"

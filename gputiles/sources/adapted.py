@@ -60,8 +60,7 @@ class AdaptedSource:
 
     def read(self, frame: int, z: int, unit: Rect) -> DecodeJob:
         """Decode the tiles of ``unit``; what the library cannot decode is the error of their chunk."""
-        if not 0 <= frame < len(self.info.frames):
-            raise NotFound(f"frame {frame} does not exist; the image has {len(self.info.frames)}")
+        self.info.check_frame(frame)
         if z not in self._adapter.sizes:
             raise NotFound(f"level {z} is not stored")
         size = self._adapter.sizes[z]

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gputiles.backends import Chunk, DecodeJob
-from gputiles.errors import BadRequest, NotFound
+from gputiles.errors import BadRequest
 from gputiles.geometry import Grid, Rect
 from gputiles.image import Channel, Colour, Frame, ImageInfo
 from gputiles.sources.bytesource import Versioned
@@ -117,8 +117,7 @@ class PatternSource:
 
     def read(self, frame: int, z: int, unit: Rect) -> DecodeJob:
         """Return the job that draws the tiles of ``unit``."""
-        if not 0 <= frame < len(self.info.frames):
-            raise NotFound(f"frame {frame} does not exist; the image has {len(self.info.frames)}")
+        self.info.check_frame(frame)
         tiles = tuple(self.info.grid.rect(z, x, y) for x, y in unit.cells())
         shift = self.info.levels - 1 - z
         chunks = (

@@ -35,8 +35,7 @@ class StillSource:
 
     def read(self, frame: int, z: int, unit: Rect) -> DecodeJob:
         """Read the whole file, for the tiles of ``unit``."""
-        if frame != 0:
-            raise NotFound(f"frame {frame} does not exist; the image has 1")
+        self.info.check_frame(frame)
         grid = self.info.grid
         if z != grid.levels - 1:
             raise NotFound(f"level {z} is not stored")

@@ -92,8 +92,7 @@ class TiffSource:
         stack = self._stacks.get(z)
         if stack is None:
             raise NotFound(f"level {z} is not stored")
-        if not 0 <= frame < len(stack):
-            raise NotFound(f"frame {frame} does not exist; the image has {len(stack)}")
+        self.info.check_frame(frame)
         page = stack[frame]
         if page is None:
             raise NotFound(f"frame {frame} is described in the file's metadata but is not in the file")

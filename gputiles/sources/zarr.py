@@ -73,8 +73,7 @@ class ZarrSource:
         level = self._levels.get(z)
         if level is None:
             raise NotFound(f"level {z} is not stored")
-        if not 0 <= frame < len(self.info.frames):
-            raise NotFound(f"frame {frame} does not exist; the image has {len(self.info.frames)}")
+        self.info.check_frame(frame)
         grid, (width, height) = self.info.grid, _size(level)
         tiles = tuple(grid.rect(z, x, y) for x, y in unit.cells())
         # the level may lack the grid's last row or column: then the one before it is needed
