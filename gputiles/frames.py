@@ -64,10 +64,8 @@ class FramesRequest:
     @property
     def place(self) -> str:
         """What tells the sheet from all others of the same view."""
-        area, fill = self.region.region, self.fill
-        around = fill and f"{fill.colour}{fill.corner}"
-        size = f"{self.region.width}|{self.region.height}|{self.across}|{self.cell}"
-        return f"frames|{self.frames}|{area.x}|{area.y}|{area.width}|{area.height}|{size}|{around}"
+        around = self.fill and f"{self.fill.colour}{self.fill.corner}"
+        return f"frames|{self.frames}|{self.region.place}|{self.across}|{self.cell}|{around}"
 
     def rect(self, at: int) -> Rect:
         """Return the pixels of the sheet that the ``at``-th frame's region covers."""

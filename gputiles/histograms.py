@@ -70,9 +70,7 @@ class CountRequest:
     @property
     def place(self) -> str:
         """What tells the answer from all others of the same view."""
-        area = self.region.region
-        rect = f"{area.x}|{area.y}|{area.width}|{area.height}|{self.region.width}|{self.region.height}"
-        return f"count|{rect}|{self.places}|{self.query}|{self.names}"
+        return f"count|{self.region.place}|{self.places}|{self.query}|{self.names}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -108,7 +108,7 @@ def _word(words: dict[str, Any], name: str, text: str) -> Any:
 def parse_region(text: str, info: ImageInfo) -> Rect:
     """Return the pixels that a region means: ``full``, ``square``, ``x,y,w,h`` or ``pct:…``."""
     if text == "full":
-        return Rect(0, 0, info.width, info.height)
+        return info.whole
     if text == "square":
         side = min(info.width, info.height)
         return Rect((info.width - side) // 2, (info.height - side) // 2, side, side)
@@ -120,7 +120,7 @@ def parse_region(text: str, info: ImageInfo) -> Rect:
         sides = (info.width, info.height, info.width, info.height)
         numbers = [number * side / 100 for number, side in zip(numbers, sides, strict=True)]
     x, y, width, height = (round(number) for number in numbers)
-    inside = Rect(x, y, width, height).intersect(Rect(0, 0, info.width, info.height))
+    inside = Rect(x, y, width, height).intersect(info.whole)
     if inside is None:
         raise BadRequest(f"region: nothing of the image is in {text[:64]!r}")
     return inside
@@ -250,7 +250,7 @@ def _number(name: str, text: str, *, whole: bool = False) -> float:
 def canonical(wanted: RegionRequest, info: ImageInfo, parts: Parts, version: int, most: Limits) -> str:
     """Return the canonical path of a request: region/size/rotation/quality.format."""
     region, turn = wanted.region, wanted.view.encoding.turn
-    full = region == Rect(0, 0, info.width, info.height)
+    full = region == info.whole
     place = "full" if full else f"{region.x},{region.y},{region.width},{region.height}"
     size = _canonical_size(wanted, info, version, most)
     quality = "default" if turn.tone is Tone.COLOUR else parts.quality

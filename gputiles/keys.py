@@ -24,9 +24,7 @@ def key(image: Image, request: Request) -> str:
     if isinstance(request, TileRequest):
         return tile_key(request.z, request.x, request.y, look, request.edge)
     if isinstance(request, RegionRequest):
-        place = request.region
-        area = f"{place.x}|{place.y}|{place.width}|{place.height}|{request.width}|{request.height}"
-        return f"region|{area}|{look}"
+        return f"region|{request.place}|{look}"
     if isinstance(request, ThumbnailRequest):
         return f"thumbnail|{request.width}|{request.height}|{look}"
     return f"{request.place}|{look}"

@@ -180,6 +180,11 @@ def fit(width: int, height: int, most_width: int, most_height: int) -> tuple[int
     return max(1, width * inside // height), inside
 
 
+def fitted(info: ImageInfo, width: int, height: int, view: View) -> RegionRequest:
+    """Return the whole image within ``width`` × ``height`` pixels, its aspect kept, never enlarged."""
+    return RegionRequest(info.whole, *fit(info.width, info.height, width, height), view)
+
+
 def level_region(info: ImageInfo, request: RegionRequest) -> tuple[int, Rect]:
     """Return the coarsest level that has the pixels which a region needs, and the region on it."""
     region = request.region

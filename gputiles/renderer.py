@@ -27,7 +27,7 @@ from gputiles.projections import Stack
 from gputiles.rasters import Rasters, Work
 from gputiles.reading_room import ReadingRoom
 from gputiles.recipe import Conversion, ConversionKind, Recipe
-from gputiles.regions import cells_of, fit, level_region
+from gputiles.regions import cells_of, fitted, level_region
 from gputiles.request import RegionRequest, ThumbnailRequest, TileRequest, View
 from gputiles.sources.athand import NotAtHand
 from gputiles.tasks import together
@@ -222,10 +222,8 @@ class Renderer:
             raise LimitExceeded(
                 f"width and height: at most {MOST_THUMBNAIL}; got {request.width} x {request.height}"
             )
-        info = work.image.info
-        whole = Rect(0, 0, info.width, info.height)
-        size = fit(info.width, info.height, request.width, request.height)
-        return await self.render_region(work, RegionRequest(whole, *size, request.view))
+        region = fitted(work.image.info, request.width, request.height, request.view)
+        return await self.render_region(work, region)
 
     async def render_region(self, work: Work, request: RegionRequest) -> bytes:
         """Return a region encoded, past the shelf of answers."""

@@ -59,6 +59,12 @@ class RegionRequest:
     height: int
     view: View = field(default_factory=View)
 
+    @property
+    def place(self) -> str:
+        """What tells the region, at its size, from all others of the same view."""
+        area = self.region
+        return f"{area.x}|{area.y}|{area.width}|{area.height}|{self.width}|{self.height}"
+
 
 @dataclass(frozen=True, slots=True)
 class ViewportRequest:

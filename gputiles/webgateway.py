@@ -165,7 +165,7 @@ def region(info: ImageInfo, text: str, shown: View) -> RegionRequest:
 
 def whole(info: ImageInfo, shown: View) -> RegionRequest:
     """Return the whole image at full resolution."""
-    return RegionRequest(Rect(0, 0, info.width, info.height), info.width, info.height, shown)
+    return RegionRequest(info.whole, info.width, info.height, shown)
 
 
 def _part(info: ImageInfo, z: int, rect: Rect, shown: View) -> RegionRequest | None:

@@ -40,7 +40,7 @@ def tile_of(wanted: RegionRequest, info: ImageInfo) -> TileRequest | None:
         x, y = wanted.region.x // (info.tile_width * scale), wanted.region.y // (info.tile_height * scale)
         place = info.grid.rect(z, x, y)
         full = Rect(place.x * scale, place.y * scale, place.width * scale, place.height * scale)
-        covered = full.intersect(Rect(0, 0, info.width, info.height))
+        covered = full.intersect(info.whole)
         if covered == wanted.region and (place.width, place.height) == (wanted.width, wanted.height):
             return TileRequest(z, x, y, wanted.view, Edge(crop=True))
     return None

@@ -10,11 +10,10 @@ from gputiles import style
 from gputiles.counting import count
 from gputiles.encoded import Encoding, Format
 from gputiles.errors import NotFound
-from gputiles.geometry import Rect
 from gputiles.histograms import MOST_BINS, CountRequest, HistogramQuery
 from gputiles.image import ImageInfo
 from gputiles.images import read_checked
-from gputiles.regions import fit, level_region, resolve
+from gputiles.regions import fitted, level_region, resolve
 from gputiles.renderer import MOST_PIXELS
 from gputiles.request import RegionRequest, View
 from gputiles.routes import ask, parameters
@@ -117,8 +116,7 @@ async def bands(request: web.Request) -> web.Response:
     frame = FRAME.given(query) or 0
     info = (await image_of(request.app[STATE], item)).info
     info.check_frame(frame)
-    size = fit(info.width, info.height, MOST_STATISTICS, MOST_STATISTICS)
-    whole = RegionRequest(Rect(0, 0, info.width, info.height), *size, _numbers(frame))
+    whole = fitted(info, MOST_STATISTICS, MOST_STATISTICS, _numbers(frame))
     places = tuple((frame, sample) for sample in range(info.samples))
     wanted = CountRequest(_of_level(whole, info), places, None, _interpretations(info))
     return await answer(request, Ask(item, wanted), count)

@@ -16,7 +16,7 @@ from gputiles.geometry import Rect
 from gputiles.image import ImageInfo
 from gputiles.images import Image
 from gputiles.metadata import describe
-from gputiles.regions import RegionQuery, first_pixel, fit
+from gputiles.regions import RegionQuery, first_pixel, fitted
 from gputiles.renderer import Renderer
 from gputiles.request import RegionRequest, ThumbnailRequest, View
 from gputiles.routes import ask, parameters
@@ -113,8 +113,8 @@ async def thumbnail(request: web.Request) -> web.Response:
 
 def _filled(info: ImageInfo, small: ThumbnailRequest, fill: Fill) -> FramesRequest:
     """Return a thumbnail on a ground of the size that was asked for."""
-    cell, whole = (small.width, small.height), Rect(0, 0, info.width, info.height)
-    return letterbox(RegionRequest(whole, *fit(info.width, info.height, *cell), small.view), cell, fill)
+    cell = small.width, small.height
+    return letterbox(fitted(info, *cell, small.view), cell, fill)
 
 
 async def pixel(request: web.Request) -> web.Response:
@@ -140,7 +140,7 @@ def _place(asked: RegionQuery, info: ImageInfo) -> Rect | None:
     if asked.left is None or asked.top is None:
         raise BadRequest(f"{'left' if asked.left is None else 'top'}: expected a number; got nothing")
     left, top = (math.floor(value) for value in first_pixel(asked, info))
-    return Rect(0, 0, info.width, info.height).intersect(Rect(left, top, 1, 1))
+    return info.whole.intersect(Rect(left, top, 1, 1))
 
 
 async def _pixel(renderer: Renderer, image: Image, place: Rect, frame: int, view: View) -> dict[str, Any]:

@@ -12,14 +12,13 @@ from numpy.typing import NDArray
 from gputiles import histograms, imgdata, settings, webgateway, webquery
 from gputiles.encoded import Format
 from gputiles.errors import BadRequest, NotFound
-from gputiles.geometry import Rect
 from gputiles.histograms import HistogramQuery, Moments
 from gputiles.images import Image
 from gputiles.imgdata import Subject
 from gputiles.keys import Request
 from gputiles.look import AllStatistics, Window
 from gputiles.rasters import Work
-from gputiles.regions import fit
+from gputiles.regions import fitted
 from gputiles.renderer import MOST_THUMBNAIL, Renderer
 from gputiles.request import RegionRequest, ThumbnailRequest, View
 from gputiles.routes import ask, parameters
@@ -169,9 +168,7 @@ def _counts(values: NDArray[Any], bins: int, limits: Window) -> list[int]:
 
 async def _plane(state: State, found: Image, frame: int) -> NDArray[Any]:
     """Return the values of a frame, at no more than 2048 pixels on a side."""
-    info = found.info
-    size = fit(info.width, info.height, MOST_COUNTED, MOST_COUNTED)
-    wanted = RegionRequest(Rect(0, 0, info.width, info.height), *size)
+    wanted = fitted(found.info, MOST_COUNTED, MOST_COUNTED, View(frame))
     return await state.engine.renderer.values(found, frame, wanted, Trace())
 
 
