@@ -48,6 +48,11 @@ class Rect:
         inside = self.x <= other.x and other.right <= self.right
         return inside and self.y <= other.y and other.bottom <= self.bottom
 
+    def covered_by(self, width: int, height: int) -> Rect:
+        """Return the cells of ``width`` × ``height`` pixels, in a grid from (0, 0) on, that cover it."""
+        x, y = self.x // width, self.y // height
+        return Rect(x, y, ceil_div(self.right, width) - x, ceil_div(self.bottom, height) - y)
+
     def cells(self) -> Iterator[tuple[int, int]]:
         """Yield every (x, y) of the rectangle, row by row."""
         return ((x, y) for y in range(self.y, self.bottom) for x in range(self.x, self.right))

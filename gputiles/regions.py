@@ -194,8 +194,7 @@ def level_region(info: ImageInfo, request: RegionRequest) -> tuple[int, Rect]:
         rows = _whole(region.y, region.bottom, scale, info.height)
         if scale == 1 or (columns >= request.width and rows >= request.height):
             break
-    x, y = region.x // scale, region.y // scale
-    return z, Rect(x, y, ceil_div(region.right, scale) - x, ceil_div(region.bottom, scale) - y)
+    return z, region.covered_by(scale, scale)
 
 
 def _whole(first: int, end: int, scale: int, size: int) -> int:
@@ -205,6 +204,4 @@ def _whole(first: int, end: int, scale: int, size: int) -> int:
 
 def cells_of(info: ImageInfo, rect: Rect) -> Rect:
     """Return the tiles that cover a rectangle of a level."""
-    x, y = rect.x // info.tile_width, rect.y // info.tile_height
-    right, bottom = ceil_div(rect.right, info.tile_width), ceil_div(rect.bottom, info.tile_height)
-    return Rect(x, y, right - x, bottom - y)
+    return rect.covered_by(info.tile_width, info.tile_height)

@@ -21,6 +21,7 @@ from gputiles.sources import Source
 from gputiles.sources.adapters import SUFFIXES as ADAPTED_SUFFIXES
 from gputiles.sources.bytesource import check_descriptors
 from gputiles.sources.open import open_source
+from gputiles.sources.zarrarray import V2_ATTRIBUTES, V3
 
 logger = logging.getLogger(__name__)
 
@@ -144,7 +145,7 @@ def is_image_folder(name: str) -> bool:
 
 def _metadata_status(folder: Path, status: os.stat_result) -> os.stat_result:
     """Return what a folder's metadata file is, or else the folder itself: that is its version."""
-    for name in ("zarr.json", ".zattrs"):
+    for name in (V3, V2_ATTRIBUTES):
         try:
             return os.stat(folder / name, follow_symlinks=False)
         except OSError:

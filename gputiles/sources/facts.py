@@ -17,7 +17,7 @@ from gputiles.sources.page import Page, Photometric
 
 _TILE = range(128, 2049)
 _LARGE = 2048  # a side beyond which made-up tiles are 512 pixels, not 256
-_MOST_TILE = 1 << 28  # bytes of a decoded tile
+MOST_TILE = 1 << 28  # bytes of a decoded tile
 _NODATA = 42113
 _ICC = 34675
 
@@ -40,10 +40,10 @@ def choose_grid(page: Page) -> Grid:
     """
     width, height = tile_of(page.size, (page.chunk_width, page.chunk_height) if page.tiled else (0, 0))
     size = min(width, page.width) * min(height, page.height) * page.decoded_samples * page.dtype.itemsize
-    if size > _MOST_TILE:
+    if size > MOST_TILE:
         raise LimitExceeded(
             f"{page.source.name}: a tile of {width}x{height} pixels with {page.decoded_samples}"
-            f" {page.dtype} samples takes {size} bytes; most {_MOST_TILE}"
+            f" {page.dtype} samples takes {size} bytes; most {MOST_TILE}"
         )
     return Grid(page.width, page.height, width, height)
 

@@ -17,12 +17,11 @@ import numpy as np
 from gputiles.errors import Damaged, LimitExceeded
 from gputiles.image import Channel, Colour
 from gputiles.sources.book import Book
-from gputiles.sources.layout import Layout, Stack, find_levels, implied_frames, plain_layout
+from gputiles.sources.layout import MOST_FRAMES, Layout, Stack, find_levels, implied_frames, plain_layout
 from gputiles.sources.page import Page
 
 _AXES = {"c": ("C", "channels"), "z": ("Z", "slices"), "t": ("T", "frames")}
 _MICROMETRE = {"um", "µm", "μm", "micron", "microns", "\\u00b5m"}
-_MOST_FRAMES = 100_000
 _SIZES, _METADATA = 50838, 50839
 _RANGES, _TABLES, _LABELS = b"rang", b"luts", b"labl"
 _TABLE = 768  # bytes of a colour table: 256 of red, of green, of blue
@@ -48,7 +47,7 @@ def imagej_layout(book: Book) -> Layout:
     axes = _axes(facts)
     wanted = math.prod(length for _, length in axes) if axes else _count(facts)
     frames = stacked(plain, wanted)
-    if len(frames) != wanted or wanted > _MOST_FRAMES:
+    if len(frames) != wanted or wanted > MOST_FRAMES:
         problem = f"ImageJ's description speaks of {wanted} images, the file holds {len(frames)}"
         return replace(plain, warnings=(*plain.warnings, problem))
     levels = plain.levels if len(plain.levels[0]) == wanted else find_levels(frames, (), book.chunk_limit)[0]
@@ -101,7 +100,7 @@ def stacked(plain: Layout, wanted: int) -> Stack:
     if len(stored) == wanted or len(stored) > 1 or not page.rows_addressable:
         return stored
     size = page.row_bytes(page.width) * page.height * page.planes
-    return implied_frames(page, min(wanted, _MOST_FRAMES + 1), size)
+    return implied_frames(page, min(wanted, MOST_FRAMES + 1), size)
 
 
 def _resolution(page: Page, facts: dict[str, str]) -> tuple[float | None, float | None]:

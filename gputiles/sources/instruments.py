@@ -14,13 +14,12 @@ from gputiles.errors import Damaged, Unsupported
 from gputiles.geometry import ceil_div
 from gputiles.image import Colour
 from gputiles.sources.book import Book
-from gputiles.sources.layout import Layout, find_levels, fits, implied_frames, plain_layout
+from gputiles.sources.layout import MOST_FRAMES, Layout, find_levels, fits, implied_frames, plain_layout
 from gputiles.sources.page import Page, Photometric
 from gputiles.sources.vendors import positive
 
 _STK_PLANES, _LSM, _XMP, _SOFTWARE = 33629, 34412, 700, 305
 _PLANE_BYTES = 24  # of what MetaMorph tells of a plane: a distance, two dates with times
-_MOST_FRAMES = 100_000
 _MOST_XMP = 1 << 24
 _SPACING = re.compile(r'DICOM_PIXEL_SPACING"[^>]*>\s*(?:"|&quot;)([^"&]+)(?:"|&quot;)\s+(?:"|&quot;)([^"&]+)')
 _OVERLAP = re.compile(r'Overlap[XY]\s*=\s*"\s*[+-]?0*[1-9]')
@@ -66,7 +65,7 @@ def _stk(book: Book) -> Layout:
     if planes < 2 or len(plain.levels[0]) > 1 or not page.rows_addressable:
         return plain
     step = int(page.offsets[-1] + page.counts[-1] - page.offsets[0])
-    frames = implied_frames(page, min(planes, _MOST_FRAMES), step)
+    frames = implied_frames(page, min(planes, MOST_FRAMES), step)
     warnings = plain.warnings
     if len(frames) < planes:
         warnings = (*warnings, f"MetaMorph tells of {planes} planes, the file holds {len(frames)}")

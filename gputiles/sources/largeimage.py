@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import math
 import threading
 from collections.abc import Mapping
 from functools import cache
@@ -14,18 +15,16 @@ from numpy.typing import NDArray
 
 from gputiles.errors import Damaged, LimitExceeded, NotFound, Unsupported
 from gputiles.geometry import Grid, Rect
-from gputiles.image import Alpha, Channel, Colour, Frame, ImageInfo
+from gputiles.image import Alpha, Channel, Colour, ImageInfo
 from gputiles.sources.adapted import AdaptedSource, find_levels, single_unit
 from gputiles.sources.bytesource import content_version
-from gputiles.sources.facts import usual_tile
+from gputiles.sources.facts import MOST_TILE, frames_of, tile_of
 
 SUFFIXES = (".bmp", ".dv", ".ims", ".lif", ".nd2", ".oib", ".vsi", ".zvi")
 """Endings of the files that are given to large_image; which of them it reads depends on its sources."""
 
 # Their files name others, anywhere; or they make an image of nothing.
 _REFUSED = ("gdal", "girder", "mapnik", "multi", "rasterio", "test")
-_TILE = range(128, 2049)
-_MOST_TILE = 1 << 28  # bytes of a tile that large_image decodes
 
 
 class LargeImage:
@@ -38,18 +37,16 @@ class LargeImage:
         size, tile = (facts["sizeX"], facts["sizeY"]), (facts["tileWidth"], facts["tileHeight"])
         samples, dtype = _samples(facts, path.name)
         weight = tile[0] * tile[1] * samples * dtype.itemsize
-        if weight > min(_MOST_TILE, chunk_limit):
+        if weight > min(MOST_TILE, chunk_limit):
             raise LimitExceeded(
                 f"{path.name}: a tile of {tile[0]}x{tile[1]} pixels takes {weight} bytes;"
-                f" most {min(_MOST_TILE, chunk_limit)}"
+                f" most {min(MOST_TILE, chunk_limit)}"
             )
-        own = tile[0] in _TILE and tile[1] in _TILE
-        grid = Grid(*size, *(tile if own else (usual_tile(size),) * 2))
-        theirs = Grid(*size, *tile)
+        grid, theirs = Grid(*size, *tile_of(size, tile)), Grid(*size, *tile)
         self._grid = theirs
         self._levels = find_levels(grid, _stored(tiles, theirs))
         self.sizes = {z: theirs.size(level) for z, level in self._levels.items()}
-        axes, frames = _frames(facts)
+        axes = _axes(facts)
         whole = theirs.tiles(theirs.levels - 1) == (1, 1)
         self.info = ImageInfo(
             grid=grid,
@@ -58,7 +55,7 @@ class LargeImage:
             samples=samples,
             colour=Colour.RGB if samples in (3, 4) else Colour.GREY,
             alpha=Alpha.STRAIGHT if samples in (2, 4) else Alpha.NONE,
-            frames=frames,
+            frames=frames_of(axes),
             axes=axes,
             channels=tuple(Channel(str(name)) for name in facts.get("channels", ())),
             mm_x=facts.get("mm_x"),
@@ -153,20 +150,13 @@ def _samples(facts: Mapping[str, Any], name: str) -> tuple[int, np.dtype[np.gene
     return samples, dtype
 
 
-def _frames(facts: Mapping[str, Any]) -> tuple[tuple[tuple[str, int], ...], tuple[Frame, ...]]:
-    """Return the axes, fastest first, and the frames; frames that no axes explain lie on Z."""
+def _axes(facts: Mapping[str, Any]) -> tuple[tuple[str, int], ...]:
+    """Return the axes, fastest first; frames that none explain lie on Z."""
     count = len(facts.get("frames", ())) or 1
     strides = facts.get("IndexStride", {})
     ranges = {key: length for key, length in facts.get("IndexRange", {}).items() if length > 1}
     axes = tuple((key.removeprefix("Index"), ranges[key]) for key in sorted(ranges, key=strides.__getitem__))
-    if np.prod([length for _, length in axes], dtype=object) != count:
-        axes = (("Z", count),)
-    frames: list[tuple[tuple[str, int], ...]] = [()] * count
-    stride = 1
-    for axis, length in axes:
-        frames = [(*index, (axis, at // stride % length)) for at, index in enumerate(frames)]
-        stride *= length
-    return axes, tuple(map(Frame, frames))
+    return axes if math.prod(length for _, length in axes) == count else (("Z", count),)
 
 
 def _is_plain(value: object) -> bool:

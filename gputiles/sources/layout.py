@@ -13,6 +13,7 @@ from gputiles.sources.bytesource import ByteSource, Versioned
 from gputiles.sources.codec import choose
 from gputiles.sources.page import Page, Photometric
 
+MOST_FRAMES = 100_000  # of an image
 _MOST_MM = 0.02  # millimetres of a pixel that an instrument may have made
 _MOST_SUBS = 100_000  # of all frames together
 _MOST_WARNINGS = 5  # about sub-pages

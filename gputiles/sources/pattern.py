@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import re
 import struct
 from dataclasses import asdict, dataclass
@@ -14,8 +13,9 @@ from numpy.typing import NDArray
 from gputiles.backends import Chunk, DecodeJob
 from gputiles.errors import BadRequest
 from gputiles.geometry import Grid, Rect
-from gputiles.image import Channel, Colour, Frame, ImageInfo
+from gputiles.image import Channel, Colour, ImageInfo
 from gputiles.sources.bytesource import Versioned
+from gputiles.sources.facts import frames_of
 
 _PLACE = struct.Struct("<IIIII")  # frame, log2 of the scale, left, top, checker side
 LIMITS = {
@@ -99,7 +99,8 @@ class PatternSource:
         width = pattern.size_x or pattern.tile_width << pattern.max_level
         height = pattern.size_y or pattern.tile_height << pattern.max_level
         grid = Grid(width, height, pattern.tile_width, pattern.tile_height)
-        axes = parse_axes(pattern.frames)
+        told = parse_axes(pattern.frames)
+        axes = tuple(axis for axis in told if axis[1] > 1)
         samples = 1 if pattern.monochrome else 3
         self._codec = PatternCodec(pattern.fractal, samples, width, height)
         lowest = min(pattern.min_level, grid.levels - 1)
@@ -109,9 +110,9 @@ class PatternSource:
             dtype=np.dtype(np.uint8),
             samples=samples,
             colour=Colour.GREY if pattern.monochrome else Colour.RGB,
-            frames=_frames(axes),
-            axes=tuple(axis for axis in axes if axis[1] > 1),
-            channels=tuple(Channel(f"Channel {index}") for index in range(dict(axes).get("C", 0))),
+            frames=frames_of(axes),
+            axes=axes,
+            channels=tuple(Channel(f"Channel {index}") for index in range(dict(told).get("C", 0))),
             format="pattern",
         )
 
@@ -159,15 +160,6 @@ def parse_axes(text: str) -> tuple[tuple[str, int], ...]:
     if np.prod(list(axes.values()), dtype=object) > _MOST_FRAMES:
         raise BadRequest(f"frames: at most {_MOST_FRAMES} frames; got {text[:80]!r}")
     return tuple(axes.items())
-
-
-def _frames(axes: tuple[tuple[str, int], ...]) -> tuple[Frame, ...]:
-    named = [(name, length) for name, length in reversed(axes) if length > 1]
-    positions = itertools.product(*(range(length) for _, length in named))
-    return tuple(
-        Frame(tuple((name, index) for (name, _), index in zip(named, position, strict=True))[::-1])
-        for position in positions
-    )
 
 
 def _check(pattern: PatternRef) -> None:

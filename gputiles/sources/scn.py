@@ -16,12 +16,20 @@ from gputiles.config import PICTURES
 from gputiles.errors import Damaged, Unsupported
 from gputiles.image import Channel
 from gputiles.sources.book import Book
-from gputiles.sources.layout import Layout, NoImage, Stack, alike, fits, plain_layout, with_pictures
+from gputiles.sources.layout import (
+    MOST_FRAMES,
+    Layout,
+    NoImage,
+    Stack,
+    alike,
+    fits,
+    plain_layout,
+    with_pictures,
+)
 from gputiles.sources.page import Page
 from gputiles.sources.vendors import positive
 from gputiles.sources.xmltext import brief, parse_xml
 
-_MOST_FRAMES = 100_000
 _NANOMETRES = 1e6  # of a millimetre
 
 Place = tuple[int, int, int]  # level, depth, channel
@@ -94,7 +102,7 @@ def _lay_out_supplement(book: Book, ifd: int) -> Layout:
 
 def _lay_out_region(book: Book, main: Region) -> Layout:
     numbers, depths, count = (1 + max(place[axis] for place in main.ifds) for axis in range(3))
-    if numbers * depths * count > _MOST_FRAMES:
+    if numbers * depths * count > MOST_FRAMES:
         raise Damaged(f"{book.source.name}: {numbers} levels of {depths} depths of {count} channels")
     frames, *smaller = (_stack(book, main, level, depths, count) for level in range(numbers))
     lead = _lead(book, frames)

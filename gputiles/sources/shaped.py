@@ -12,11 +12,10 @@ from dataclasses import replace
 
 from gputiles.sources.book import Book
 from gputiles.sources.imagej import in_frame_order, served, stacked
-from gputiles.sources.layout import Layout, find_levels, plain_layout
+from gputiles.sources.layout import MOST_FRAMES, Layout, find_levels, plain_layout
 from gputiles.sources.page import Page
 
 _MOST_TEXT = 1 << 16
-_MOST_FRAMES = 100_000
 _OF_A_PAGE = "YXS"
 _KNOWN = "CZT"
 
@@ -33,7 +32,7 @@ def shaped_layout(book: Book) -> Layout:
     plain = plain_layout(book)
     axes = _axes(book.first.text(270, _MOST_TEXT), plain.lead)
     wanted = math.prod(length for _, length in axes)
-    if wanted < 2 or wanted > _MOST_FRAMES:
+    if wanted < 2 or wanted > MOST_FRAMES:
         return plain
     frames = stacked(plain, wanted)
     if len(frames) != wanted:

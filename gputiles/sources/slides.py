@@ -18,14 +18,13 @@ from gputiles.image import Colour, ImageInfo
 from gputiles.sources.adapted import AdaptedSource, find_levels, single_unit
 from gputiles.sources.bytesource import content_version
 from gputiles.sources.companions import slide_files
-from gputiles.sources.facts import usable_profile, usual_tile
+from gputiles.sources.facts import tile_of, usable_profile, usual_tile
 from gputiles.sources.layout import pixel_size
 
 SUFFIXES = (".mrxs", ".vms", ".vmu", ".dcm", ".czi", ".svslide")
 """Endings of the files that only OpenSlide reads; it is asked about TIFF files that are refused, too."""
 
 _CACHE = 1 << 25  # bytes of stored tiles that OpenSlide keeps decoded, for all slides together
-_TILE = range(128, 2049)
 
 
 class Slide:
@@ -201,10 +200,8 @@ def _read_properties(slide: Any) -> dict[str, str]:
 
 def _grid(size: tuple[int, int], properties: Mapping[str, str]) -> Grid:
     own = [_number(properties.get(f"openslide.level[0].tile-{side}")) for side in ("width", "height")]
-    usual = usual_tile(size)
     tile_width, tile_height = (int(side or 0) for side in own)
-    fitting = tile_width in _TILE and tile_height in _TILE
-    return Grid(*size, *((tile_width, tile_height) if fitting else (usual, usual)))
+    return Grid(*size, *tile_of(size, (tile_width, tile_height)))
 
 
 def _split(

@@ -10,22 +10,20 @@ from typing import Any
 
 from gputiles.backends import Chunk, DecodeJob
 from gputiles.errors import Damaged, GputilesError, LimitExceeded, NotFound, Unavailable, Unsupported
-from gputiles.geometry import Grid, Rect, ceil_div, unit_sizes
+from gputiles.geometry import Grid, Rect, ceil_div, covering, unit_sizes
 from gputiles.image import Channel, ImageInfo, Reduction
 from gputiles.sources.bytesource import Versioned, content_version
 from gputiles.sources.chunks import shared_tiles
-from gputiles.sources.facts import frames_of, tile_of
-from gputiles.sources.layout import fits
+from gputiles.sources.facts import MOST_TILE, frames_of, tile_of
+from gputiles.sources.layout import MOST_FRAMES, fits
 from gputiles.sources.ngff import Multiscale, read_multiscale
-from gputiles.sources.zarrarray import V2_ATTRIBUTES, V2_GROUP, V3, Array, read_array, read_json
+from gputiles.sources.zarrarray import V2_ARRAY, V2_ATTRIBUTES, V2_GROUP, V3, Array, read_array, read_json
 from gputiles.sources.zarrchunks import Reader, inside
 from gputiles.sources.zarrcodec import FillCodec, ZarrCodec
 
 _MOST_SIDE = 1 << 30
 _PIECED = 512  # the side of tiles that are made of smaller chunks, or more
 _MOST_PIECES = 4096  # chunks, each of them a file, of such a tile
-_MOST_FRAMES = 100_000
-_MOST_TILE = 1 << 28  # bytes of a decoded tile
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -59,8 +57,8 @@ class ZarrSource:
         size = _size(image.lead)
         tile = tile_of(size, _chunk(image.lead))
         grid = Grid(*size, *tile)
-        if math.prod(tile) * image.lead.dtype.itemsize > _MOST_TILE:
-            raise LimitExceeded(f"{folder.name}: a tile of {tile} pixels takes more than {_MOST_TILE} bytes")
+        if math.prod(tile) * image.lead.dtype.itemsize > MOST_TILE:
+            raise LimitExceeded(f"{folder.name}: a tile of {tile} pixels takes more than {MOST_TILE} bytes")
         self._levels = {grid.levels - 1: image.lead}
         for level in image.levels[1:]:
             k = fits(size, _size(level))
@@ -74,20 +72,11 @@ class ZarrSource:
         if level is None:
             raise NotFound(f"level {z} is not stored")
         self.info.check_frame(frame)
-        grid, (width, height) = self.info.grid, _size(level)
-        tiles = tuple(grid.rect(z, x, y) for x, y in unit.cells())
-        # the level may lack the grid's last row or column: then the one before it is needed
-        left, top = min(tiles[0].x, width - 1), min(tiles[0].y, height - 1)
-        right, bottom = (
-            max(min(tiles[-1].right, width), left + 1),
-            max(min(tiles[-1].bottom, height), top + 1),
-        )
-        across, down = _chunk(level)
-        cells = Rect(left // across, top // down, ceil_div(right, across) - left // across,
-                     ceil_div(bottom, down) - top // down)  # fmt: skip
+        tiles = tuple(self.info.grid.rect(z, x, y) for x, y in unit.cells())
+        cells = covering(tiles, _size(level)).covered_by(*_chunk(level))
         reader, indices = Reader(self._root, {}), self._indices(frame)
         chunks = tuple(_read_chunk(reader, level, indices, *cell) for cell in cells.cells())
-        return DecodeJob(chunks, tiles, (width, height), 1, self.info.dtype)
+        return DecodeJob(chunks, tiles, _size(level), 1, self.info.dtype)
 
     def _indices(self, frame: int) -> tuple[int, ...]:
         """Return a frame's index on each of the array's axes but the last two."""
@@ -188,7 +177,7 @@ def _read_levels(
 
 
 def _read_level(folder: Path, root: Path, multiscale: Multiscale, path: str, chunk_limit: int) -> Array:
-    for name in ("", "zarr.json", ".zarray"):
+    for name in ("", V3, V2_ARRAY):
         inside(folder / path / name, root)
     level = read_array(folder / path)
     if len(level.shape) != len(multiscale.axes):
@@ -207,8 +196,8 @@ def _read_level(folder: Path, root: Path, multiscale: Multiscale, path: str, chu
             f"{path}: a tile would be made of {pieces} chunks of {_chunk(level)} pixels; most {_MOST_PIECES}"
         )
     frames = math.prod(level.shape[:-2])
-    if frames > _MOST_FRAMES:
-        raise LimitExceeded(f"{path}: {frames} frames; most {_MOST_FRAMES}")
+    if frames > MOST_FRAMES:
+        raise LimitExceeded(f"{path}: {frames} frames; most {MOST_FRAMES}")
     return level
 
 
