@@ -124,7 +124,7 @@ def _matrix(profile: bytes, intent: str, top: int) -> Conversion | None:
         curves=_single(np.stack(curves)),
         matrix=_single(columns),
         offset=_single(offset),
-        table=_single(_encoded(np.linspace(0, 1, ENCODED)) * top),
+        table=_single(encoded(np.linspace(0, 1, ENCODED)) * top),
     )
 
 
@@ -213,7 +213,7 @@ def _linear(encoded: Floats) -> Floats:
     return np.where(encoded <= 0.04045, encoded / 12.92, bent)
 
 
-def _encoded(light: Floats) -> Floats:
-    """Return the encoded values of light, the inverse of ``_linear``."""
+def encoded(light: Floats) -> Floats:
+    """Return sRGB's encoded values of light 0 … 1 (IEC 61966-2-1), straight on below 0."""
     bent = 1.055 * np.maximum(light, 0.0031308) ** (1 / 2.4) - 0.055
     return np.where(light <= 0.0031308, light * 12.92, bent)

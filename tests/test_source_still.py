@@ -24,6 +24,7 @@ from gputiles.config import Config
 from gputiles.engine import Engine
 from gputiles.errors import Damaged, GputilesError, LimitExceeded, NotFound, Unsupported
 from gputiles.image import Alpha, Colour
+from gputiles.png import SIGNATURE
 from gputiles.sources import Source, jpegfile, pngfile
 from gputiles.sources.colour import cmyk_to_rgb
 from gputiles.sources.open import open_source
@@ -77,7 +78,7 @@ def png(
     rows = b"".join(b"\0" + row.tobytes() for row in array)
     header = struct.pack(">IIBBBBB", width, height, bits, kind, 0, 0, 0)
     all_chunks = ((b"IHDR", header), *chunks, (b"IDAT", zlib.compress(rows)), (b"IEND", b""))
-    return pngfile.SIGNATURE + b"".join(chunk(name, data) for name, data in all_chunks)
+    return SIGNATURE + b"".join(chunk(name, data) for name, data in all_chunks)
 
 
 def chunk(name: bytes, data: bytes) -> bytes:

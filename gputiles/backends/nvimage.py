@@ -22,7 +22,6 @@ from gputiles.sources.imagecodec import JPEG2000, ImageCodec, JpegCodec
 from gputiles.sources.streamsize import jpeg2000_size
 
 TOLERANCE = 2  # levels by which a trial picture may differ from the host's: decoders round each in its way
-ADOBE_RGB = b"\xff\xee\x00\x0eAdobe\x00\x64\x00\x00\x00\x00\x00"
 OPTIONS = ":fancy_upsampling=1"  # chroma as libjpeg smooths it
 SAMPLINGS = {b"\x11\x11\x11": "YCbCr 4:4:4", b"\x21\x11\x11": "YCbCr 4:2:2", b"\x22\x11\x11": "YCbCr 4:2:0"}
 
@@ -170,7 +169,7 @@ def _jpeg(codec: JpegCodec, data: bytes) -> Stream | None:
     if count != 3 or codec.raw:
         return None
     if header.is_rgb(codec.said_rgb):
-        marked = data if header.adobe is not None else data[:2] + ADOBE_RGB + data[2:]
+        marked = data if header.adobe is not None else data[:2] + jpeg.ADOBE_RGB + data[2:]
         return Stream("RGB", marked, shape, dtype)
     kind = SAMPLINGS.get(sampling(data))
     return None if kind is None else Stream(kind, data, shape, dtype)
@@ -204,7 +203,7 @@ def trials() -> list[tuple[Stream, NDArray[Any]]]:
         for kind in SAMPLINGS.values()
     ]
     plain = imagecodecs.jpeg8_encode(pixels, level=90, colorspace="RGB", outcolorspace="RGB")
-    made += [("RGB", plain[:2] + ADOBE_RGB + plain[2:])]
+    made += [("RGB", plain[:2] + jpeg.ADOBE_RGB + plain[2:])]
     made += [("grey", imagecodecs.jpeg8_encode(np.ascontiguousarray(pixels[..., 0]), level=90))]
     for dtype in (np.uint8, np.uint16):
         for samples in (1, 3):

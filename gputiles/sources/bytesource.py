@@ -147,7 +147,8 @@ class PathSource:
             os.close(descriptor)
 
     def __del__(self) -> None:
-        self.close() if hasattr(self, "_descriptor") else None
+        if hasattr(self, "_descriptor"):  # it was opened
+            self.close()
 
 
 class ObjectSource:

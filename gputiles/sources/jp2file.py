@@ -16,9 +16,9 @@ from gputiles.image import Alpha, Colour
 from gputiles.sources.bytesource import ByteSource
 from gputiles.sources.colour import straighten
 from gputiles.sources.heads import MOST_PARTS, Head, colours, read_part
-from gputiles.sources.streamsize import jpeg2000_size
+from gputiles.sources.streamsize import CODESTREAM, jpeg2000_size
 
-BOXED, BARE = b"\0\0\0\x0cjP  ", b"\xff\x4f\xff\x51"
+BOXED, BARE = b"\0\0\0\x0cjP  ", CODESTREAM
 _END = b"\xff\xd9"
 _MOST_COMPONENTS = 256
 _CMYK = 12

@@ -19,7 +19,7 @@ _FRAMES = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}
 _SEQUENTIAL = (0xC0, 0xC1)
 MOST_SCANS = 100  # encoders make about ten
 _START, _END, _SCAN, _APP0, _APP14 = 0xD8, 0xD9, 0xDA, 0xE0, 0xEE
-_ADOBE_RGB = b"\xff\xee\x00\x0eAdobe\x00\x64\x00\x00\x00\x00\x00"
+ADOBE_RGB = b"\xff\xee\x00\x0eAdobe\x00\x64\x00\x00\x00\x00\x00"
 _JFIF = b"\xff\xe0\x00\x10JFIF\x00\x01\x01\x00\x00\x01\x00\x01\x00\x00"
 
 
@@ -152,5 +152,5 @@ def publish(data: bytes, said_rgb: bool) -> bytes | None:
     if header.adobe is not None or header.jfif:
         return end
     if len(header.components) == 3 and header.is_rgb(said_rgb):
-        return b"\xff\xd8" + _ADOBE_RGB + end[2:]
+        return b"\xff\xd8" + ADOBE_RGB + end[2:]
     return b"\xff\xd8" + _JFIF + end[2:]

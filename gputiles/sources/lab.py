@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gputiles.backends import ChunkCodec
+from gputiles.icc import encoded
 from gputiles.sources.colour import in_bands
 
 _WHITE = np.array([0.96422, 1.0, 0.82521])
@@ -57,6 +58,5 @@ def lab_to_rgb(pixels: NDArray[Any], signed: bool) -> NDArray[Any]:
     roots = np.stack((f + a / 500, f, f - b / 200), axis=-1)
     light = np.where(roots > _BEND, roots**3, 3 * _BEND**2 * (roots - 4 / 29)) * _WHITE
     linear = np.clip(light @ _TO_LINEAR.T, 0, 1)
-    encoded = np.where(linear > 0.0031308, 1.055 * linear ** (1 / 2.4) - 0.055, 12.92 * linear)
-    rgb = np.rint(encoded * top).astype(pixels.dtype)
+    rgb = np.rint(encoded(linear) * top).astype(pixels.dtype)
     return np.concatenate((rgb, pixels[..., 3:]), axis=-1)

@@ -69,16 +69,15 @@ class LargeImage:
         """Return the pixels of an area, of all the tiles that it covers."""
         level, across, down = self._levels[z], self._grid.tile_width, self._grid.tile_height
         pixels = np.zeros((area.height, area.width, self.info.samples), self.info.dtype)
-        for y in range(area.y // down, (area.bottom - 1) // down + 1):
-            for x in range(area.x // across, (area.right - 1) // across + 1):
-                place = self._grid.rect(level, x, y)
-                part = area.intersect(place)
-                if part is not None:
-                    tile = self._tile(frame, level, x, y, place)
-                    rows = slice(part.y - place.y, part.bottom - place.y)
-                    columns = slice(part.x - place.x, part.right - place.x)
-                    target = pixels[part.y - area.y : part.bottom - area.y]
-                    target[:, part.x - area.x : part.right - area.x] = tile[rows, columns]
+        for x, y in area.covered_by(across, down).cells():
+            place = self._grid.rect(level, x, y)
+            part = area.intersect(place)
+            if part is not None:
+                tile = self._tile(frame, level, x, y, place)
+                rows = slice(part.y - place.y, part.bottom - place.y)
+                columns = slice(part.x - place.x, part.right - place.x)
+                target = pixels[part.y - area.y : part.bottom - area.y]
+                target[:, part.x - area.x : part.right - area.x] = tile[rows, columns]
         return pixels, None
 
     def _tile(self, frame: int, level: int, x: int, y: int, place: Rect) -> NDArray[Any]:

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gputiles.errors import GputilesError
+from gputiles.geometry import ceil_div
 from gputiles.sources import jpeg
 from gputiles.sources.ifd import Directory
 
@@ -50,7 +51,7 @@ def _runs(header: bytes, width: int, height: int, count: int) -> Runs | None:
             block = 8 * max(factor >> 4 for factor in factors), 8 * max(factor & 15 for factor in factors)
     if not interval or not all(block):
         return None
-    across, down = -(-width // block[0]), -(-height // block[1])
+    across, down = ceil_div(width, block[0]), ceil_div(height, block[1])
     if across % interval or across * down // interval != count:
         return None
     size = interval * block[0], block[1]

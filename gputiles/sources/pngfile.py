@@ -13,18 +13,17 @@ import numpy as np
 from isal import isal_zlib
 from numpy.typing import NDArray
 
+from gputiles import png
 from gputiles.errors import Damaged
 from gputiles.sources.bytecodec import DECODER_ERRORS
 from gputiles.sources.bytesource import ByteSource
 from gputiles.sources.heads import MOST_PART, MOST_PARTS, Head, colours, read_part
 from gputiles.sources.streamsize import png_size
 
-SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _HEADER = struct.Struct(">IIBBBBB")
 _SAMPLES = {0: 1, 2: 3, 3: 3, 4: 2, 6: 4}
 _BITS = {0: (1, 2, 4, 8, 16), 2: (8, 16), 3: (1, 2, 4, 8), 4: (8, 16), 6: (8, 16)}
 _WANTED = (b"tRNS", b"iCCP", b"eXIf", b"pHYs", b"acTL")
-_END = b"\0\0\0\0IEND\xaeB`\x82"
 _METRE = 1  # pHYs' unit
 
 
@@ -119,7 +118,7 @@ def unpack_png(data: bytes) -> NDArray[Any]:
 
     Raises Damaged where the file ends too early, or what the decoder raises.
     """
-    if _END not in data[-(1 << 16) :]:  # some writers leave bytes behind the end
+    if png.END not in data[-(1 << 16) :]:  # some writers leave bytes behind the end
         raise Damaged("the PNG file is cut off: it has no end (IEND)")
     try:
         return np.asarray(imagecodecs.png_decode(data))

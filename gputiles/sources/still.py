@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from gputiles import png
 from gputiles.backends import Chunk, DecodeJob
 from gputiles.errors import GputilesError, LimitExceeded, NotFound
 from gputiles.geometry import Grid, Rect, unit_sizes
@@ -99,7 +100,7 @@ def _reader(source: ByteSource) -> Callable[[ByteSource], Head] | None:
     if is_webp(start):
         return read_webp
     signatures: tuple[tuple[bytes, Callable[[ByteSource], Head]], ...] = (
-        (pngfile.SIGNATURE, pngfile.read_png),
+        (png.SIGNATURE, pngfile.read_png),
         (jpegfile.SIGNATURE, jpegfile.read_jpeg),
         (jp2file.BOXED, jp2file.read_jp2),
         (jp2file.BARE, jp2file.read_jp2),

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import struct
 
+from gputiles import png
 from gputiles.errors import Damaged
 from gputiles.sources import jpeg
 
-_J2K = b"\xff\x4f\xff\x51"
+CODESTREAM = b"\xff\x4f\xff\x51"  # how one of JPEG 2000 begins: SOC and SIZ
 _SYCC = (18).to_bytes(4, "big")
 
 
 def jpeg2000_size(data: bytes) -> tuple[int, int]:
     """Return (width, height) of a JPEG 2000 codestream, bare or in a JP2 box."""
-    start = data.find(_J2K, 0, 1 << 16)
+    start = data.find(CODESTREAM, 0, 1 << 16)
     if start < 0 or len(data) < start + 40:
         raise Damaged(f"not a JPEG 2000 stream: starts with {data[:4]!r}")
     right, bottom, left, top = struct.unpack_from(">4I", data, start + 8)
@@ -22,7 +23,7 @@ def jpeg2000_size(data: bytes) -> tuple[int, int]:
 
 def jpeg2000_samples(data: bytes) -> int:
     """Return the number of components of a JPEG 2000 stream whose size was read."""
-    start = data.find(_J2K, 0, 1 << 16)
+    start = data.find(CODESTREAM, 0, 1 << 16)
     return int.from_bytes(data[start + 40 : start + 42], "big")
 
 
@@ -32,7 +33,7 @@ def jpeg2000_is_ycbcr(data: bytes) -> bool:
     That is so where its first component is whole and its others are subsampled (tag SIZ), or
     where a JP2 box around it names sYCC (ISO 15444-1, A.5.1 and I.5.3.3).
     """
-    start = data.find(_J2K, 0, 1 << 16)
+    start = data.find(CODESTREAM, 0, 1 << 16)
     if start < 0 or len(data) < start + 51:
         return False
     colour = data.find(b"colr\x01", 0, start)
@@ -45,7 +46,7 @@ def jpeg2000_is_ycbcr(data: bytes) -> bool:
 
 def png_size(data: bytes) -> tuple[int, int]:
     """Return (width, height) of a PNG stream."""
-    if data[:8] != b"\x89PNG\r\n\x1a\n" or len(data) < 24:
+    if data[:8] != png.SIGNATURE or len(data) < 24:
         raise Damaged(f"not a PNG stream: starts with {data[:4]!r}")
     width, height = struct.unpack_from(">II", data, 16)
     return width, height
