@@ -16,6 +16,7 @@ from gputiles.errors import BadRequest
 from gputiles.geometry import Rect, ceil_div
 from gputiles.image import ImageInfo
 from gputiles.jfif import LONGEST_SIDE
+from gputiles.parameters import choice
 from gputiles.request import RegionRequest, View
 
 FORMATS = {"jpg": Format.JPEG, "png": Format.PNG, "webp": Format.WEBP, "tif": Format.TIFF}
@@ -93,16 +94,10 @@ def parse(parts: Parts, info: ImageInfo, view: View, version: int, most: Limits)
     """
     region = parse_region(parts.region, info)
     width, height = parse_size(parts.size, region, info, version, most)
-    turn = replace(parse_rotation(parts.rotation), tone=_word(TONES, "quality", parts.quality))
-    format = _word(FORMATS, "format", parts.format)
+    turn = replace(parse_rotation(parts.rotation), tone=choice(TONES, "quality", parts.quality))
+    format = choice(FORMATS, "format", parts.format)
     encoding = Encoding(format, turn=turn, shown=format.holds_values)  # all formats show the same
     return RegionRequest(region, width, height, replace(view, encoding=encoding))
-
-
-def _word(words: dict[str, Any], name: str, text: str) -> Any:
-    if text not in words:
-        raise BadRequest(f"{name}: expected one of {', '.join(words)}; got {text[:64]!r}")
-    return words[text]
 
 
 def parse_region(text: str, info: ImageInfo) -> Rect:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
+from typing import TypeVar
 
 from gputiles.colours import parse_colour
 from gputiles.encoded import Edge, Encoding, Format
 from gputiles.errors import BadRequest
+
+T = TypeVar("T")
 
 FORMATS = {
     "JPEG": Format.JPEG, "JPG": Format.JPEG, "JFIF": Format.JPEG, "PNG": Format.PNG,
@@ -14,6 +18,13 @@ FORMATS = {
 }  # fmt: skip
 QUALITIES = range(1, 101)  # of a JPEG, or a WebP
 SUBSAMPLINGS = (0, 1, 2)
+
+
+def choice(words: Mapping[str, T], name: str, text: str) -> T:
+    """Return what one of ``words`` stands for; BadRequest, with ``name`` and those allowed, for another."""
+    if text not in words:
+        raise BadRequest(f"{name}: expected one of {', '.join(filter(None, words))}; got {text[:64]!r}")
+    return words[text]
 
 
 def parse_format(

@@ -15,7 +15,7 @@ from typing import Any
 from gputiles import omero
 from gputiles.encoded import Encoding, Turn
 from gputiles.errors import BadRequest
-from gputiles.parameters import parse_format
+from gputiles.parameters import choice, parse_format
 from gputiles.projections import Kind
 
 FORMATS = {"jpeg": "JPEG", "jpg": "JPEG", "png": "PNG", "tif": "TIFF", "tiff": "TIFF"}
@@ -87,14 +87,8 @@ def parse_rendering(query: Mapping[str, str]) -> Rendering:
     maps = _maps(query["maps"]) if query.get("maps") else ()
     if channels is not None and len(maps) > len(channels):
         raise BadRequest(f"maps: expected one for each of the {len(channels)} channels; got {len(maps)}")
-    grey = _word(MODELS, "m", query.get("m") or "c")
+    grey = choice(MODELS, "m", query.get("m") or "c")
     return Rendering(channels, maps, grey, _projection(query.get("p") or "normal"))
-
-
-def _word(words: Mapping[str, Any], name: str, text: str) -> Any:
-    if text not in words:
-        raise BadRequest(f"{name}: expected one of {', '.join(filter(None, words))}; got {text[:64]!r}")
-    return words[text]
 
 
 def _channels(text: str) -> tuple[ChannelQuery, ...]:
@@ -159,7 +153,7 @@ def _object(place: str, value: Any) -> Mapping[str, Any]:
 def _projection(text: str) -> ProjectionQuery | None:
     """Return what ``normal`` or ``intmax``, with ``|start:end`` or without, mean."""
     name, bar, ends = text.partition("|")
-    kind = _word(PROJECTIONS, "p", name)
+    kind = choice(PROJECTIONS, "p", name)
     if kind is None:
         return None
     if not bar:
@@ -183,8 +177,8 @@ def parse_position(z: str, t: str) -> Position:
 
 def parse_encoding(query: Mapping[str, str]) -> Encoding:
     """Return what ``format``, ``q`` and ``flip`` ask for; a quality up to 1 is a share."""
-    name = _word(FORMATS, "format", (query.get("format") or "jpeg").lower())
-    across, down = _word(FLIPS, "flip", (query.get("flip") or "").lower())
+    name = choice(FORMATS, "format", (query.get("format") or "jpeg").lower())
+    across, down = choice(FLIPS, "flip", (query.get("flip") or "").lower())
     turn = Turn(2 if down else 0, across != down)  # upside down is a half turn of the mirrored picture
     return replace(parse_format(name, _quality(query["q"]) if query.get("q") else None), turn=turn)
 
