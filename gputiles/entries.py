@@ -34,8 +34,13 @@ class Limit(NamedTuple):
 
 def refusal(place: str, allowed: str, value: object) -> BadStyle:
     """Return the error that says what was wrong, what is allowed and the value."""
+    return BadStyle(f"{place}: expected {allowed}; got {brief(value)}")
+
+
+def brief(value: object) -> str:
+    """Return a value as a message tells it: its first 80 characters."""
     text = repr(value)
-    return BadStyle(f"{place}: expected {allowed}; got {text if len(text) <= 80 else text[:79] + '…'}")
+    return text if len(text) <= 80 else text[:79] + "…"
 
 
 def number(place: str, value: object, allowed: str = "a number") -> float:

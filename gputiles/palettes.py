@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gputiles.colours import Rgba, parse_colour, parse_matplotlib
+from gputiles.entries import brief
 from gputiles.errors import BadStyle
 
 Palette: TypeAlias = tuple[Rgba, ...]
@@ -155,6 +156,4 @@ def _scaled(colour: Iterable[SupportsFloat]) -> Rgba:
 
 
 def _refusal(place: str, value: object) -> BadStyle:
-    text = repr(value)
-    shown = text if len(text) <= 80 else text[:79] + "…"
-    return BadStyle(f"{place}: {shown} cannot be used as a color palette; expected {_ALLOWED}")
+    return BadStyle(f"{place}: {brief(value)} cannot be used as a color palette; expected {_ALLOWED}")
