@@ -47,6 +47,10 @@ class Turn:
     tone: Tone = Tone.COLOUR
 
 
+UPRIGHT = Turn()
+"""No turn at all."""
+
+
 @dataclass(frozen=True, slots=True)
 class Encoding:
     """A format with its parameters.
@@ -64,7 +68,7 @@ class Encoding:
     quality: int = 95
     subsampling: int = 0
     explicit: bool = False
-    turn: Turn = Turn()
+    turn: Turn = UPRIGHT
     shown: bool = False
     values: bool = False
     embed: bool = False
@@ -72,7 +76,7 @@ class Encoding:
     @property
     def takes_values(self) -> bool:
         """Whether the stored values are sent where no style says what to make of them."""
-        return (self.format.holds_values or self.values) and not self.shown and self.turn == Turn()
+        return (self.format.holds_values or self.values) and not self.shown and self.turn == UPRIGHT
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from hashlib import blake2b
 
-from gputiles.encoded import Edge, Turn
+from gputiles.encoded import UPRIGHT, Edge
 from gputiles.frames import FramesRequest
 from gputiles.histograms import CountRequest
 from gputiles.image import Reduction
@@ -13,7 +13,6 @@ from gputiles.request import RegionRequest, ThumbnailRequest, TileRequest, View
 
 CODECS = "jpeg1-isal1-webp1"  # part of every entity tag: other encoders, or other arithmetic, are other bytes
 ICC = "icc1"  # likewise, of pictures in converted colours
-UPRIGHT = Turn()
 
 Request = TileRequest | ThumbnailRequest | RegionRequest | FramesRequest | CountRequest
 

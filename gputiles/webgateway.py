@@ -12,7 +12,7 @@ from dataclasses import replace
 from typing import Any
 
 from gputiles import omero, settings
-from gputiles.encoded import Edge, Encoding, Turn
+from gputiles.encoded import UPRIGHT, Edge, Encoding
 from gputiles.errors import BadRequest, LimitExceeded, NotFound
 from gputiles.geometry import Rect
 from gputiles.grammar import MOST_BANDS, Style, parse_text
@@ -143,7 +143,7 @@ def tile(info: ImageInfo, text: str, shown: View) -> TileRequest | RegionRequest
     z = info.levels - 1 - resolution
     if z < 0:
         raise NotFound(f"tile: this image has the resolutions 0 … {info.levels - 1}; got {resolution}")
-    if (width, height) == own and shown.encoding.turn == Turn():
+    if (width, height) == own and shown.encoding.turn == UPRIGHT:
         info.grid.check(z, x, y)
         return TileRequest(z, x, y, shown, Edge(crop=True))
     found = _part(info, z, Rect(x * width, y * height, width, height), shown)

@@ -27,10 +27,9 @@ from gputiles.backends.modules import RUN
 from gputiles.backends.nvencode import Drawn, Kind
 from gputiles.backends.pieces import Drawing, Form, Piece, PlainForm, WrittenForm, next_pieces
 from gputiles.backends.streams import JpegStreams, Places, Room
-from gputiles.encoded import Encoding, Format, Turn
+from gputiles.encoded import UPRIGHT, Encoding, Format
 from gputiles.errors import GputilesError
 
-UPRIGHT = Turn()
 NOWHERE = Places(0, 0, 0, 0, 0)
 CHECK = tables.PNG_CHECK.itemsize
 

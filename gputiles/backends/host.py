@@ -35,12 +35,11 @@ from gputiles.backends.paste import decode_tiles, mosaic, raster_of
 from gputiles.backends.plans import Target, address, placed
 from gputiles.backends.tables import Placed
 from gputiles.config import host_rasters
-from gputiles.encoded import Encoding, Format, Turn
+from gputiles.encoded import UPRIGHT, Encoding, Format
 from gputiles.errors import GputilesError, OutOfMemory
 from gputiles.png import Part
 
 RUN = 1024  # pixels of a run: RUN in target.h
-UPRIGHT = Turn()
 MOST_TILES = {"render": 4, "downsample": 8}  # that one worker makes before it says that any is done
 SHARE = 65536  # pixels that are worth the waking of another thread
 
