@@ -52,9 +52,10 @@ FORWARDED = (
     _forwarded("X-Forwarded-Prefix", "(/[A-Za-z0-9._~-]+)*/?", "a path such as /tiles"),
 )
 PLAIN = "/%;:@=,!$&'()*+~"  # what may stand in a path as it is, escapes included (RFC 3986, 3.3)
-VARY = ", ".join(
-    each.name for each in FORWARDED
-)  # of every answer that names an address, so that no cache mixes them up
+VARY = ", ".join(each.name for each in FORWARDED)
+"""The header of every answer that names an address, so that no cache mixes them up."""
+VARIES = {"Vary": "the headers that its addresses depend on"}
+"""What that header says, for the document of the API."""
 
 
 def address(request: web.Request, path: str) -> str:

@@ -16,7 +16,7 @@ from gputiles.image import ImageInfo
 from gputiles.renderer import MOST_BYTES, MOST_PIXELS
 from gputiles.request import View
 from gputiles.routes import ask
-from gputiles.routes.addresses import FORWARDED, VARY, address
+from gputiles.routes.addresses import FORWARDED, VARIES, VARY, address
 from gputiles.routes.answer import in_time
 from gputiles.routes.ask import Direct, image_of
 from gputiles.routes.parameters import text
@@ -37,7 +37,6 @@ PARTS = (
     text("quality", "what becomes of the colours", one_of(tuple(iiif.TONES)), example="default"),
     text("format", "the picture's format", one_of(tuple(iiif.FORMATS)), example="jpg"),
 )
-VARIES = {"Vary": "the headers that its addresses depend on"}
 LINKED = {**VARIES, "Link": "the profile, and the canonical address or the JSON-LD context"}
 ON = (Answer(303, "on to the information document", {}, {**VARIES, "Location": "where it is"}),)
 SIZES = listed(record({"width": WHOLE, "height": WHOLE}))

@@ -11,7 +11,7 @@ from typing import Any
 from aiohttp import web
 
 from gputiles import __version__
-from gputiles.routes.addresses import FORWARDED, VARY, address
+from gputiles.routes.addresses import FORWARDED, VARIES, VARY, address
 from gputiles.routes.parameters import Parameter
 from gputiles.routes.respond import STATUSES, as_json
 from gputiles.routes.route import TWIN, Answer, Body, Route, as_object
@@ -39,9 +39,7 @@ IF_NONE_MATCH: Parameter[str] = Parameter(
 def routes() -> tuple[Route, ...]:
     """Return the routes of this room."""
     document = record({"openapi": TEXT, "info": table(ANYTHING), "paths": table(table(ANYTHING))})
-    gives = as_object(
-        document, "an OpenAPI 3.1 document", {"Vary": "the headers that its addresses depend on"}
-    )
+    gives = as_object(document, "an OpenAPI 3.1 document", VARIES)
     return (Route("GET", "/openapi.json", show, FORWARDED, gives, refuses=(400,), twin=False),)
 
 

@@ -11,7 +11,7 @@ from gputiles.image import ImageInfo
 from gputiles.renderer import Renderer
 from gputiles.request import RegionRequest, TileRequest
 from gputiles.routes import ask, parameters
-from gputiles.routes.addresses import FORWARDED, VARY, address
+from gputiles.routes.addresses import FORWARDED, VARIES, VARY, address
 from gputiles.routes.answer import answer, in_time
 from gputiles.routes.ask import Ask, Direct, image_of
 from gputiles.routes.parameters import EDGE, text
@@ -36,7 +36,7 @@ TILEJSON = as_object(
         }
     ),
     "TileJSON 3.0",
-    {"Vary": "the headers that its addresses depend on"},
+    VARIES,
 )
 
 
