@@ -137,9 +137,11 @@ class Image:
         """Return tile (``x``, ``y``) of level ``z`` (0 = coarsest), encoded.
 
         ``style`` is large_image's style, as an object or JSON; None is the default look, ``{}``
-        the unstyled conversion. ``encoding`` is JPEG or PNG; ``quality`` (1 … 100, default
-        95) and ``subsampling`` (0 4:4:4, 1 4:2:2, 2 4:2:0; default 0) are JPEG's. ``edge`` False
-        pads tiles that the image does not fill, True crops them, a colour fills them.
+        the unstyled conversion. ``encoding`` is JPEG, PNG, PNG16, WEBP, TIFF or NPY (see README);
+        ``quality`` (1 … 100, default 95) is JPEG's and WebP's, ``subsampling`` (0 4:4:4, 1 4:2:2,
+        2 4:2:0; default 0) JPEG's. ``edge`` False pads tiles that the image does not fill, True
+        crops them, a colour fills them. Raises NotFound outside of the grid or the frames,
+        BadRequest for other words and numbers, BadStyle for an impossible style.
         """
         view = View(
             frame or 0, _style(style), frame is not None, parse_format(encoding, quality, subsampling)

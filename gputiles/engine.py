@@ -79,21 +79,19 @@ class Engine:
             self.images.drop(entry.value)
 
     def _forget(self, reference: Reference) -> None:
-        for shelf in (self.renderer.tiles, *self.renderer.rasters.shelves, self.renderer.recipes):
+        for shelf in self._of_pixels:
             shelf.forget(reference)
-        self.renderer.measuring.shelf.forget(reference)
 
     @property
     def shelves(self) -> tuple[Shelf[Any], ...]:
         """All shelves, outermost first."""
-        return (
-            self.renderer.tiles,
-            *self.renderer.rasters.shelves,
-            self.renderer.recipes,
-            self.renderer.measuring.shelf,
-            self.images.handles,
-            self.images.records,
-        )
+        return (*self._of_pixels, self.images.handles, self.images.records)
+
+    @property
+    def _of_pixels(self) -> tuple[Shelf[Any], ...]:
+        """The shelves of what is made of images, by their owners' references."""
+        renderer = self.renderer
+        return (renderer.tiles, *renderer.rasters.shelves, renderer.recipes, renderer.measuring.shelf)
 
     def clear(self) -> None:
         """Empty all shelves; what is pinned leaves when its work is done."""

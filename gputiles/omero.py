@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from gputiles import entries
@@ -114,7 +114,7 @@ def _bands(place: str, block: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 def grey(shown: Shown) -> Shown:
     """Return the same in white."""
-    return Shown(WHITE, shown.window, shown.inverted, shown.power)
+    return replace(shown, colour=WHITE)
 
 
 def _objects(place: str, value: object) -> Sequence[Mapping[str, Any]]:
