@@ -19,9 +19,14 @@ from gputiles.config import Config, host_rasters, memory_limit, usable_cores
 from gputiles.errors import GputilesError, Unsupported
 from gputiles.selftest import TESTS
 
-LIBRARIES = ("numpy", "imagecodecs", "isal", "aiohttp", "cachetools", "click", "defusedxml", "tifffile")
-OPTIONAL = ("cupy-cuda13x", "cupy-cuda12x", "nvidia-cuda-nvrtc", "nvidia-cuda-nvrtc-cu12")
-
+LIBRARIES = (
+    "numpy", "imagecodecs", "isal", "aiohttp", "cachetools", "click", "cmap", "defusedxml", "palettable",
+    "prometheus-client", "tifffile",
+)  # fmt: skip
+OPTIONAL = (
+    "cupy-cuda13x", "cupy-cuda12x", "nvidia-cuda-nvrtc", "nvidia-cuda-nvrtc-cu12", "nvidia-nvimgcodec-cu13",
+    "nvidia-nvimgcodec-cu12",
+)  # fmt: skip
 
 B = TypeVar("B")
 
@@ -62,14 +67,9 @@ def _library(name: str, otherwise: State) -> Finding:
 
 
 def _memory() -> Finding:
-    config, raw = Config(), host_rasters()
-    shelves = config.tile_cache + raw
-    state = State.GOOD if shelves < memory_limit() else State.BAD
-    return Finding(
-        "memory",
-        state,
-        f"{_size(memory_limit())} may be used; caches: raw {_size(raw)}, encoded {_size(config.tile_cache)}",
-    )
+    raw, encoded = _size(host_rasters()), _size(Config().tile_cache)
+    limits = f"{_size(memory_limit())} may be used; caches: raw {raw}, encoded {encoded}"
+    return Finding("memory", State.GOOD, limits)
 
 
 def _size(count: int) -> str:

@@ -10,6 +10,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tomllib
 import urllib.request
 from pathlib import Path
 
@@ -25,6 +26,7 @@ from gputiles.commands import COMMANDS, cli
 from gputiles.commands.settings import TYPES, read_config, settings
 from gputiles.config import Config
 from gputiles.sample import write_sample
+from tests.conftest import ROOT
 
 
 @pytest.fixture(scope="module")
@@ -234,6 +236,12 @@ def test_the_doctor_finds_this_machine_well():
     assert result.exit_code == 0, result.output
     assert {"numpy", "memory", "composite", "downsample", "measure", "PNG", "JPEG"} <= findings.keys()
     assert findings["composite"]["detail"].startswith("red [0, 0, 1, 127, 253, 255, 255]")
+
+
+def test_the_doctor_looks_for_all_that_the_package_needs():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    needed = {re.match(r"[\w-]+", each)[0] for each in project["dependencies"]}
+    assert set(doctor_module.LIBRARIES) == needed
 
 
 def test_the_doctor_fails_where_a_device_is_missing():

@@ -13,7 +13,14 @@ _COLOURS = {State.GOOD: "green", State.ABSENT: "yellow", State.BAD: "red"}
 
 
 @click.command()
-@click.option("--device", type=Device(), default="auto", envvar="GPUTILES_DEVICE", show_default=True)
+@click.option(
+    "--device",
+    type=Device(),
+    default="auto",
+    envvar="GPUTILES_DEVICE",
+    show_default=True,
+    help="Compute device to put to the test.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON object.")
 @click.pass_context
 def command(ctx: click.Context, device: str, as_json: bool) -> None:
