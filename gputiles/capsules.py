@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-CPU, CUDA = 1, 2  # DLDeviceType
+CUDA = 2  # of DLDeviceType
 READ_ONLY = 1  # DLPACK_FLAG_BITMASK_READ_ONLY
 CODES = {"i": 0, "u": 1, "f": 2}  # DLDataTypeCode, by NumPy's kind
 PLAIN, VERSIONED = b"dltensor", b"dltensor_versioned"

@@ -110,7 +110,7 @@ class Function:
             across,
             down,
             threads,
-            int(self._kernel.meets),
+            int(self._kernel.kind != "PIXEL"),  # whose threads wait for each other
             self._card.order,
         )
         assert self._run(*arguments) == 0, "threads ended, or waited elsewhere, while others waited"

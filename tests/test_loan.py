@@ -20,13 +20,14 @@ from numpy.typing import NDArray
 from gputiles import capsules
 from gputiles.api import Image, _Background
 from gputiles.backends import load
-from gputiles.capsules import CPU, CUDA, capsule
+from gputiles.capsules import CUDA, capsule
 from gputiles.config import Config
 from gputiles.errors import NotFound, Overloaded, Unsupported
 from gputiles.loan import DeviceArray
 from gputiles.walk import FileRef
 from tests.standin import CUDARuntimeError, StandIn
 
+CPU = 1  # of DLDeviceType, as CUDA is
 TILE = 128 * 128 * 2
 DATA = np.random.default_rng(3).integers(0, 4096, (2, 300, 500)).astype(np.uint16)
 

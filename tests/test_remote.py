@@ -282,7 +282,7 @@ async def test_a_closed_source_reads_nothing_and_closed_remotes_ask_nobody(remot
 def test_a_store_is_read_in_blocks_and_its_changes_are_noticed() -> None:
     files = fsspec.filesystem("memory", skip_instance_cache=True)
     files.pipe_file("/bucket/a.bin", BYTES)
-    source = RemoteSource(StorePlace("memory://bucket/a.bin", files), Blocks(8 * BLOCK))
+    source = RemoteSource(StorePlace("memory://bucket/a.bin", files, lambda _: False), Blocks(8 * BLOCK))
     assert source.read_at(BLOCK - 7, 14) == BYTES[BLOCK - 7 : BLOCK + 7]
     files.pipe_file("/bucket/a.bin", BYTES[:-1])
     with pytest.raises(Changed):

@@ -50,11 +50,6 @@ class Kernel:
     job: np.dtype[Any]
     kind: str
 
-    @property
-    def meets(self) -> bool:
-        """Whether a block's threads wait for each other."""
-        return self.kind != "PIXEL"
-
     def grid(self, table: NDArray[Any]) -> tuple[tuple[int, int], tuple[int]]:
         """Return (blocks across, jobs) and (threads,) that reach every run of every job.
 

@@ -234,11 +234,6 @@ def total(name: str, reply: Reply, offset: int) -> int:
     return int(match[3])
 
 
-def nowhere(address: str) -> bool:
-    """Allow no address."""
-    return False
-
-
 _TAGS = ("ETag", "etag", "generation", "LastModified", "last_modified", "updated", "mtime", "created")
 
 
@@ -246,12 +241,12 @@ _TAGS = ("ETag", "etag", "generation", "LastModified", "last_modified", "updated
 class StorePlace:
     """A file in an object store; ``files`` is fsspec's file system for it.
 
-    ``allows`` says which others may be read: none unless it is given.
+    ``allows`` says which others may be read.
     """
 
     address: str
     files: Any
-    allows: Callable[[str], bool] = nowhere
+    allows: Callable[[str], bool]
 
     @property
     def name(self) -> str:
