@@ -1,4 +1,4 @@
-"""Where the shared test data lies, and fixtures that several test files use."""
+"""Where the shared test data lies, and how examples are drawn."""
 
 from __future__ import annotations
 
@@ -6,9 +6,14 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 ROOT = Path(__file__).resolve().parent.parent
 SHARED = Path(os.environ.get("GPUTILES_SHARED", ROOT.parent / "shared"))
+
+# A machine that has other work is no reason to fail.
+settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("patient")
 
 
 def shared(*parts: str) -> Path:
