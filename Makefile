@@ -17,9 +17,12 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet
 LIBRARY := gputiles/viewer/openseadragon.min.js
 BUILT_FROM := pyproject.toml $(wildcard kernels/*)
+comma := ,
+# One stamp for each set of extras: what another set has brought is not enough.
+INSTALLED := $(VENV)/.installed-$(subst $(comma),-,$(EXTRAS))
 
 .PHONY: demo viewer test test-gpu sanitize-gpu bench-gpu bench bench-quick bench-baseline fuzz lint types wheel-check docker-check smoke
-.PHONY: readme-picture screenshots install clean
+.PHONY: readme-picture screenshots install install-extras clean
 
 demo: $(VENV)/.installed
 	@! command -v npm >/dev/null || $(MAKE) --no-print-directory viewer || echo 'OpenSeadragon is not here.'
@@ -32,56 +35,58 @@ $(LIBRARY): package.json package-lock.json
 	npm ci --no-audit --no-fund --silent
 	cp node_modules/openseadragon/build/openseadragon/openseadragon.min.js $@
 
-test: $(VENV)/.installed-test
+test: $(INSTALLED)
 	$(BIN)/python -m pytest $(ARGS)
 
-fuzz: $(VENV)/.installed-test
+fuzz: $(INSTALLED)
 	$(BIN)/python -m tests.fuzz $(ARGS)
 
-test-gpu: $(VENV)/.installed-test
+test-gpu: $(INSTALLED)
 	$(BIN)/python -m pytest -m gpu tests/gpu $(ARGS)
 
 # A short run under each tool: memory errors, then races in shared memory.
-sanitize-gpu: $(VENV)/.installed-test
+sanitize-gpu: $(INSTALLED)
 	compute-sanitizer --tool memcheck --error-exitcode 9 $(BIN)/python -m pytest -m gpu tests/gpu -k short $(ARGS)
 	compute-sanitizer --tool racecheck --error-exitcode 9 $(BIN)/python -m pytest -m gpu tests/gpu -k short $(ARGS)
 
-bench-gpu: $(VENV)/.installed-test
+bench-gpu: $(INSTALLED)
 	$(BIN)/python benchmarks/gpu.py $(ARGS)
 
-bench: $(VENV)/.installed-test
+bench: $(INSTALLED)
 	$(BIN)/python -m benchmarks $(ARGS)
 
-bench-quick: $(VENV)/.installed-test
+bench-quick: $(INSTALLED)
 	$(BIN)/python -m benchmarks --quick $(ARGS)
 
 # On a machine that does nothing else, with the change that made something slower on purpose.
-bench-baseline: $(VENV)/.installed-test
+bench-baseline: $(INSTALLED)
 	$(BIN)/python -m benchmarks --quick --baseline $(ARGS)
 
-docker-check: $(VENV)/.installed-test
+docker-check: $(INSTALLED)
 	$(BIN)/python .ci/dockerfile_check.py
 
-lint: $(VENV)/.installed-test
+lint: $(INSTALLED)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
-types: $(VENV)/.installed-test
+types: $(INSTALLED)
 	$(BIN)/mypy
 
-wheel-check: $(VENV)/.installed-test
+wheel-check: $(INSTALLED)
 	$(BIN)/python .ci/wheel_check.py
 
-smoke: $(VENV)/.installed-test
+smoke: $(INSTALLED)
 	$(BIN)/python .ci/smoke.py
 
 readme-picture: $(VENV)/.installed
 	$(BIN)/python docs/picture.py
 
-screenshots: $(VENV)/.installed-test viewer
+screenshots: $(INSTALLED) viewer
 	$(BIN)/python docs/screenshots.py
 
 install: $(VENV)/.installed
+
+install-extras: $(INSTALLED)
 
 # The host kernels are built by the install; a change of any kernel file builds them anew.
 $(VENV)/.installed: $(BUILT_FROM) | $(BIN)/python
@@ -90,7 +95,7 @@ $(VENV)/.installed: $(BUILT_FROM) | $(BIN)/python
 	$(PIP) --editable .
 	@touch $@
 
-$(VENV)/.installed-test: $(BUILT_FROM) | $(BIN)/python
+$(INSTALLED): $(BUILT_FROM) | $(BIN)/python
 	@echo "installing gputiles and what its tests need into $(VENV) ..."
 	rm -f gputiles/_host*.so
 	$(PIP) --editable '.[$(EXTRAS)]'
