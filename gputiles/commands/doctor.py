@@ -42,7 +42,7 @@ def command(ctx: click.Context, device: str, as_json: bool) -> None:
 
 def _print(finding: Finding) -> None:
     state = click.style(f"{finding.state.value:>6}", fg=_COLOURS[finding.state])
-    click.echo(f"{state}  {finding.name:<18} {finding.detail}")
+    click.echo(f"{state}  {finding.name:<22} {finding.detail}")
 
 
 def _plain(finding: Finding) -> dict[str, str]:
