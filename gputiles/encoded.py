@@ -27,6 +27,10 @@ class Format(Enum):
         return self in (Format.TIFF, Format.NPY)
 
 
+LUMA = (19595, 38470, 7471)
+"""The weights of red, green and blue in a grey, in 65536ths, as ITU-R 601 has them."""
+
+
 class Tone(Enum):
     """What becomes of the colours of a picture."""
 

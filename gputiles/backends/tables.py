@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from gputiles import jfif
 from gputiles.backends import DownsampleJob, MeasureJob
+from gputiles.encoded import LUMA
 from gputiles.errors import BadStyle
 from gputiles.recipe import BandRecipe, Blend, Conversion, ConversionKind
 
@@ -260,7 +261,7 @@ def mode_colour(fill: tuple[int, int, int, int] | None, samples: int) -> tuple[i
     if fill is None:
         return (0,) * samples
     red, green, blue, alpha = fill
-    luma = (red * 19595 + green * 38470 + blue * 7471 + 0x8000) >> 16
+    luma = (red * LUMA[0] + green * LUMA[1] + blue * LUMA[2] + 0x8000) >> 16
     return {1: (luma,), 2: (luma, alpha), 3: (red, green, blue), 4: fill}[samples]
 
 

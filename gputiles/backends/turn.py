@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from gputiles.encoded import Tone, Turn
+from gputiles.encoded import LUMA, Tone, Turn
 
 THRESHOLD = 128  # from which on a grey is white
 
@@ -26,7 +26,7 @@ def turned(pixels: NDArray[np.uint8], turn: Turn) -> NDArray[np.uint8]:
 def _without_colour(pixels: NDArray[np.uint8], *, bitonal: bool) -> NDArray[np.uint8]:
     samples = pixels.shape[2]
     colours = pixels[..., : 3 if samples >= 3 else 1].astype(np.uint32)
-    weights = np.array([19595, 38470, 7471] if samples >= 3 else [65536], np.uint32)
+    weights = np.array(LUMA if samples >= 3 else [65536], np.uint32)
     grey = ((colours @ weights + 0x8000) >> 16).astype(np.uint8)[..., np.newaxis]
     if bitonal:
         grey = np.where(grey >= THRESHOLD, np.uint8(255), np.uint8(0))
