@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import struct
 from io import BytesIO
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 from isal import isal_zlib
@@ -17,7 +17,11 @@ from gputiles.errors import BadRequest, LimitExceeded
 DEFLATE_LEVEL = 1
 _SHORT, _LONG = 3, 4  # TIFF types: 16 and 32 bits
 _SAMPLE_FORMATS = {"u": 1, "i": 2, "f": 3}
+_STRIP = 273  # the tag that says where the strip lies
 _LARGEST_TIFF = 2**32 - 2**16
+
+_Tag: TypeAlias = tuple[int, int, list[int]]
+"""A tag's number, its type and its values."""
 
 
 def file_of(array: NDArray[Any], format: Format) -> bytes:
@@ -62,6 +66,23 @@ def _tiff(array: NDArray[Any]) -> bytes:
     """Return a little-endian TIFF of one strip (TIFF 6.0). Raises LimitExceeded beyond 4 GiB."""
     if array.nbytes > _LARGEST_TIFF:
         raise LimitExceeded(f"TIFF: at most {_LARGEST_TIFF} bytes of pixels; got {array.nbytes}")
+    tags = _tags(array)
+    beyond = 8 + 2 + 12 * len(tags) + 4
+    pixels = beyond + sum(len(values) * 4 for _, _, values in tags)
+    entries, outside = bytearray(), bytearray()
+    for tag, kind, values in tags:
+        values = [pixels] if tag == _STRIP else values
+        data = struct.pack(f"<{len(values)}{'H' if kind == _SHORT else 'I'}", *values)
+        held = data.ljust(4, b"\0") if len(data) <= 4 else struct.pack("<I", beyond + len(outside))
+        entries += struct.pack("<HHI", tag, kind, len(values)) + held
+        if len(data) > 4:
+            outside += data.ljust(len(data) + len(data) % 2, b"\0")
+    head = struct.pack("<2sHIH", b"II", 42, 8, len(tags)) + entries + b"\0\0\0\0" + outside
+    return head.ljust(pixels, b"\0") + array.astype(array.dtype.newbyteorder("<"), copy=False).tobytes()
+
+
+def _tags(array: NDArray[Any]) -> list[_Tag]:
+    """Return the tags of an array's page, but for where its strip will lie."""
     rows, columns, samples = array.shape
     extra = samples - (3 if samples in (3, 4) else 1)
     unassociated = samples in (2, 4)
@@ -71,7 +92,7 @@ def _tiff(array: NDArray[Any]) -> bytes:
         (258, _SHORT, [array.dtype.itemsize * 8] * samples),
         (259, _SHORT, [1]),
         (262, _SHORT, [2 if samples in (3, 4) else 1]),
-        (273, _LONG, [0]),
+        (_STRIP, _LONG, [0]),
         (277, _SHORT, [samples]),
         (278, _LONG, [rows]),
         (279, _LONG, [array.nbytes]),
@@ -79,16 +100,4 @@ def _tiff(array: NDArray[Any]) -> bytes:
         (338, _SHORT, [2 if unassociated else 0] * extra),
         (339, _SHORT, [_SAMPLE_FORMATS[array.dtype.kind]] * samples),
     ]
-    tags = [tag for tag in tags if tag[2]]
-    beyond = 8 + 2 + 12 * len(tags) + 4
-    pixels = beyond + sum(len(values) * 4 for _, _, values in tags)
-    entries, outside = bytearray(), bytearray()
-    for tag, kind, values in tags:
-        values = [pixels] if tag == 273 else values
-        data = struct.pack(f"<{len(values)}{'H' if kind == _SHORT else 'I'}", *values)
-        held = data.ljust(4, b"\0") if len(data) <= 4 else struct.pack("<I", beyond + len(outside))
-        entries += struct.pack("<HHI", tag, kind, len(values)) + held
-        if len(data) > 4:
-            outside += data.ljust(len(data) + len(data) % 2, b"\0")
-    head = struct.pack("<2sHIH", b"II", 42, 8, len(tags)) + entries + b"\0\0\0\0" + outside
-    return head.ljust(pixels, b"\0") + array.astype(array.dtype.newbyteorder("<"), copy=False).tobytes()
+    return [tag for tag in tags if tag[2]]

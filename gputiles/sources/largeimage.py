@@ -36,12 +36,7 @@ class LargeImage:
         facts = tiles.getMetadata()
         size, tile = (facts["sizeX"], facts["sizeY"]), (facts["tileWidth"], facts["tileHeight"])
         samples, dtype = _samples(facts, path.name)
-        weight = tile[0] * tile[1] * samples * dtype.itemsize
-        if weight > min(MOST_TILE, chunk_limit):
-            raise LimitExceeded(
-                f"{path.name}: a tile of {tile[0]}x{tile[1]} pixels takes {weight} bytes;"
-                f" most {min(MOST_TILE, chunk_limit)}"
-            )
+        _check_tile(path.name, tile, samples * dtype.itemsize, min(MOST_TILE, chunk_limit))
         grid, theirs = Grid(*size, *tile_of(size, tile)), Grid(*size, *tile)
         self._grid = theirs
         self._levels = find_levels(grid, _stored(tiles, theirs))
@@ -138,6 +133,13 @@ def _stored(tiles: Any, grid: Grid) -> dict[int, tuple[int, int]]:
     full = grid.levels - 1
     levels = [z for z in range(full) if tiles.getPreferredLevel(z) == z]
     return {z: grid.size(z) for z in (full, *levels)}
+
+
+def _check_tile(name: str, tile: tuple[int, int], pixel: int, most: int) -> None:
+    """Raise LimitExceeded where a tile, of ``pixel`` bytes each, takes more than ``most``."""
+    weight = tile[0] * tile[1] * pixel
+    if weight > most:
+        raise LimitExceeded(f"{name}: a tile of {tile[0]}x{tile[1]} pixels takes {weight} bytes; most {most}")
 
 
 def _samples(facts: Mapping[str, Any], name: str) -> tuple[int, np.dtype[np.generic]]:

@@ -128,13 +128,9 @@ def _array_v3(folder: Path, found: dict[str, Any]) -> Array:
     if found.get("node_type") != "array" or found.get("zarr_format") != 3:
         raise Damaged(f"{folder.name}: {V3} describes {found.get('node_type')!r}; expected an array")
     shape = _sides(folder, found.get("shape"), "shape")
-    grid, keys = _named(folder, found, "chunk_grid"), _named(folder, found, "chunk_key_encoding")
-    if grid[0] != "regular":
-        raise Unsupported(f"{folder.name}: a chunk grid {grid[0]!r} is not read; 'regular' is")
-    chunks = _sides(folder, grid[1].get("chunk_shape"), "chunk_shape")
+    chunks = _chunks_v3(folder, found)
     _check_chunks(folder, shape, chunks)
-    if keys[0] not in ("default", "v2"):
-        raise Unsupported(f"{folder.name}: chunk keys {keys[0]!r} are not read; 'default' and 'v2' are")
+    prefix, separator = _keys_v3(folder, found)
     if found.get("storage_transformers"):
         raise Unsupported(f"{folder.name}: storage transformers of Zarr are not read")
     named = found.get("data_type")
@@ -144,20 +140,36 @@ def _array_v3(folder: Path, found: dict[str, Any]) -> Array:
         )
     pipeline = parse_pipeline(folder.name, found.get("codecs"), chunks)
     stored = np.dtype(_TYPES[named]).newbyteorder(pipeline.endian)
-    fallback = "/" if keys[0] == "default" else "."
     return Array(
         folder=folder,
         shape=shape,
         chunks=pipeline.chunks,
         stored=stored,
         fill=_fill(folder, found.get("fill_value"), stored),
-        prefix="c" if keys[0] == "default" else "",
-        separator=_separator(folder, keys[1].get("separator", fallback)),
+        prefix=prefix,
+        separator=separator,
         steps=pipeline.steps,
         order=pipeline.order,
         metadata=(folder / V3,),
         shard=pipeline.shard,
     )
+
+
+def _chunks_v3(folder: Path, found: dict[str, Any]) -> tuple[int, ...]:
+    """Return the shape of the chunks, or of the shards, of version 3's regular grid."""
+    name, grid = _named(folder, found, "chunk_grid")
+    if name != "regular":
+        raise Unsupported(f"{folder.name}: a chunk grid {name!r} is not read; 'regular' is")
+    return _sides(folder, grid.get("chunk_shape"), "chunk_shape")
+
+
+def _keys_v3(folder: Path, found: dict[str, Any]) -> tuple[str, str]:
+    """Return what version 3's keys of chunks begin with, and what stands between their parts."""
+    name, keys = _named(folder, found, "chunk_key_encoding")
+    if name not in ("default", "v2"):
+        raise Unsupported(f"{folder.name}: chunk keys {name!r} are not read; 'default' and 'v2' are")
+    prefix, usual = ("c", "/") if name == "default" else ("", ".")
+    return prefix, _separator(folder, keys.get("separator", usual))
 
 
 def _named(folder: Path, found: dict[str, Any], key: str) -> tuple[str, dict[str, Any]]:
