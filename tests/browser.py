@@ -22,7 +22,7 @@ from urllib.request import urlopen
 import numpy as np
 import pytest
 from PIL import Image as Pillow
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page, Request, sync_playwright
 
 from gputiles import assets
 
@@ -90,10 +90,11 @@ class Visit:
     aborted: list[str] = field(default_factory=list)
     complaints: list[str] = field(default_factory=list)
     messages: list[dict[str, Any]] = field(default_factory=list)  # that the page sent over sockets
+    batches: list[dict[str, Any]] = field(default_factory=list)  # that it asked for by HTTP
 
     def __post_init__(self) -> None:
         self.page.set_default_timeout(PATIENCE)
-        self.page.on("request", lambda request: self.requests.append(request.url))
+        self.page.on("request", self._asked)
         self.page.on("requestfailed", lambda request: self.aborted.append(request.url))
         self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
         self.page.on("console", self._listen)
@@ -102,6 +103,11 @@ class Visit:
     def _listen(self, message: Any) -> None:
         if message.type == "error":
             self.complaints.append(f"{message.text} {message.location.get('url', '')}")
+
+    def _asked(self, request: Request) -> None:
+        self.requests.append(request.url)
+        if request.url.endswith("/tiles:batch"):
+            self.batches.append(json.loads(request.post_data or "{}"))
 
     def _said(self, message: str | bytes) -> None:
         self.messages.append(json.loads(message))

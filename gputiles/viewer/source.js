@@ -1,4 +1,6 @@
-// The tiles of one look, for OpenSeadragon: single ones, or all of a look at once, as one message or one batch.
+// The tiles of one look, for OpenSeadragon: what it asks for at once is one message or one batch.
+//
+// Browsers keep no batches: what is seen again comes from OpenSeadragon's cache, or from the server's.
 import { tiles } from "./api.js";
 import { pieces } from "./batch.js";
 import { empty, paint } from "./paint.js";
@@ -11,7 +13,7 @@ let hasBatches = true; // until the server, or a proxy before it, says otherwise
 /**
  * Return a source of tiles of `view`: {style: text or null, frame}.
  *
- * With a `live` socket they are asked for together: over it, in batches where it is not open, or one by one.
+ * They are asked for in batches; over a `live` socket where it is open; one by one where there are no batches.
  */
 export function makeSource(item, facts, view, { floor = 0, live = null } = {}) {
   const number = ++count;
@@ -25,7 +27,6 @@ export function makeSource(item, facts, view, { floor = 0, live = null } = {}) {
     signal: leave.signal,
     painted: 0,
     failed: 0,
-    gathered: [], // jobs that will be asked for together
     waiting: new Set(), // jobs that are asked for over the socket
   };
   const source = new OpenSeadragon.TileSource({
@@ -39,10 +40,13 @@ export function makeSource(item, facts, view, { floor = 0, live = null } = {}) {
     getTileUrl: (z, x, y) => `${fetching.path}/zxy/${z}/${x}/${y}?${fetching.query}`,
     getTileHashKey: (z, x, y) => `${number}/${z}/${x}/${y}`,
     hasTransparency: () => encodingOf(facts) === "PNG",
-    downloadTileStart: (job) => (fetching.live ? gather(fetching, job) : void fetchTile(fetching, job)),
-    downloadTileAbort: (job) => job.userData.leave?.abort(),
+    batchEnabled: () => true,
+    batchCompatible: (other) => other === source,
+    batchMaxJobs: () => AT_ONCE,
+    batchTimeout: () => 0, // all that is asked for in one turn
+    downloadTileBatchStart: ({ jobs }) => start(fetching, [...jobs]),
   });
-  source.slowDown = () => (fetching.live = null); // what comes later is asked for one by one
+  source.slowDown = () => (fetching.live = null); // newer looks need it: a message takes the last one's place
   source.hasFailed = () => fetching.failed > 0 && fetching.painted === 0;
   source.hasSome = () => fetching.painted > 0;
   source.giveUp = () => {
@@ -76,27 +80,15 @@ function wordsOf(facts) {
 }
 
 async function fetchTile(fetching, job) {
-  const { signal, running } = fetching;
-  if (signal.aborted) return void job.finish(empty(), null, "context2d");
-  running.add(job);
-  const own = (job.userData.leave = new AbortController());
   try {
-    const reply = await fetch(job.src, { signal: AbortSignal.any([signal, own.signal]), priority: "high" });
+    const reply = await fetch(job.src, { signal: fetching.signal, priority: "high" });
     await finishTile(fetching, job, { status: reply.status, data: await reply.arrayBuffer() });
   } catch (error) {
     fail(fetching, [job], error.message);
   }
 }
 
-/** Keep a job until all that are asked for with it are known, which is before anything else runs. */
-function gather(fetching, job) {
-  if (fetching.gathered.push(job) > 1) return;
-  queueMicrotask(() => {
-    while (fetching.gathered.length) start(fetching, fetching.gathered.splice(0, AT_ONCE));
-  });
-}
-
-/** Ask for tiles together; OpenSeadragon's own batches drop those that wait when it draws (6.1.1). */
+/** Ask for tiles together. */
 function start(fetching, jobs) {
   if (fetching.signal.aborted) return jobs.forEach((job) => job.finish(empty(), null, "context2d"));
   jobs.forEach((job) => fetching.running.add(job));
@@ -131,7 +123,8 @@ async function fetchBatch(fetching, jobs) {
   if (!hasBatches) return void jobs.forEach((job) => fetchTile(fetching, job));
   const body = JSON.stringify({ ...fetching.body, tiles: jobs.map(placeOf) });
   try {
-    const reply = await fetch(`${fetching.path}:batch`, { method: "POST", body, signal: fetching.signal });
+    const request = { method: "POST", body, signal: fetching.signal, priority: "high" };
+    const reply = await fetch(`${fetching.path}:batch`, request);
     if (!reply.ok) {
       hasBatches = ![404, 405].includes(reply.status);
       return void jobs.forEach((job) => fetchTile(fetching, job));

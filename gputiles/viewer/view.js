@@ -19,6 +19,7 @@ import { TonePanel } from "./tone.js";
 
 const HINT =
   "OpenSeadragon is not here: run `make viewer`, or start the server with --openseadragon URL.";
+const CACHE = 2 ** 28;
 const item = document.body.dataset.item;
 
 function say(text) {
@@ -37,8 +38,9 @@ function loadLibrary(address) {
   });
 }
 
-function openViewer() {
-  return OpenSeadragon({
+/** Open the viewer of an image; it keeps tiles of about CACHE bytes, which pans and zooms find again. */
+function openViewer({ tileWidth, tileHeight }) {
+  const viewer = OpenSeadragon({
     element: get("osd"),
     drawer: "canvas",
     showNavigationControl: false,
@@ -49,12 +51,18 @@ function openViewer() {
     zoomPerScroll: 1.25,
     animationTime: 0.5,
     springStiffness: 9,
-    maxTilesPerFrame: 64,
+    maxTilesPerFrame: 1024, // all that are seen, so that they are one batch
+    imageLoaderLimit: 0,
+    maxImageCacheCount: Math.max(200, Math.floor(CACHE / (4 * tileWidth * tileHeight))),
     timeout: 90000,
     gestureSettingsMouse: { clickToZoom: false, dblClickToZoom: true },
     gestureSettingsTouch: { pinchToZoom: true },
     smoothTileEdgesMinZoom: Infinity,
   });
+  // Before it draws, it drops what waits for a place, and as of 6.1.1 batches too, whose tiles then never come.
+  // Nothing else waits here: there is no limit.
+  viewer.imageLoader.clear = () => {};
+  return viewer;
 }
 
 /** Everything of one image that is seen and touched. */
@@ -62,7 +70,7 @@ class View {
   constructor(facts) {
     this.facts = facts;
     this.look = lookOf(facts);
-    this.viewer = openViewer();
+    this.viewer = openViewer(facts);
     this.layers = new Layers(this.viewer, item, facts);
     this.measures = new Measures(item, this.look);
     this.overview = new Overview(this.viewer, item, facts);

@@ -33,7 +33,9 @@ def quarters(size: int = 1024) -> np.ndarray[Any, Any]:
     return planes
 
 
-def write(path: Path, planes: np.ndarray[Any, Any], axes: str, names: list[str], **more: Any) -> None:
+def write(
+    path: Path, planes: np.ndarray[Any, Any], axes: str, names: list[str], *, tile: int = 256, **more: Any
+) -> None:
     channels = {"Name": names, **more}
     physical = {
         "PhysicalSizeX": 0.5,
@@ -44,7 +46,7 @@ def write(path: Path, planes: np.ndarray[Any, Any], axes: str, names: list[str],
     tifffile.imwrite(
         path,
         planes,
-        tile=(256, 256),
+        tile=(tile, tile),
         compression="zlib",
         metadata={"axes": axes, "Channel": channels, **physical},
     )
@@ -75,12 +77,14 @@ def write_images(folder: Path) -> None:
 
 
 def write_gallery(folder: Path) -> None:
-    """Write further images: channels that overlap, a stack in time, colours with a profile, a slide."""
+    """Write further images: channels that overlap, many tiles, a stack in time, a profile, a slide."""
     overlap = np.zeros((2, 256, 256), np.uint16)
     overlap[:, 0, 0], overlap[0, 64:], overlap[1, 64:] = TOP, TOP // 4, TOP // 2
     overlap[:, 128:, 128:] = TOP
     colours = [ome_colour(*WHITE), ome_colour(*WHITE)]
     write(folder / "overlap.ome.tif", overlap, "CYX", ["quarter", "half"], Color=colours)
+    given = [ome_colour(*colour) for colour in (RED, GREEN, BLUE, WHITE)]
+    write(folder / "large.ome.tif", quarters(2048), "CYX", ["R", "G", "B", "W"], tile=128, Color=given)
     steps = np.arange(4)[:, None] * 1000 + np.arange(3) * 300
     stack = np.zeros((4, 3, 2, 256, 256), np.uint16)
     stack[:, :, 0] = steps[:, :, None, None]
