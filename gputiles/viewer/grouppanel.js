@@ -71,8 +71,8 @@ export class GroupPanel {
       "li",
       { class: "group" },
       button(
-        [make("span", { class: "name" }, name), make("span", { class: "muted" }, `${channels.length}`)],
-        `Group ${name}`,
+        [make("span", { class: "name" }, name), " ", make("span", { class: "muted" }, `${channels.length}`)],
+        `Group ${name} ${channels.length}`,
         () => this.#switch(group),
         { title: names, "aria-pressed": stateOf(group, this.#look) },
       ),

@@ -32,7 +32,7 @@ function show(item) {
     ([, value]) => value !== null && typeof value !== "object",
   );
   const facts = [["Size of the file", bytes(item.size)], ...plain].map(([name, value]) =>
-    row(name, String(value)),
+    row(name, typeof value === "number" ? Number(value.toPrecision(12)) : String(value)),
   );
   const warnings = (item.metadata.warnings ?? []).map((text) => make("p", { class: "muted" }, text));
   main.append(

@@ -4,6 +4,7 @@ import { readGroups } from "./groups.js";
 
 export const BLENDS = ["additive", "screen", "lighten", "multiply"];
 export const AUTO = ["min:0.001", "max:0.001"]; // the window of the default look, as a style says it
+const HUES = ["#ff00ff", "#00ffff", "#ff8000", "#9060ff", "#a0ff00", "#0090ff", "#ff0080", "#00ff90"];
 
 /** Return the look that an image's metadata describe. */
 export function lookOf(facts) {
@@ -20,7 +21,8 @@ export function lookOf(facts) {
     facts,
     kind,
     axes,
-    channels: kind === "channels" ? block.channels.map(channel) : [],
+    channels:
+      kind === "channels" ? block.channels.map((entry, at) => channel(entry, at, colourOf(entry, at, facts))) : [],
     groups: kind === "channels" ? readGroups(facts.channelGroups, block.channels.length) : [],
     tone: { brightness: 0, contrast: 0, gamma: 1, inverted: false, icc: true },
     base: block ? wholeWindow(block) : [0, 255],
@@ -38,13 +40,19 @@ function wholeWindow(block) {
   return [Math.min(...windows.map((each) => each.start)), Math.max(...windows.map((each) => each.end))];
 }
 
-function channel(entry, index) {
+/** Return a channel's colour; one that has none, and that the default look leaves out, is told from others. */
+function colourOf({ color, active }, index, { channelColors }) {
+  const hasOwn = active || channelColors?.[index] || color !== "FFFFFF";
+  return hasOwn ? `#${color.toLowerCase()}` : HUES[index % HUES.length];
+}
+
+function channel(entry, index, colour) {
   const { start, end, min, max } = entry.window;
   const isGiven = start !== min || end !== max;
   return {
     index,
     name: /^\d+$/.test(entry.label) ? `Channel ${entry.label}` : entry.label,
-    colour: `#${entry.color.toLowerCase()}`,
+    colour,
     palette: null,
     active: entry.active,
     window: isGiven ? [start, end] : null, // null: what `auto` says, `known` once it was counted

@@ -2,7 +2,7 @@
 import { ask } from "./api.js";
 import { make } from "./dom.js";
 import { readGroups } from "./groups.js";
-import { frameOf, fullStyle, moveTo } from "./look.js";
+import { AUTO, frameOf, fullStyle, moveTo } from "./look.js";
 import { bandsOf, blockOf } from "./omero.js";
 import { readStyle } from "./reading.js";
 
@@ -81,11 +81,11 @@ export class Presets {
     return make("li", { class: "line" }, choose, drop);
   }
 
-  #choose({ frame, style, groups }) {
-    moveTo(this.#look, frame ?? 0);
+  #choose({ frame = 0, style, groups }) {
+    moveTo(this.#look, frame);
     if (groups) this.#look.groups = readGroups(groups, this.#look.channels.length);
-    readStyle(this.#look, style ?? {});
-    this.#applied(style);
+    readStyle(this.#look, isEmpty(style) ? alone(this.#look) : style, frame);
+    this.#applied();
   }
 
   async #save() {
@@ -132,6 +132,14 @@ export class Presets {
     make("a", { href: address, download: "presets.json" }).click();
     setTimeout(() => URL.revokeObjectURL(address), 1000);
   }
+}
+
+const isEmpty = (style) => !style || !Object.keys(style).length;
+
+/** Return the style of a preset that names a frame and nothing else: its channel alone, in grey. */
+function alone({ kind }) {
+  const [min, max] = AUTO;
+  return kind === "channels" ? { bands: [{ framedelta: 0, min, max, palette: "#ffffff" }] } : {};
 }
 
 /** Return a style of large_image's presets with `autoRange` (percent at each end) said as min and max. */

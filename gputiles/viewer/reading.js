@@ -1,5 +1,5 @@
 // Styles of links, presets and other programs, as a look of the panels' words.
-import { AUTO, blendOf, frameOf, PRIMARIES } from "./look.js";
+import { AUTO, blendOf, frameOf, placeOf, PRIMARIES } from "./look.js";
 import { bandsOf, blockOf } from "./omero.js";
 
 // What the panels have words for.
@@ -10,23 +10,25 @@ const OF_CHANNELS = [
 ];
 const OF_TONES = ["band", "min", "max", "palette", "composite", "gamma"];
 
-/** Make the look that of a style; what the panel cannot say is kept as it is. */
-export function readStyle(look, style) {
+/** Make the look that of a style for a frame, if there is one; what the panel cannot say is kept as it is. */
+export function readStyle(look, style, number) {
+  const frame = look.facts.frames?.[number] ? number : frameOf(look);
   look.touched = true;
   look.custom = null;
   const block = blockOf(style);
   const bands = block ? bandsOf(block) : style?.bands;
   const isPlain = block || isSaidWith(look.kind === "colour" ? [...OF_STYLES, "icc"] : OF_STYLES, style);
-  const read = { channels: () => readChannels(look, bands), colour: () => readTone(look, style) }[look.kind];
-  const isRead = isPlain && read?.();
-  if (!isRead) look.custom = style;
+  const ways = { channels: () => readChannels(look, bands, frame), colour: () => readTone(look, style) };
+  const isRead = isPlain && ways[look.kind]?.();
+  const by = frame - frameOf(look);
+  if (!isRead) look.custom = by && !block ? rebased(style, by) : style;
 }
 
 const isSaidWith = (words, object) => Object.keys(object).every((key) => words.includes(key));
 
-function readChannels(look, bands) {
+function readChannels(look, bands, frame) {
   if (!Array.isArray(bands) || !bands.every((entry) => isSaidWith(OF_CHANNELS, entry))) return false;
-  const found = bands.map((entry) => channelOf(look, entry));
+  const found = bands.map((entry) => channelOf(look, entry, frame));
   const blends = bands.map((entry) => entry.composite ?? "lighten");
   const composite = blends.at(-1) ?? look.composite;
   if (blends.some((blend, at) => blend !== blendOf({ composite }, at))) return false;
@@ -40,14 +42,22 @@ function readChannels(look, bands) {
 }
 
 /** Return the channel that an entry of `bands` means, as our server and large_image say it. */
-function channelOf(look, entry) {
+function channelOf(look, entry, base) {
   if (typeof entry.channel === "string")
     return look.channels.find((each) => each.name === entry.channel) ?? look.channels[Number(entry.channel)];
   if (entry.channel !== undefined) return look.channels[entry.channel];
   const areFrames = (look.facts.IndexRange?.IndexC ?? 1) > 1;
   if (!areFrames) return look.channels[(entry.band ?? 1) - 1];
-  const frame = entry.frame ?? (entry.framedelta ?? 0) + frameOf(look);
-  return look.channels[look.facts.frames?.[frame]?.IndexC];
+  const frame = entry.frame ?? (entry.framedelta ?? 0) + base;
+  const found = look.channels[look.facts.frames?.[frame]?.IndexC];
+  return found && placeOf(look, found.index).frame === frame ? found : undefined; // or of another z, or time
+}
+
+/** Return a style for a frame as one for another, `by` frames before it. */
+function rebased(style, by) {
+  const moved = (entry) =>
+    (entry.frame ?? entry.channel) === undefined ? { ...entry, framedelta: (entry.framedelta ?? 0) + by } : entry;
+  return style.bands ? { ...style, bands: style.bands.map(moved) } : moved(style);
 }
 
 /** Return the window of an entry: two numbers, null for one that is left to the server, undefined for others. */

@@ -54,7 +54,7 @@ function openViewer({ tileWidth, tileHeight }) {
     maxTilesPerFrame: 1024, // all that are seen, so that they are one batch
     imageLoaderLimit: 0,
     maxImageCacheCount: Math.max(200, Math.floor(CACHE / (4 * tileWidth * tileHeight))),
-    timeout: 90000,
+    timeout: 600_000, // the server gives up earlier, and says why
     gestureSettingsMouse: { clickToZoom: false, dblClickToZoom: true },
     gestureSettingsTouch: { pinchToZoom: true },
     smoothTileEdgesMinZoom: Infinity,
@@ -110,7 +110,7 @@ class View {
     const asked = readAddress();
     if (asked.frame !== null) moveTo(this.look, asked.frame);
     this.#regroup(asked.groups);
-    if (asked.style !== null) await this.#take(asked.style);
+    if (asked.style !== null) await this.#take(asked);
     this.layers.addEventListener("added", () => goTo(this.viewer, asked), { once: true });
     this.#refresh();
     this.#changed();
@@ -120,9 +120,9 @@ class View {
     if (text !== null) this.look.groups = groupsOf(text, this.look.channels.length);
   }
 
-  async #take(text) {
+  async #take({ style, frame }) {
     try {
-      readStyle(this.look, await styleOfAddress(text));
+      readStyle(this.look, await styleOfAddress(style), frame);
     } catch (error) {
       say(`The style of this link cannot be shown: ${error.message}`);
     }
@@ -151,7 +151,7 @@ class View {
     const asked = readAddress();
     moveTo(this.look, asked.frame ?? 0);
     this.#regroup(asked.groups);
-    if (asked.style !== null) await this.#take(asked.style);
+    if (asked.style !== null) await this.#take(asked);
     goTo(this.viewer, asked);
     this.#refresh();
     this.#changed();

@@ -43,18 +43,13 @@ def tagged(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 def group(page: Page, name: str) -> Locator:
-    return page.get_by_role("button", name=f"Group {name}", exact=True)
+    return page.get_by_role("button", name=re.compile(rf"^Group {re.escape(name)} \d+$"))
 
 
 def states(page: Page) -> dict[str, str | None]:
     """Return how much of each group is on."""
     buttons = page.locator(".group button:first-child").all()
-    return {
-        (button.get_attribute("aria-label") or "").removeprefix("Group "): button.get_attribute(
-            "aria-pressed"
-        )
-        for button in buttons
-    }
+    return {button.locator(".name").inner_text(): button.get_attribute("aria-pressed") for button in buttons}
 
 
 def name_what_is_on(page: Page, name: str) -> None:

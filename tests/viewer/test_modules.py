@@ -155,6 +155,48 @@ def test_large_images_styles_become_channels(page: Page, image: Any, given: Any,
     assert [(each["channel"], each["min"], each["max"], each["palette"]) for each in found] == made
 
 
+READ_FOR = """import("/viewer/look.js").then(({ lookOf, moveTo, styleOf }) => {
+  const look = lookOf(a[0]);
+  moveTo(look, a[2]);
+  m.readStyle(look, a[1], a[2]);
+  return styleOf(look);
+})"""
+
+
+@pytest.mark.parametrize(
+    ("frame", "given", "channels"),
+    [
+        (4, bands({"framedelta": 0}, {"framedelta": 1}), [1, 2]),
+        (5, bands({"framedelta": -2}), [0]),
+        (3, bands({"frame": 5}), [2]),
+        (1, bands({"framedelta": 3}), [{"framedelta": 4}]),  # of another z, from where the look is
+        (4, bands({"frame": 0}), [{"frame": 0}]),
+        (5, bands({"framedelta": 0}, {"framedelta": -3}), [{"framedelta": 2}, {"framedelta": -1}]),
+        (99, bands({"framedelta": 1}), [1]),  # there is no such frame: the first one
+    ],
+)
+def test_a_style_for_a_frame_counts_from_that_frame(
+    page: Page, frame: int, given: Any, channels: list[Any]
+) -> None:
+    found = call(page, "reading.js", READ_FOR, FRAMES, given, frame)["bands"]
+    assert [each.get("channel", each) for each in found] == channels
+
+
+def test_a_style_of_one_band_for_a_frame_stays_that_frames(page: Page) -> None:
+    given = {"min": 1, "max": 2, "palette": "jet"}
+    assert call(page, "reading.js", READ_FOR, FRAMES, given, 5) == {**given, "framedelta": 2}
+
+
+def test_channels_without_a_colour_of_their_own_are_told_apart(page: Page) -> None:
+    white = ("FFFFFF",) * 12
+    many = facts(omero=block(*"ABCDEFGHIJKL", colours=white), channelColors=[*[None] * 10, "#FFFFFF", None])
+    colours = call(page, "look.js", "m.lookOf(a[0]).channels.map((entry) => entry.colour)", many)
+    assert colours[:4] == ["#ffffff"] * 4, "those of the default look are the server's"
+    assert len(set(colours[4:10])) == 6
+    assert colours[10] == "#ffffff"
+    assert "#ffffff" not in [*colours[4:10], colours[11]]
+
+
 OMERO = {
     "channels": [
         {"active": True, "color": "FF8000", "window": {"start": 5, "end": 50, "min": 0, "max": 255}},

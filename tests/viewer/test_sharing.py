@@ -138,6 +138,11 @@ OMERO = {"rdefs": {"model": "color"}, "channels": [
     {"active": True, "color": "FFFF00", "window": {"start": 0, "end": TOP}},
 ]}  # fmt: skip
 MAGENTA, YELLOW = (255, 0, 255), (255, 255, 0)
+ONE_FRAME = {"name": "a frame", "frame": 2, "mode": {"id": 0, "name": "Frame"}}
+FROM_THERE = {"name": "from there", "frame": 1, "mode": {"id": 2}, "style": {"bands": [
+    {"framedelta": 0, "palette": "#FF00FF", "min": 0, "max": TOP},
+    {"framedelta": 2, "palette": "#FFFF00", "min": 0, "max": TOP},
+]}}  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -146,6 +151,8 @@ MAGENTA, YELLOW = (255, 0, 255), (255, 255, 0)
         ({"imageFramePresets": [THEIRS]}, "large_image's", (BLACK, MAGENTA, BLACK, YELLOW)),
         ([THEIRS], "large_image's", (BLACK, MAGENTA, BLACK, YELLOW)),
         (THEIRS, "large_image's", (BLACK, MAGENTA, BLACK, YELLOW)),
+        (ONE_FRAME, "a frame", (BLACK, BLACK, WHITE, BLACK)),
+        (FROM_THERE, "from there", (BLACK, MAGENTA, BLACK, YELLOW)),
         ({"omero": OMERO}, "given", (BLUE, MAGENTA, BLACK, WHITE)),
     ],
 )

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+from typing import Any
+
 from playwright.sync_api import Locator
 
 from tests.browser import Visit
@@ -73,3 +76,25 @@ def test_a_position_is_part_of_the_link(tour: Visit) -> None:
     tour.settle()
     shows_step(tour, 2, 1)
     assert (tour.page.get_by_label("Z", exact=True).input_value(), time.input_value()) == ("1", "2")
+
+
+def test_a_preset_of_a_frame_goes_to_its_plane(tour: Visit) -> None:
+    """Frame 15 is channel B at time 2, z 1: the style counts from it, and may reach another z."""
+    open_stack(tour)
+    page = tour.page
+    presets = [preset("beside", 15, {"framedelta": -1}), preset("above", 15, {"framedelta": 1})]
+    page.get_by_text("Presets").click()
+    page.get_by_label("File of presets").set_input_files(
+        {"name": "given.json", "mimeType": "application/json", "buffer": json.dumps(presets).encode()}
+    )
+    for name, value in (("beside", 2300), ("above", 2600)):
+        page.get_by_role("button", name=name, exact=True).click()
+        tour.shows(0.5, 0.5, (round(255 * value / TOP), 0, 0), 6)
+        sliders = [page.get_by_label(axis, exact=True).input_value() for axis in ("Time", "Z")]
+        assert sliders == ["2", "1"]
+        page.get_by_role("button", name=f"Delete {name}").click()
+
+
+def preset(name: str, frame: int, band: dict[str, int]) -> dict[str, Any]:
+    bands = [{**band, "palette": "#FF0000", "min": 0, "max": TOP}]
+    return {"name": name, "frame": frame, "mode": {"id": 2}, "style": {"bands": bands}}
