@@ -1,9 +1,24 @@
 // OMERO's rendering settings, the `omero` block of OME-NGFF, as the bands of a style.
 
-/** Return the block that an object is or has; null where there is none. */
+const MOST = 10_000; // channels
+
+/** Return the block that an object is or has, or that says what `omero render info` tells; null for others. */
 export function blockOf(given) {
+  if (given?.channels && given.version && !Array.isArray(given.channels)) return numbered(given);
   const block = given?.omero ?? (given?.channels && given.rdefs ? given : null);
   return Array.isArray(block?.channels) ? block : null;
+}
+
+/** Return a block of settings whose channels have numbers, from 1 on: those that are left out are not shown. */
+function numbered({ channels, greyscale }) {
+  const numbers = Object.keys(channels).map(Number);
+  if (!numbers.every((number) => number >= 1 && number <= MOST && Number.isInteger(number))) return null;
+  const all = Array.from({ length: Math.max(0, ...numbers) }, (_, at) => channels[at + 1] ?? { active: false });
+  return { channels: all.map(windowed), rdefs: { model: greyscale ? "greyscale" : "color" } };
+}
+
+function windowed({ start, end, ...channel }) {
+  return start === undefined || end === undefined ? channel : { ...channel, window: { start, end } };
 }
 
 /** Return the bands that show what a block says: active channels added up, or the first one in white. */

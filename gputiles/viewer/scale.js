@@ -6,7 +6,8 @@ export function showScale(viewer, layers, facts, bar, text) {
     if (!viewer.world.getItemCount()) return;
     const zoom = viewer.world.getItemAt(0).viewportToImageZoom(viewer.viewport.getZoom(true));
     const unit = facts.mm_x ? facts.mm_x * 1000 : 1; // of a pixel: micrometres, or 1
-    const length = roundLength((140 / zoom) * unit);
+    const most = Math.min(140, viewer.container.clientWidth - 48); // pixels
+    const length = roundLength((Math.max(8, most) / zoom) * unit);
     bar.style.width = `${((length / unit) * zoom).toFixed(1)}px`;
     bar.textContent = facts.mm_x ? words(length) : `${length} px`;
     const magnification = facts.magnification ? `${shorten(facts.magnification * zoom)}×  ·  ` : "";

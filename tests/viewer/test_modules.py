@@ -225,6 +225,28 @@ def test_omeros_rendering_settings_become_channels(page: Page, given: Any) -> No
     assert call(page, "reading.js", ROUND, FRAMES, grey)["bands"] == [{**SHOWN[0], "palette": "#ffffff"}]
 
 
+RENDERED = {  # as `omero render info` tells it
+    "version": 2,
+    "greyscale": False,
+    "channels": {
+        "1": {"active": True, "label": "A", "color": "FF8000", "start": 5, "end": 50},
+        "3": {"color": "0000FF", "inverted": True, "family": "polynomial", "coefficient": 2},
+    },
+}
+
+
+def test_settings_of_numbered_channels_become_channels(page: Page) -> None:
+    assert call(page, "reading.js", ROUND, FRAMES, RENDERED)["bands"] == SHOWN
+    grey = {**RENDERED, "greyscale": True}
+    assert call(page, "reading.js", ROUND, FRAMES, grey)["bands"] == [{**SHOWN[0], "palette": "#ffffff"}]
+
+
+@pytest.mark.parametrize("number", ["0", "-1", "1.5", "x", "1000000000"])
+def test_channels_of_other_numbers_are_no_settings(page: Page, number: str) -> None:
+    given = {"version": 2, "channels": {number: {"color": "FF0000"}}}
+    assert call(page, "omero.js", "m.blockOf(a[0])", given) is None
+
+
 def test_the_default_look_is_no_style_until_something_is_touched_or_moved(page: Page) -> None:
     body = "(() => { const l = m.lookOf(a[0]); Object.assign(l, a[1]); return m.styleOf(l); })()"
     assert call(page, "look.js", body, FRAMES, {}) is None

@@ -286,7 +286,7 @@ def test_the_bar_is_as_long_as_it_says(visit: Visit) -> None:
     assert visit.page.locator("#zoom").inner_text() == "100 %"
 
 
-@pytest.mark.parametrize(("width", "height"), [(1400, 900), (900, 700), (500, 700)])
+@pytest.mark.parametrize(("width", "height"), [(1400, 900), (900, 700), (560, 700)])
 def test_nothing_of_the_panel_is_cut_off_and_nothing_covers_the_bar(
     visit: Visit, width: int, height: int
 ) -> None:
@@ -308,6 +308,20 @@ def test_nothing_of_the_panel_is_cut_off_and_nothing_covers_the_bar(
         or bar["y"] + bar["height"] <= overview["y"]
         or overview["y"] + overview["height"] <= bar["y"]
     )
+
+
+def test_in_a_window_without_room_the_bar_has_it(visit: Visit) -> None:
+    visit.page.set_viewport_size({"width": 400, "height": 700})
+    view(visit, "quarters.ome.tif")
+    bar, stage = (visit.page.locator(name).bounding_box() for name in ("#bar", "#stage"))
+    assert bar is not None
+    assert stage is not None
+    assert bar["width"] > 20
+    assert bar["x"] + bar["width"] <= stage["x"] + stage["width"]
+    overview = visit.page.locator(".overview")
+    assert overview.is_hidden()
+    visit.page.keyboard.press("p")  # the panel goes
+    overview.wait_for(state="visible")
 
 
 @pytest.mark.parametrize("width", [1280, 700])
@@ -482,6 +496,20 @@ def test_text_has_the_contrast_of_wcag_aa(visit: Visit, path: str) -> None:
     assert [(text, round(ratio, 2)) for text, ratio in contrasts["found"] if ratio < 4.5] == []
     assert [(text, round(ratio, 2)) for text, ratio in contrasts["edges"] if ratio < 3] == []
     assert bool(contrasts["edges"]) == (path in ("", "view/quarters.ome.tif"))
+
+
+def test_the_facts_are_numbers_as_people_read_them(visit: Visit) -> None:
+    address = f"{visit.base}/item/{ids(visit.base)['quarters.ome.tif']}"
+
+    def odd(route: Route) -> None:
+        if route.request.is_navigation_request():
+            return route.continue_()
+        item = route.fetch().json()
+        return route.fulfill(json={**item, "metadata": {**item["metadata"], "mm_x": 0.00032500000000000004}})
+
+    visit.page.route(address, odd)
+    visit.page.goto(address)
+    visit.page.get_by_role("row", name="mm_x 0.000325", exact=True).wait_for()
 
 
 def test_the_status_follows_what_the_server_does(visit: Visit) -> None:
