@@ -4,21 +4,26 @@ const MOST = 10_000; // channels
 
 /** Return the block that an object is or has, or that says what `omero render info` tells; null for others. */
 export function blockOf(given) {
-  if (given?.channels && given.version && !Array.isArray(given.channels)) return numbered(given);
-  const block = given?.omero ?? (given?.channels && given.rdefs ? given : null);
+  const block = given?.omero ?? (given?.channels && given.rdefs ? given : null) ?? numbered(given);
   return Array.isArray(block?.channels) ? block : null;
 }
 
 /** Return a block of settings whose channels have numbers, from 1 on: those that are left out are not shown. */
-function numbered({ channels, greyscale }) {
-  const numbers = Object.keys(channels).map(Number);
-  if (!numbers.every((number) => number >= 1 && number <= MOST && Number.isInteger(number))) return null;
-  const all = Array.from({ length: Math.max(0, ...numbers) }, (_, at) => channels[at + 1] ?? { active: false });
-  return { channels: all.map(windowed), rdefs: { model: greyscale ? "greyscale" : "color" } };
+function numbered(given) {
+  const numbers = Object.keys(given?.channels ?? {}).map(Number);
+  const areNumbers = numbers.every((number) => Number.isInteger(number) && number >= 1 && number <= MOST);
+  if (!numbers.length || !areNumbers) return null;
+  const all = Array.from({ length: Math.max(...numbers) }, (_, at) => given.channels[at + 1]);
+  return {
+    channels: all.map((channel) => (channel ? windowed(channel, given.version) : { active: false })),
+    rdefs: { model: given.greyscale ? "greyscale" : "color" },
+  };
 }
 
-function windowed({ start, end, ...channel }) {
-  return start === undefined || end === undefined ? channel : { ...channel, window: { start, end } };
+/** Return a channel with its window: `start` and `end`, which the first version called `min` and `max`. */
+function windowed({ start, end, min, max, ...channel }, version) {
+  const [from, to] = version === 2 || start !== undefined ? [start, end] : [min, max];
+  return from === undefined || to === undefined ? channel : { ...channel, window: { start: from, end: to } };
 }
 
 /** Return the bands that show what a block says: active channels added up, or the first one in white. */

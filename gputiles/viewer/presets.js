@@ -81,10 +81,10 @@ export class Presets {
     return make("li", { class: "line" }, choose, drop);
   }
 
-  #choose({ frame = 0, style, groups }) {
+  #choose({ frame = 0, mode, style, groups }) {
     moveTo(this.#look, frame);
     if (groups) this.#look.groups = readGroups(groups, this.#look.channels.length);
-    readStyle(this.#look, isEmpty(style) ? alone(this.#look) : style, frame);
+    readStyle(this.#look, saysNothing(style, mode) ? alone(this.#look) : style, frame);
     this.#applied();
   }
 
@@ -134,9 +134,13 @@ export class Presets {
   }
 }
 
-const isEmpty = (style) => !style || !Object.keys(style).length;
+/** Say whether a preset names a frame and nothing else: those of large_image's first two modes may. */
+function saysNothing(style, mode) {
+  const words = Object.keys(style ?? {}).filter((key) => key !== "bands" || style.bands.length);
+  return !words.length && (!style?.bands || [0, 1].includes(mode?.id));
+}
 
-/** Return the style of a preset that names a frame and nothing else: its channel alone, in grey. */
+/** Return the style of such a preset: the channel of its frame alone, in grey. */
 function alone({ kind }) {
   const [min, max] = AUTO;
   return kind === "channels" ? { bands: [{ framedelta: 0, min, max, palette: "#ffffff" }] } : {};

@@ -241,6 +241,25 @@ def test_settings_of_numbered_channels_become_channels(page: Page) -> None:
     assert call(page, "reading.js", ROUND, FRAMES, grey)["bands"] == [{**SHOWN[0], "palette": "#ffffff"}]
 
 
+@pytest.mark.parametrize(
+    ("version", "ends", "window"),
+    [
+        (2, {"start": 5, "end": 50, "min": 0, "max": 255}, (5, 50)),
+        (2, {"min": 0, "max": 255}, None),  # which are the values' own there
+        (1, {"min": 5, "max": 50}, (5, 50)),
+        (None, {"min": 5, "max": 50}, (5, 50)),
+        (None, {"start": 5, "end": 50}, (5, 50)),
+        (2, {"start": 5}, None),
+    ],
+)
+def test_windows_of_numbered_channels_are_those_of_their_version(
+    page: Page, version: int | None, ends: dict[str, int], window: tuple[int, int] | None
+) -> None:
+    given = {"channels": {"1": {"color": "FF0000", **ends}}, **({"version": version} if version else {})}
+    (band,) = call(page, "reading.js", ROUND, FRAMES, given)["bands"]
+    assert (band["min"], band["max"]) == (window or ("auto", "auto"))
+
+
 @pytest.mark.parametrize("number", ["0", "-1", "1.5", "x", "1000000000"])
 def test_channels_of_other_numbers_are_no_settings(page: Page, number: str) -> None:
     given = {"version": 2, "channels": {number: {"color": "FF0000"}}}

@@ -139,6 +139,12 @@ OMERO = {"rdefs": {"model": "color"}, "channels": [
 ]}  # fmt: skip
 MAGENTA, YELLOW = (255, 0, 255), (255, 255, 0)
 ONE_FRAME = {"name": "a frame", "frame": 2, "mode": {"id": 0, "name": "Frame"}}
+ONE_FRAME_SAVED = {**ONE_FRAME, "style": {"bands": []}}  # as large_image's viewer saves it
+NOTHING = {**ONE_FRAME, "mode": {"id": 2}, "style": {"bands": []}}
+NUMBERED = {"version": 2, "greyscale": False, "channels": {
+    "2": {"active": True, "color": "FF00FF", "start": 0, "end": TOP},
+    "3": {"active": False, "color": "00FFFF"},
+}}  # fmt: skip
 FROM_THERE = {"name": "from there", "frame": 1, "mode": {"id": 2}, "style": {"bands": [
     {"framedelta": 0, "palette": "#FF00FF", "min": 0, "max": TOP},
     {"framedelta": 2, "palette": "#FFFF00", "min": 0, "max": TOP},
@@ -152,6 +158,9 @@ FROM_THERE = {"name": "from there", "frame": 1, "mode": {"id": 2}, "style": {"ba
         ([THEIRS], "large_image's", (BLACK, MAGENTA, BLACK, YELLOW)),
         (THEIRS, "large_image's", (BLACK, MAGENTA, BLACK, YELLOW)),
         (ONE_FRAME, "a frame", (BLACK, BLACK, WHITE, BLACK)),
+        (ONE_FRAME_SAVED, "a frame", (BLACK, BLACK, WHITE, BLACK)),
+        (NOTHING, "a frame", (BLACK, BLACK, BLACK, BLACK)),
+        (NUMBERED, "given", (BLACK, MAGENTA, BLACK, BLACK)),
         (FROM_THERE, "from there", (BLACK, MAGENTA, BLACK, YELLOW)),
         ({"omero": OMERO}, "given", (BLUE, MAGENTA, BLACK, WHITE)),
     ],
