@@ -90,6 +90,7 @@ async def batch(client: Client, base: str, **asked: Any) -> dict[int, tuple[int,
     response = await client.post(f"{base}:batch", json={"tiles": PLACES, **asked})
     assert (response.status, response.content_type) == (200, "application/octet-stream")
     assert response.headers["Access-Control-Allow-Origin"] == "*"
+    assert response.headers["X-Accel-Buffering"] == "no"
     return answers(await response.read())
 
 

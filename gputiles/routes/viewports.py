@@ -41,7 +41,9 @@ FURTHER = {each.name: each.schema for each in (ENCODING, QUALITY, SUBSAMPLING, E
 PARAMETERS = (*FURTHER, STYLE.name)
 ASKED = record({"tiles": PLACES}, {"style": STYLES, **FURTHER})
 BODY = Body("the tiles, each as [z, x, y], and how they look", "application/json", ASKED)
-STREAM = (Answer(200, "the tiles, each behind its three numbers", {"application/octet-stream": {}}),)
+UNBUFFERED = {"X-Accel-Buffering": "no"}  # nginx, and others, would wait until a buffer is full
+HEADERS = {"X-Accel-Buffering": "asks a proxy to hand each tile on when it comes"}
+STREAM = (Answer(200, "the tiles, each behind its three numbers", {"application/octet-stream": {}}, HEADERS),)
 SOCKET = (Answer(101, "the socket is open"),)
 
 
@@ -61,7 +63,7 @@ async def batch(request: web.Request) -> web.StreamResponse:
     """
     item = _item(request)
     asked = await _read(request, await ask.body(request, "body", LONGEST))
-    response = web.StreamResponse(headers={**CORS, "Content-Type": "application/octet-stream"})
+    response = web.StreamResponse(headers={**CORS, **UNBUFFERED, "Content-Type": "application/octet-stream"})
     async with aclosing(_outcomes(request, item, asked, Trace())) as found:
         async for ready in found:
             if not response.prepared:
