@@ -20,11 +20,12 @@ export class Axes {
     this.refresh();
   }
 
-  /** Go along an axis: the first one unless told otherwise. */
-  step(by, axis = this.#look.axes[0]) {
+  /** Go along an axis: the first one unless told otherwise; nowhere, where there is no such axis. */
+  step(by, axis = this.#look.axes[0] ?? null) {
+    if (axis === null) return;
     const last = (this.#look.facts.IndexRange?.[axis] ?? 1) - 1;
     const to = Math.min(last, Math.max(0, this.#look.position[axis] + by));
-    if (axis === undefined || to === this.#look.position[axis]) return;
+    if (to === this.#look.position[axis]) return;
     this.#look.position[axis] = to;
     this.refresh();
     this.#changed();

@@ -235,6 +235,7 @@ function listenTo(view) {
   const native = () => viewport.zoomTo(view.layers.image?.imageToViewportZoom(1) ?? 1);
   const share = () => openShare(view.viewer, item, view.look).catch((error) => say(error.message));
   const help = () => get("help").showModal();
+  const second = view.look.axes[1] ?? null;
   const buttons = {
     "zoom-in": () => zoom(1.5),
     "zoom-out": () => zoom(1 / 1.5),
@@ -265,6 +266,8 @@ function listenTo(view) {
     g: () => view.channels?.nameGroup(),
     "[": () => view.axes.step(-1),
     "]": () => view.axes.step(1),
+    "{": () => view.axes.step(-1, second),
+    "}": () => view.axes.step(1, second),
     ",": () => void visit(-1),
     ".": () => void visit(1),
   });

@@ -59,6 +59,30 @@ def test_a_scrub_is_a_message_a_plane(tour: Visit) -> None:
     assert tour.tiles(asked) == []
 
 
+def test_keys_step_along_both_axes(tour: Visit) -> None:
+    z, time = open_stack(tour)
+    tour.page.locator(".openseadragon-canvas").focus()
+    first, second = (
+        (z, time)
+        if tour.page.locator("[data-axis]").first.get_attribute("data-axis") == "IndexZ"
+        else (time, z)
+    )
+    for keys, places in (("]]", ("2", "0")), ("}", ("2", "1")), ("}[", ("1", "2")), ("{{{", ("1", "0"))):
+        for key in keys:
+            tour.page.keyboard.press(key)
+        assert (first.input_value(), second.input_value()) == places, keys
+    shows_step(tour, int(time.input_value()), int(z.input_value()))
+
+
+def test_where_there_is_no_axis_keys_step_nowhere(tour: Visit) -> None:
+    view(tour, "overlap.ome.tif")
+    tour.until(tour.zoom, bool, "an address")
+    before = tour.page.url
+    for key in "[]{}":
+        tour.page.keyboard.press(key)
+    assert tour.page.url == before
+
+
 def _again(tour: Visit) -> None:
     for _ in range(2):
         tour.page.keyboard.press("2")
