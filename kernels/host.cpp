@@ -11,6 +11,7 @@
 #include "paste.cu"
 #include "png.cu"
 #include "resample.cu"
+#include "scan.h"
 
 // The sizes of the job structs in the order of tables.py, which compares them when it loads.
 extern "C" __attribute__((visibility("default"))) void layout(i64* sizes) {
@@ -32,4 +33,9 @@ struct Step {
 // Runs kernels one after the other in one call: a caller that comes back between them waits for the GIL.
 extern "C" __attribute__((visibility("default"))) void chain(const Step* steps, i64 count) {
   for (i64 i = 0; i < count; ++i) steps[i].kernel(steps[i].table, steps[i].jobs);
+}
+
+// The byte behind the coded data of a JPEG stream; -1 where not all of them are there: see scan.h.
+extern "C" __attribute__((visibility("default"))) i64 jpeg_end(const u8* data, i64 size) {
+  return scan::end_of(data, size);
 }

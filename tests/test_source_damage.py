@@ -53,6 +53,7 @@ STREAMS: dict[str, tuple[ChunkCodec, bytes]] = {
     "jpeg2000": (ImageCodec(34712, FRAME), imagecodecs.jpeg2k_encode(RGB, codecformat="j2k")),
     "lerc": (ImageCodec(34887, GREY_FRAME), imagecodecs.lerc_encode(GREY)),
     "jpeg": (JpegCodec(7, FRAME), imagecodecs.jpeg8_encode(RGB)),
+    "jpeg without an end": (JpegCodec(7, FRAME), imagecodecs.jpeg8_encode(RGB)[:-2]),
     "lossless jpeg": (JpegCodec(7, GREY_FRAME), imagecodecs.jpeg8_encode(GREY, lossless=True)),
 }
 

@@ -31,6 +31,7 @@ class Library:
     def __init__(self, path: str | None = None) -> None:
         self._library = ctypes.CDLL(path or _installed())
         self._addresses: dict[str, int] = {}
+        self._library.jpeg_end.restype = ctypes.c_int64
         sizes = np.zeros(len(tables.LAYOUT), np.int64)
         self._library.layout(ctypes.c_void_p(sizes.ctypes.data))
         ours = [layout.itemsize for layout in tables.LAYOUT]
@@ -50,6 +51,13 @@ class Library:
             [(self._address(call.kernel), call.table.ctypes.data, len(call.table)) for call in calls], STEP
         )
         self._library.chain(ctypes.c_void_p(steps.ctypes.data), ctypes.c_int64(len(steps)))
+
+    def jpeg_end(self, data: bytes) -> int:
+        """Return the byte behind the coded data of a JPEG stream, -1 where they are not all there.
+
+        So it is, too, where they are progressive or in arithmetic coding.
+        """
+        return int(self._library.jpeg_end(data, ctypes.c_int64(len(data))))
 
     def _address(self, kernel: str) -> int:
         known = self._addresses.get(kernel)

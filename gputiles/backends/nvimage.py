@@ -19,7 +19,7 @@ from gputiles.backends import Chunk
 from gputiles.errors import GputilesError
 from gputiles.sources import jpeg
 from gputiles.sources.imagecodec import JPEG2000, ImageCodec, JpegCodec
-from gputiles.sources.streamsize import jpeg2000_size
+from gputiles.sources.streamsize import check_jpeg2000_end, jpeg2000_size
 
 TOLERANCE = 2  # levels by which a trial picture may differ from the host's: decoders round each in its way
 OPTIONS = ":fancy_upsampling=1"  # chroma as libjpeg smooths it
@@ -159,8 +159,8 @@ def stream_of(chunk: Chunk, kinds: frozenset[str]) -> Stream | None:
 def _jpeg(codec: JpegCodec, data: bytes) -> Stream | None:
     data = jpeg.splice(data, codec.tables)
     header, count = jpeg.read_header(data), codec.frame.samples
-    jpeg.check_end("JPEG", data)
     jpeg.check_scans(header, data)
+    data = jpeg.ended(data, header)
     if header.precision != 8 or header.frame not in (0xC0, 0xC1) or len(header.components) != count:
         return None
     shape, dtype = (header.height, header.width, count), np.dtype(np.uint8)
@@ -188,7 +188,7 @@ def _jpeg2000(codec: ImageCodec, data: bytes) -> Stream | None:
     if frame.dtype not in (np.uint8, np.uint16) or frame.samples not in (1, 3):
         return None
     width, height = jpeg2000_size(data)
-    jpeg.check_end("JPEG 2000", data)
+    check_jpeg2000_end(data)
     kind = f"JPEG 2000 {frame.dtype} {frame.samples}"
     return Stream(kind, data, (height, width, frame.samples), np.dtype(frame.dtype))
 

@@ -109,7 +109,7 @@ class ImageCodec:
             {"hasalpha": True} if self.compression in _WEBP and self.frame.samples == 4 else {}
         )
         if self.compression in JPEG2000:
-            jpeg.check_end(name, data)
+            streamsize.check_jpeg2000_end(data)
             options = {"numthreads": 1}
         try:
             pixels = np.asarray(decode(data, **options))
@@ -150,8 +150,8 @@ class JpegCodec:
             data = self.header + data + b"\xff\xd9"
         header = jpeg.read_header(data)
         self.frame.check("JPEG", header.width, header.height)
-        jpeg.check_end("JPEG", data)
         jpeg.check_scans(header, data)
+        data = jpeg.ended(data, header, self.tables)
         try:
             pixels = self._decode(data, header)
         except GputilesError:

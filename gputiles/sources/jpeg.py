@@ -10,8 +10,9 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache, lru_cache
 
+from gputiles.backends.hostlib import Library
 from gputiles.errors import Damaged
 
 _STANDALONE = {0x01, *range(0xD0, 0xD9)}
@@ -19,13 +20,17 @@ _FRAMES = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}
 _SEQUENTIAL = (0xC0, 0xC1)
 MOST_SCANS = 100  # encoders make about ten
 _START, _END, _SCAN, _APP0, _APP14 = 0xD8, 0xD9, 0xDA, 0xE0, 0xEE
+_EOI = b"\xff\xd9"
 ADOBE_RGB = b"\xff\xee\x00\x0eAdobe\x00\x64\x00\x00\x00\x00\x00"
 _JFIF = b"\xff\xe0\x00\x10JFIF\x00\x01\x01\x00\x00\x01\x00\x01\x00\x00"
 
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """What a stream says before its first scan; ``adobe`` is the transform of its marker."""
+    """What a stream says before its first scan; ``adobe`` is the transform of its marker.
+
+    ``scanned`` are the components of the first scan, whose data begin at byte ``scan``.
+    """
 
     width: int
     height: int
@@ -35,7 +40,8 @@ class Header:
     jfif: bool = False
     adobe: int | None = None
     icc: bool = False
-    scanned: int = 0  # components of the first scan
+    scanned: int = 0
+    scan: int = 0
 
     def is_rgb(self, said_rgb: bool, shared: int | None = None) -> bool:
         """Whether three components are RGB, where the container says ``said_rgb``.
@@ -80,7 +86,7 @@ def read_header(data: bytes) -> Header:
     """Read the header of a stream; Damaged where there is no frame before the first scan."""
     jfif, icc = False, False
     adobe: int | None = None
-    scanned = 0
+    scanned = scan = 0
     frame: tuple[int, int, int, tuple[int, ...], int] | None = None
     for marker, start, end in segments(data):
         payload = data[start:end]
@@ -95,10 +101,10 @@ def read_header(data: bytes) -> Header:
         elif marker == _APP14 and payload.startswith(b"Adobe") and len(payload) >= 12:
             adobe = payload[11]
         elif marker == _SCAN and payload:
-            scanned = payload[0]
+            scanned, scan = payload[0], end
     if frame is None:
         raise Damaged("a JPEG stream without an image")
-    return Header(*frame, jfif=jfif, adobe=adobe, icc=icc, scanned=scanned)
+    return Header(*frame, jfif=jfif, adobe=adobe, icc=icc, scanned=scanned, scan=scan)
 
 
 def check_scans(header: Header, data: bytes) -> None:
@@ -110,10 +116,29 @@ def check_scans(header: Header, data: bytes) -> None:
         raise Damaged(f"a JPEG stream of {scans} scans; most {MOST_SCANS}")
 
 
-def check_end(name: str, data: bytes) -> None:
-    """Raise Damaged for a JPEG (or JPEG 2000) stream without an end: decoders make up what is missing."""
-    if data.rfind(b"\xff\xd9") < 0:  # within coded data no such two bytes follow each other
-        raise Damaged(f"a {name} stream that is cut off: it has no end")
+def ended(data: bytes, header: Header, tables: bytes | None = None) -> bytes:
+    """Return a stream with an end: its own, or one put in where nothing else is missing.
+
+    ``tables`` are the page's. Raises Damaged for a stream that is cut off: decoders make up the rest.
+    """
+    if data.rfind(_EOI, header.scan) >= 0:  # within coded data no such two bytes follow each other
+        return data
+    whole = splice(data, tables)
+    stop = _kernels().jpeg_end(_held(whole))
+    if stop < 0:
+        raise Damaged("a JPEG stream that is cut off: it has no end (EOI), and not all of its pixels")
+    return whole[:stop] + _EOI
+
+
+@cache
+def _kernels() -> Library:
+    return Library()
+
+
+def _held(data: bytes) -> bytes:
+    """Return a stream without the zeros at its end, which may be room for bytes that never came."""
+    held = data.rstrip(b"\0")
+    return held + b"\0" if held.endswith(b"\xff") and len(held) < len(data) else held
 
 
 @lru_cache(64)
@@ -142,12 +167,18 @@ def publish(data: bytes, said_rgb: bool) -> bytes | None:
 
     Puts in the Adobe marker for RGB, the JFIF marker for YCbCr, where there is none. None
     for what browsers do not show: other than 8 bits, 1 or 3 components, baseline or
-    progressive Huffman coding, an embedded profile, or a stream without a proper end.
+    progressive Huffman coding, an embedded profile, or a stream that is cut off or goes on
+    behind its end. A stream that lacks its end marker alone gets one.
     """
     header = read_header(data)
     plain = header.precision == 8 and header.frame in (0xC0, 0xC1, 0xC2) and not header.icc
-    end = data.rstrip(b"\0")
-    if not plain or len(header.components) not in (1, 3) or end[-2:] != b"\xff\xd9":
+    if not plain or len(header.components) not in (1, 3):
+        return None
+    try:
+        end = ended(data, header).rstrip(b"\0")
+    except Damaged:
+        return None
+    if not end.endswith(_EOI):
         return None
     if header.adobe is not None or header.jfif:
         return end

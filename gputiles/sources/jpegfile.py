@@ -116,10 +116,11 @@ def _density(parts: list[tuple[int, bytes]]) -> tuple[float, float] | None:
 def unpack_jpeg(data: bytes) -> NDArray[Any]:
     """Decode a JPEG file to grey or RGB; inks are mixed without a profile.
 
-    Raises Damaged where the file has no end, or what the decoder raises.
+    Raises Damaged where the file is cut off, or what the decoder raises.
     """
-    check_end(data)
     header = jpeg.read_header(data)
+    if not has_end(data):
+        data = jpeg.ended(data, header)
     if len(header.components) != 4:
         return np.asarray(imagecodecs.jpeg8_decode(data))
     inks = np.asarray(imagecodecs.jpeg8_decode(data, outcolorspace="CMYK"))
@@ -127,8 +128,11 @@ def unpack_jpeg(data: bytes) -> NDArray[Any]:
     return in_bands(lambda band: cmyk_to_rgb(~band if inverted else band), inks)
 
 
-def check_end(data: bytes) -> None:
-    """Raise Damaged where a stream ends before its end marker: decoders would fill the rest with grey."""
+def has_end(data: bytes) -> bool:
+    """Say whether a stream has an end marker: decoders would fill what is cut off with grey.
+
+    Raises Damaged for what is no stream, or of very many scans.
+    """
     position, scans = 2, 0
     for _ in range(MOST_PARTS):
         marker = _MARKER.search(data, position)
@@ -139,9 +143,9 @@ def check_end(data: bytes) -> None:
         position = marker.end()
         kind = data[position - 1]
         if kind == _END:
-            return
+            return True
         position += int.from_bytes(data[position : position + 2], "big")
         scans += kind == _SCAN
         if scans > jpeg.MOST_SCANS:
             raise Damaged(f"a JPEG file of more than {jpeg.MOST_SCANS} scans")
-    raise Damaged("the JPEG file is cut off: it has no end (EOI)")
+    return False

@@ -44,6 +44,12 @@ def jpeg2000_is_ycbcr(data: bytes) -> bool:
     return named or (components == 3 and spread[0] == b"\1\1" and chroma[0] == chroma[1] != spread[0])
 
 
+def check_jpeg2000_end(data: bytes) -> None:
+    """Raise Damaged for a JPEG 2000 stream without an end (EOC): decoders make up what is missing."""
+    if data.rfind(b"\xff\xd9") < 0:  # within coded data no such two bytes follow each other
+        raise Damaged("a JPEG 2000 stream that is cut off: it has no end")
+
+
 def png_size(data: bytes) -> tuple[int, int]:
     """Return (width, height) of a PNG stream."""
     if data[:8] != png.SIGNATURE or len(data) < 24:
