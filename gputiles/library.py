@@ -116,7 +116,7 @@ class Library:
         return found
 
     def _named(self, name: str) -> Item | None:
-        return next((item for item in self._items.values() if item.name == name), None)
+        return next((item for item in self._items.values() if item.is_called(name)), None)
 
     async def at(self, path: Path) -> Item:
         """Return the item of a file that was just written; NotFound where it is below no root."""
@@ -129,14 +129,7 @@ class Library:
         return item
 
     def _found(self, path: Path) -> Item | None:
-        return next(
-            (
-                item
-                for item in self._items.values()
-                if isinstance(item.ref, FileRef) and item.ref.path == path
-            ),
-            None,
-        )
+        return next((item for item in self._items.values() if item.lies_at(path)), None)
 
     def known(self, item_id: str) -> Item | None:
         """Return the item if the last walk found it; a walk that is due starts behind it."""

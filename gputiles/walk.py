@@ -20,6 +20,7 @@ from gputiles.remotes import RemoteRef, Remotes, identify
 from gputiles.sources import Source
 from gputiles.sources.adapters import SUFFIXES as ADAPTED_SUFFIXES
 from gputiles.sources.bytesource import check_descriptors
+from gputiles.sources.companions import fold
 from gputiles.sources.open import open_source
 from gputiles.sources.zarrarray import V2_ATTRIBUTES, V3
 
@@ -73,7 +74,8 @@ class Item:
     """A file of the library: its id, its name (path below the root, or address), its size in bytes.
 
     ``version`` is (size, mtime_ns, ctime_ns, inode) as the walk saw it; of a folder that is one
-    image both are those of its metadata file.
+    image both are those of its metadata file. ``parts`` are the names of further files beside it that
+    are no items but part of this one: size and version are of all of them.
     """
 
     id: str
@@ -81,6 +83,19 @@ class Item:
     size: int
     version: Version
     ref: FileRef | RemoteRef
+    parts: tuple[str, ...] = ()
+
+    def lies_at(self, path: Path) -> bool:
+        """Say whether a file is this item's, or one of its parts."""
+        own = self.ref.path if isinstance(self.ref, FileRef) else None
+        return own is not None and (path == own or (path.parent == own.parent and path.name in self.parts))
+
+    def is_called(self, name: str) -> bool:
+        """Say whether this item, or one of its parts, has a name."""
+        if not self.parts or name == self.name:
+            return name == self.name
+        folder, _, last = name.rpartition("/")
+        return folder == self.name.rpartition("/")[0] and last in self.parts
 
 
 def walk(roots: Sequence[Path]) -> dict[str, Item]:
@@ -91,13 +106,24 @@ def walk(roots: Sequence[Path]) -> dict[str, Item]:
     """
     result: dict[str, Item] = {}
     for index, root in enumerate(roots):
-        for relative, ref, status in _files(root):
+        for relative, ref, states in _files(root):
             item_id = _identify(relative)
             if item_id in result:
                 item_id = _identify(f"{index}\0{relative}")
-            version = (status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino)
-            result[item_id] = Item(item_id, printable(relative), status.st_size, version, ref)
+            version = _version(list(states.values()))
+            parts = tuple(map(printable, list(states)[1:]))
+            result[item_id] = Item(item_id, printable(relative), version[0], version, ref, parts)
     return result
+
+
+def _version(states: Sequence[os.stat_result]) -> Version:
+    """Return the version of the first file and its parts: of all sizes and times the sum, or the latest."""
+    return (
+        sum(status.st_size for status in states),
+        max(status.st_mtime_ns for status in states),
+        max(status.st_ctime_ns for status in states),
+        states[0].st_ino,
+    )
 
 
 def remote_item(remotes: Remotes, text: str) -> Item:
@@ -120,22 +146,22 @@ def _identify(relative: str) -> str:
     return hashlib.sha256(os.fsencode(relative)).hexdigest()[:24]
 
 
-_Found: TypeAlias = tuple[str, FileRef, os.stat_result]
+_Found: TypeAlias = tuple[str, FileRef, dict[str, os.stat_result]]
 
 
 def _files(root: Path) -> Iterator[_Found]:
-    """Yield (path relative to the root, reference, status) of the files of one root."""
+    """Yield (path relative to the root, reference, {name: status} of it and its parts) of one root."""
     try:
         real = root.resolve(strict=True)
         status = real.stat()
     except (OSError, RuntimeError) as error:
         raise NotFound(f"The root {printable(str(root))!r} does not exist or cannot be read.") from error
     if stat.S_ISDIR(status.st_mode) and is_image_folder(root.name):
-        yield root.name, FileRef(real, real), _metadata_status(real, status)
+        yield root.name, FileRef(real, real), {root.name: _metadata_status(real, status)}
     elif stat.S_ISDIR(status.st_mode):
         yield from _Walk(real).files()
     elif stat.S_ISREG(status.st_mode):
-        yield root.name, FileRef(real, real.parent), status
+        yield root.name, FileRef(real, real.parent), {root.name: status}
 
 
 def is_image_folder(name: str) -> bool:
@@ -170,18 +196,24 @@ class _Walk:
         folders = [top]
         while folders:
             folder = folders.pop()
+            prefix = f"{folder}/" if folder else ""
+            files: dict[str, os.stat_result] = {}
             for entry in self._entries(folder):
-                relative = f"{folder}/{entry.name}" if folder else entry.name
+                relative = prefix + entry.name
                 status = self._status(entry)
                 if status is None:
                     continue
                 if stat.S_ISDIR(status.st_mode) and is_image_folder(entry.name):
                     path = self._root / relative
-                    yield relative, FileRef(path, self._root), _metadata_status(path, status)
+                    status = _metadata_status(path, status)
+                    yield relative, FileRef(path, self._root), {entry.name: status}
                 elif stat.S_ISDIR(status.st_mode):
                     (self._linked if entry.is_symlink() else folders).append(relative)
                 elif stat.S_ISREG(status.st_mode) and entry.name.lower().endswith(SUFFIXES):
-                    yield relative, FileRef(self._root / relative, self._root), status
+                    files[entry.name] = status
+            for name, parts in fold(self._root / folder, files).items():
+                reference = FileRef(self._root / folder / name, self._root)
+                yield prefix + name, reference, {each: files[each] for each in (name, *parts)}
 
     def _entries(self, folder: str) -> list[os.DirEntry[str]]:
         """Return the visible entries of a folder, by name; none where it was entered before."""

@@ -18,7 +18,6 @@ from gputiles.errors import Damaged, GputilesError, LimitExceeded, NotFound, Uns
 from gputiles.image import Colour
 from gputiles.sources import Source, slides
 from gputiles.sources.adapters import open_refused
-from gputiles.sources.companions import slide_files
 from gputiles.sources.open import open_source
 from gputiles.sources.slides import open_slide
 from tests.conftest import shared
@@ -237,21 +236,6 @@ async def test_without_the_extra_the_answer_names_it(tmp_path: Path, monkeypatch
 
 
 # -- companions
-
-
-def test_companions_belong_to_the_version_of_a_slide(tmp_path: Path) -> None:
-    for name in ("a.mrxs", "b.vms", "c.dcm", "d.dcm", "e.svslide", "one.jpg", "other.jpg"):
-        (tmp_path / name).write_bytes(b"")
-    (tmp_path / "a").mkdir()
-    (tmp_path / "a" / "Slidedat.ini").write_bytes(b"")
-    (tmp_path / "b.vms").write_text("[Virtual Microscope Specimen]\nImageFile=one.jpg\nMapFile=gone.jpg\n")
-    folder = {path.name for path in tmp_path.iterdir() if path.is_file()}
-    expected = {
-        "a.mrxs": {"a.mrxs", "Slidedat.ini"}, "b.vms": {"b.vms", "one.jpg"}, "c.dcm": folder,
-        "e.svslide": {"e.svslide"},
-    }  # fmt: skip
-    for name, files in expected.items():
-        assert {path.name for path in slide_files(tmp_path / name, tmp_path)} == files
 
 
 def test_companions_do_not_lead_out_of_the_root(tmp_path: Path) -> None:

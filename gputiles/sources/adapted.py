@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -50,11 +49,10 @@ class AdaptedSource:
     the same call that decodes, and files are touched nowhere else.
     """
 
-    def __init__(self, adapter: Adapter, paths: tuple[Path, ...], version: str) -> None:
+    def __init__(self, adapter: Adapter, paths: tuple[Versioned, ...], version: str) -> None:
         self._adapter = adapter
-        self._files = paths
         self._version = version
-        self.paths: tuple[Versioned, ...] = paths
+        self.paths = paths
         self.descriptors = 1
         self.info = adapter.info
 
@@ -89,7 +87,7 @@ class AdaptedSource:
 
     def is_current(self) -> bool:
         """Say whether the files are those that were opened."""
-        return content_version(self._files) == self._version
+        return content_version(self.paths) == self._version
 
     def close(self) -> None:
         """Close the file."""

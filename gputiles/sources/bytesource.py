@@ -6,7 +6,7 @@ import errno
 import io
 import os
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Protocol, TypeAlias
@@ -51,13 +51,30 @@ class Companion:
             return "absent"
 
 
-Versioned: TypeAlias = Path | Remote | Companion
-"""What has a version: a file here or elsewhere."""
+@dataclass(frozen=True, slots=True)
+class Gathered:
+    """The files that belong to one at ``place``: those that ``find`` finds of it now."""
+
+    place: Path
+    find: Callable[[Path], Sequence[Path]]
+
+    @property
+    def name(self) -> str:
+        """What the file is called."""
+        return self.place.name
+
+    def version(self) -> str:
+        """Return a text that changes when one of the files comes, goes or changes."""
+        return content_version(self.find(self.place))
+
+
+Versioned: TypeAlias = Path | Remote | Companion | Gathered
+"""What has a version: files here or elsewhere."""
 
 
 def is_here(file: Versioned) -> bool:
     """Say whether a file is this machine's, so that looking at it costs nothing."""
-    return isinstance(file.place if isinstance(file, Companion) else file, Path)
+    return isinstance(file.place if isinstance(file, Companion | Gathered) else file, Path)
 
 
 class ByteSource(Protocol):

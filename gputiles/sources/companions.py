@@ -3,32 +3,81 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from gputiles.errors import Damaged, Unsupported
+from gputiles.sources.bytesource import Companion, Gathered, Versioned, check_descriptors
+from gputiles.sources.dicom import NoDicom, read_series
 
 _MOST = 10_000  # companions of a slide
 _MOST_TEXT = 1 << 20  # bytes of a VMS file
-_NAMED = re.compile(r"^\s*(?:ImageFile|MacroImage|MapFile|OptimisationFile)[^=]*=\s*(\S.*?)\s*$", re.M)
+_NAMED = re.compile(r"^\s*(?:ImageFile|MacroImage|MapFile|OptimisationFile)[^=\n]*=[ \t]*(\S.*?)\s*$", re.M)
+_LISTS = (".vms", ".vmu")
+_SERIES = ".dcm"
 
 
-def slide_files(path: Path, root: Path | None) -> tuple[Path, ...]:
-    """Return a slide's file and its companions: all that its content depends on.
+def slide_files(path: Path, root: Path | None) -> tuple[Versioned, ...]:
+    """Return a slide's file and its companions, there or not: all that its content depends on.
 
     Raises Unsupported where one of them leads out of ``root``, which no library looks at.
     """
     suffix = path.suffix.lower()
-    files = [path]
     if suffix == ".mrxs":
-        files += _inside(path.with_suffix(""))
-    elif suffix in (".vms", ".vmu"):
-        files += _named(path)
-    elif suffix == ".dcm":  # the slide's other levels may be any of its neighbours
-        files += [file for file in _inside(path.parent) if file != path]
-    for file in files[1:]:
+        folder = path.with_suffix("")
+        return path, *_checked(path, root, _inside(folder), [Gathered(folder, _inside)])
+    if suffix == _SERIES:
+        return path, *_checked(path, root, _series(path), [Gathered(path, _series)])
+    if suffix in _LISTS:
+        named = _named(path)
+        return path, *_checked(path, root, named, [Companion(file) for file in named])
+    return (path,)
+
+
+def _checked(
+    path: Path, root: Path | None, companions: Sequence[Path], versioned: Sequence[Versioned]
+) -> Sequence[Versioned]:
+    for file in companions:
         if root is not None and not file.resolve().is_relative_to(root.resolve()):
             raise Unsupported(f"{path.name}: its companion {file.name!r} leads out of its root")
-    return tuple(files)
+    return versioned
+
+
+def fold(folder: Path, names: Iterable[str]) -> dict[str, tuple[str, ...]]:
+    """Return {file: its companions} of the images in one folder: each of ``names`` once, in order.
+
+    A series of DICOM files is its first one; pictures that a VMS or VMU file names are its companions.
+    """
+    found: dict[str, list[str]] = {name: [] for name in names}
+    firsts: dict[str, str] = {}
+    for name in list(found):
+        if name.lower().endswith(_SERIES) and (series := _told(folder / name)) is not None:
+            first = firsts.setdefault(series, name)
+            found[first] += [] if first == name else [name, *found.pop(name)]
+        elif name.lower().endswith(_LISTS):
+            found[name] += [each for each in _listed(folder / name) if found.pop(each, None) is not None]
+    return {name: tuple(companions) for name, companions in found.items()}
+
+
+def _listed(path: Path) -> list[str]:
+    """Return the names of the pictures that a VMS or VMU file has for companions, as far as it is one."""
+    try:
+        return [file.name for file in _named(path) if file.suffix.lower() == ".jpg"]
+    except OSError as error:
+        check_descriptors(error)
+    except (Damaged, Unsupported):
+        pass
+    return []
+
+
+def _told(file: Path) -> str | None:
+    try:
+        return read_series(file)
+    except OSError as error:
+        check_descriptors(error)
+    except NoDicom:
+        pass
+    return None
 
 
 def _inside(folder: Path) -> list[Path]:
@@ -38,12 +87,29 @@ def _inside(folder: Path) -> list[Path]:
     return files
 
 
+def _series(path: Path) -> list[Path]:
+    """Return the files beside a DICOM file that may be of its series, by any name."""
+    own = _told(path)
+    return [file for file in _inside(path.parent) if file != path and _may_be_of(file, own)]
+
+
+def _may_be_of(file: Path, series: str | None) -> bool:
+    """Say whether a file may be of a series: one that is cut off, still being written, may."""
+    try:
+        told = read_series(file)
+    except (NoDicom, FileNotFoundError):
+        return False
+    return series is None or told in (None, series)
+
+
 def _named(path: Path) -> list[Path]:
-    """Return the files that a VMS or VMU file names, of those beside it."""
+    """Return the files that a VMS or VMU file names, there or not: they lie beside it."""
     with path.open("rb") as file:
         text = file.read(_MOST_TEXT).decode("latin-1")
     names = dict.fromkeys(_NAMED.findall(text))
     for name in names:
-        if Path(name).name != name:
+        if Path(name).name != name or "\0" in name:
             raise Damaged(f"{path.name}: its companion {name[:80]!r} is not beside it")
-    return [file for name in names if (file := path.parent / name).is_file()]
+    if len(names) > _MOST:
+        raise Unsupported(f"{path.name}: {len(names)} files make one slide; most {_MOST}")
+    return [path.parent / name for name in names]

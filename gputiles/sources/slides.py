@@ -25,6 +25,7 @@ SUFFIXES = (".mrxs", ".vms", ".vmu", ".dcm", ".czi", ".svslide")
 """Endings of the files that only OpenSlide reads; it is asked about TIFF files that are refused, too."""
 
 _CACHE = 1 << 25  # bytes of stored tiles that OpenSlide keeps decoded, for all slides together
+_MOST_REASON = 300  # characters of what OpenSlide says
 
 
 class Slide:
@@ -41,7 +42,7 @@ class Slide:
         self._downsamples: tuple[float, ...] = slide.level_downsamples
         self.sizes = {z: dimensions[level] for z, level in self._levels.items()}
         self._background = _background(self._properties)
-        warnings: list[str] = []
+        warnings = _lacks(self._properties)
         self.info = ImageInfo(
             grid=grid,
             stored=tuple(z in self.sizes for z in range(grid.levels)),
@@ -86,7 +87,7 @@ class Slide:
             return question(slide)
         except (slide_library().OpenSlideError, OSError, ValueError) as error:
             self._handle = None
-            raise Damaged(f"{self._path.name}: OpenSlide cannot read it: {error}") from error
+            raise Damaged(f"{self._path.name}: OpenSlide cannot read it: {self._reason(error)}") from error
 
     def _open(self) -> Any:
         library = slide_library()
@@ -95,10 +96,15 @@ class Slide:
         except library.OpenSlideUnsupportedFormatError as error:
             raise Unsupported(f"{self._path.name}: no format that OpenSlide reads") from error
         except (library.OpenSlideError, OSError) as error:
-            raise Damaged(f"{self._path.name}: OpenSlide cannot open it: {error}") from error
+            raise Damaged(f"{self._path.name}: OpenSlide cannot open it: {self._reason(error)}") from error
         slide.set_cache(_shared_cache())
         self._handle = slide
         return slide
+
+    def _reason(self, error: Exception) -> str:
+        """Return what OpenSlide says, without the folders of this machine and what a file is full of."""
+        told = str(error).replace(f"{self._path.parent}/", "")[:_MOST_REASON]
+        return "".join(sign if sign.isprintable() else "\ufffd" for sign in told)
 
     def internals(self) -> dict[str, Any]:
         """Return OpenSlide's properties."""
@@ -221,6 +227,12 @@ def _background(properties: Mapping[str, str]) -> tuple[int, int, int]:
     except ValueError:  # untold
         return 255, 255, 255
     return red, green, blue
+
+
+def _lacks(properties: Mapping[str, str]) -> list[str]:
+    """Return warnings of what the slide says that it lacks."""
+    resampled = properties.get("dicom.ImageType[3]") == "RESAMPLED"
+    return ["full resolution is not there: the largest file of the series is resampled"] if resampled else []
 
 
 def _number(text: str | None) -> float | None:
