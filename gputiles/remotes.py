@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
+import aiohttp
+
 from gputiles.config import Config
 from gputiles.errors import NotFound, Unsupported
 from gputiles.places import is_allowed, normalise, origin
@@ -20,6 +22,7 @@ from gputiles.sources.remote import HttpPlace, Place, StorePlace
 from gputiles.sources.wire import Wire
 
 _LIBRARIES = {"s3": "s3fs", "gs": "gcsfs"}
+_FRESH = {"use_listings_cache": False, "skip_instance_cache": True}
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +79,7 @@ class Remotes:
         scheme = address.partition("://")[0]
         place: Place
         if scheme in _LIBRARIES:
-            place = StorePlace(address, self._store(scheme), allows)
+            place = StorePlace(address, self._store(scheme), allows, self._timeout)
         else:
             place = HttpPlace(address, self.wire, allows)
         return RemoteRef(address, place, self.blocks)
@@ -90,17 +93,26 @@ class Remotes:
 
     def _open_store(self, scheme: str) -> Any:
         library = _LIBRARIES[scheme]
+        try:
+            return (self._open_gs if scheme == "gs" else self._open_s3)()
+        except ImportError as error:
+            raise Unsupported(f"{scheme}:// needs {library}: install gputiles[{scheme}]") from error
+
+    # imported here: few need them, and they take a while
+
+    def _open_s3(self) -> Any:
         limits = {
             "connect_timeout": self._timeout,
             "read_timeout": self._timeout,
             "retries": {"max_attempts": 2},
         }
-        options = {"config_kwargs": limits} if scheme == "s3" else {"requests_timeout": self._timeout}
-        try:
-            fsspec = importlib.import_module("fsspec")  # here: few need it, and it takes a while
-            return fsspec.filesystem(scheme, use_listings_cache=False, skip_instance_cache=True, **options)
-        except ImportError as error:
-            raise Unsupported(f"{scheme}:// needs {library}: install gputiles[{scheme}]") from error
+        return importlib.import_module("fsspec").filesystem("s3", config_kwargs=limits, **_FRESH)
+
+    def _open_gs(self) -> Any:
+        """Open gcsfs' plain file system: its other one asks by gRPC of what kind a bucket is."""
+        timeout = aiohttp.ClientTimeout(total=self._timeout)
+        kind = importlib.import_module("gcsfs.core").GCSFileSystem
+        return kind(access="read_only", requests_timeout=timeout, **_FRESH)
 
     def close(self) -> None:
         """Break off all requests and drop the connections."""

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import io
+import sys
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from importlib.util import find_spec
 from threading import Barrier
 from typing import Any
 
@@ -405,8 +405,12 @@ async def test_the_python_interface_opens_addresses(remote: RemoteServer) -> Non
         await asyncio.to_thread(work)
 
 
-@pytest.mark.skipif(find_spec("gcsfs") is not None, reason="its library is installed")
-def test_a_store_without_its_library_is_refused_with_its_name() -> None:
-    remotes = Remotes(Config(remote=("gs://bucket/",)))
-    with pytest.raises(Unsupported, match="gcsfs"):
-        remotes.find("gs://bucket/a.tif")
+@pytest.mark.parametrize(("scheme", "library"), [("gs", "gcsfs"), ("s3", "s3fs")])
+def test_a_store_without_its_library_is_refused_with_its_name(
+    monkeypatch: pytest.MonkeyPatch, scheme: str, library: str
+) -> None:
+    for name in ("gcsfs.core", "s3fs"):
+        monkeypatch.setitem(sys.modules, name, None)
+    remotes = Remotes(Config(remote=(f"{scheme}://bucket/",)))
+    with pytest.raises(Unsupported, match=library):
+        remotes.find(f"{scheme}://bucket/a.tif")

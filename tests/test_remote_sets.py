@@ -206,10 +206,10 @@ class Renamed:
     def invalidate_cache(self) -> None:
         self.files.invalidate_cache()
 
-    def info(self, address: str) -> Any:
+    def info(self, address: str, timeout: float) -> Any:
         return self.files.info(address.replace("s3:", "memory:"))
 
-    def cat_file(self, address: str, start: int, end: int) -> Any:
+    def cat_file(self, address: str, start: int, end: int, timeout: float) -> Any:
         return self.files.cat_file(address.replace("s3:", "memory:"), start=start, end=end)
 
 

@@ -6,6 +6,7 @@ of the version that was opened, or the read fails; so nothing of two versions is
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -18,6 +19,8 @@ from gputiles.sources import athand
 from gputiles.sources.blocks import BLOCK, Blocks
 from gputiles.sources.bytesource import fitting
 from gputiles.sources.wire import Reply, Wire
+
+logger = logging.getLogger(__name__)
 
 MOST_REDIRECTS = 5
 
@@ -241,12 +244,14 @@ _TAGS = ("ETag", "etag", "generation", "LastModified", "last_modified", "updated
 class StorePlace:
     """A file in an object store; ``files`` is fsspec's file system for it.
 
-    ``allows`` says which others may be read.
+    ``allows`` says which others may be read. ``timeout`` is the longest time of a request in
+    seconds, with all that the store's library does to repeat it.
     """
 
     address: str
     files: Any
     allows: Callable[[str], bool]
+    timeout: float = 30.0
 
     @property
     def name(self) -> str:
@@ -255,7 +260,8 @@ class StorePlace:
 
     def look(self) -> Stamp:
         """Return the version that is there now, past the listings that fsspec keeps."""
-        facts = self._asked(lambda: (self.files.invalidate_cache(), self.files.info(self.address))[1])
+        self.files.invalidate_cache()
+        facts = self._asked(lambda: self.files.info(self.address, timeout=self.timeout))
         tag = next((str(facts[key]) for key in _TAGS if facts.get(key)), None)
         if facts.get("type") != "file" or tag is None:
             raise NotFound(f"{self.name}: there is no such file in the store")
@@ -263,19 +269,45 @@ class StorePlace:
 
     def fetch(self, offset: int, size: int) -> tuple[Stamp, bytes]:
         """Return a range, and the version that is there after it was read."""
-        data = self._asked(lambda: self.files.cat_file(self.address, start=offset, end=offset + size))
+        data = self._asked(lambda: self._range(offset, size))
         return self.look(), data
+
+    def _range(self, offset: int, size: int) -> bytes:
+        """Return a range; nothing where the file ends before it, which another version does."""
+        try:
+            found: bytes = self.files.cat_file(
+                self.address, start=offset, end=offset + size, timeout=self.timeout
+            )
+        except Exception as error:
+            if _status(error) == "416":
+                return b""
+            raise
+        return found
 
     def beside(self, name: str) -> StorePlace:
         """Return the place of a neighbour: keys are spelt as they are."""
         return replace(self, address=neighbour(self.address, name, self.allows))
 
     def _asked(self, call: Callable[[], Any]) -> Any:
+        """Return what the library answers. What it says of failures is logged: it may name accounts."""
         try:
             return call()
-        except (FileNotFoundError, PermissionError) as error:
+        except TimeoutError as error:
+            raise Unavailable(f"{self.name}: the store does not answer within {self.timeout:g} s") from error
+        except FileNotFoundError as error:
             raise NotFound(f"{self.name}: the store does not hand it out") from error
         except Exception as error:  # each store's library has errors of its own
-            raise Unavailable(
-                f"{self.name}: the store cannot be read: {type(error).__name__}: {error}"
-            ) from error
+            status = _status(error)
+            if isinstance(error, PermissionError) or status in ("401", "403"):
+                raise Refused(f"{self.name}: the store does not hand it out") from error
+            logger.warning("%s: the store cannot be read: %s", self.address, error)
+            told = f"status {status}" if status else type(error).__name__
+            raise Unavailable(f"{self.name}: the store cannot be read: {told}") from error
+
+
+def _status(error: Exception) -> str:
+    """Return the HTTP status in an error of a store's library, if it tells one."""
+    if isinstance(error, OSError) and str(error).startswith("Forbidden"):  # gcsfs' word for it
+        return "403"
+    code = str(getattr(error, "code", ""))
+    return code if code.isdigit() else ""
