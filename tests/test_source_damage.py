@@ -51,6 +51,9 @@ STREAMS: dict[str, tuple[ChunkCodec, bytes]] = {
     "webp": (ImageCodec(50001, FRAME), imagecodecs.webp_encode(RGB, lossless=True)),
     "png": (ImageCodec(34933, FRAME), imagecodecs.png_encode(RGB)),
     "jpeg2000": (ImageCodec(34712, FRAME), imagecodecs.jpeg2k_encode(RGB, codecformat="j2k")),
+    "jpeg xl": (ImageCodec(50002, FRAME), imagecodecs.jpegxl_encode(RGB, lossless=True)),
+    "jpeg xl, lossy": (ImageCodec(50002, FRAME), imagecodecs.jpegxl_encode(RGB, distance=1.0)),
+    "jpeg xl, boxed": (ImageCodec(50002, FRAME), imagecodecs.jpegxl_encode(RGB, usecontainer=True)),
     "lerc": (ImageCodec(34887, GREY_FRAME), imagecodecs.lerc_encode(GREY)),
     "jpeg": (JpegCodec(7, FRAME), imagecodecs.jpeg8_encode(RGB)),
     "jpeg without an end": (JpegCodec(7, FRAME), imagecodecs.jpeg8_encode(RGB)[:-2]),
@@ -108,7 +111,9 @@ def test_a_file_with_spoiled_tags_is_read_or_refused(path: Path) -> None:
 RAMP = (np.add.outer(5 * np.arange(128), 3 * np.arange(128)) % 256).astype(np.uint8)
 
 
-@pytest.mark.parametrize("compression", ["jpeg", "zlib", "png", "webp", "jpeg2000", "zstd", "lzma", "lerc"])
+@pytest.mark.parametrize(
+    "compression", ["jpeg", "zlib", "png", "webp", "jpeg2000", "jpegxl", "zstd", "lzma", "lerc"]
+)
 @pytest.mark.parametrize("way", ["short", "zeros"])
 def test_a_chunk_that_is_cut_off_is_an_error_and_no_made_up_picture(compression: str, way: str) -> None:
     file = io.BytesIO()

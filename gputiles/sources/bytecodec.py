@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from gputiles.errors import Damaged, GputilesError
 from gputiles.geometry import ceil_div
 
-DEFLATE = (8, 32946)
+DEFLATE = (8, 32946, 50013)
 ZSTD = 50000
 FAX = (2, 3, 4)
 # Always called with an array to decode into, so that no stream inflates beyond it.
@@ -38,7 +38,7 @@ _LIBTIFF = {32773: 32773, 34925: 34925, ZSTD: ZSTD, 34926: ZSTD}  # by libtiff's
 COMPRESSIONS = (1, LZW, *FAX, *_INTO_BUFFER)
 NAMES = {
     1: "none", 2: "CCITT RLE", 3: "CCITT T.4", 4: "CCITT T.6", 5: "LZW", 8: "Deflate", 32946: "Deflate",
-    32773: "PackBits", 34925: "LZMA", 34926: "Zstandard", 50000: "Zstandard",
+    50013: "Deflate", 32773: "PackBits", 34925: "LZMA", 34926: "Zstandard", 50000: "Zstandard",
 }  # fmt: skip
 DECODER_ERRORS: Any = (
     RuntimeError,

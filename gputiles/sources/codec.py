@@ -8,25 +8,30 @@ import numpy as np
 
 from gputiles.backends import ChunkCodec
 from gputiles.errors import Damaged, Unsupported
+from gputiles.geometry import ceil_div
 from gputiles.image import Colour
-from gputiles.sources import bytecodec, imagecodec
+from gputiles.sources import bytecodec, imagecodec, jpeg
 from gputiles.sources.bytecodec import ByteCodec
 from gputiles.sources.colour import CmykCodec, StraightAlphaCodec, SubsampledCodec, YCbCrCodec
 from gputiles.sources.imagecodec import JPEG, JPEG2000, Frame, ImageCodec, JpegCodec
 from gputiles.sources.lab import LabCodec
-from gputiles.sources.page import YCBCR_2000, Page, Photometric
+from gputiles.sources.page import OLD_JPEG, YCBCR_2000, Page, Photometric
 from gputiles.sources.planes import PlanesCodec
 from gputiles.sources.streamsize import jpeg2000_is_ycbcr
 
-# JPEG XR: its library crashes the process on damaged streams
 _UNREAD = {
-    6: "old-style JPEG", 9: "JBIG", 10: "JBIG", 32766: "NeXT", 32809: "ThunderScan", 32908: "PixarFilm",
-    32909: "PixarLog", 34661: "JBIG", 34676: "SGI LogL", 34677: "SGI LogLuv", 48124: "Jetraw",
-    22610: "JPEG XR", 34934: "JPEG XR",
-    50002: "JPEG XL", 52546: "JPEG XL", 65000: "EER", 65001: "EER", 65002: "EER",
+    9: "JBIG", 10: "JBIG", 99: "JPEG of Leaf", 103: "ImPact J", 262: "Kodak DCR", 32766: "NeXT",
+    32767: "Sony ARW", 32769: "packed raw data", 32770: "Samsung SRW", 32771: "CCITT RLE in words",
+    32772: "Samsung SRW", 32809: "ThunderScan", 32895: "IT8", 32896: "IT8", 32897: "IT8", 32898: "IT8",
+    32908: "PixarFilm", 32909: "PixarLog", 32947: "Kodak DCS", 34661: "JBIG", 34676: "SGI LogL",
+    34677: "SGI LogLuv", 34692: "LuraDocument", 34713: "Nikon NEF", 34715: "JBIG2", 34718: "MDI",
+    34719: "MDI", 34720: "MDI", 48124: "Jetraw",
+    **dict.fromkeys((22610, 34934), "JPEG XR, whose decoder does not survive damaged streams"),
+    **dict.fromkeys((65000, 65001, 65002), "EER, events of electrons instead of pixels"),
 }  # fmt: skip
 
 
+_MOST_HEAD = 1 << 16  # bytes before the scan of old-style JPEG
 LAB = (Photometric.CIELAB, Photometric.ICCLAB)
 
 
@@ -62,6 +67,8 @@ def _planes(page: Page) -> ChunkCodec:
 def _stored(page: Page, samples: int) -> ChunkCodec:
     """Return what decodes ``samples`` that lie side by side, in the colours of the file."""
     samples = 1 if page.separate else samples
+    if page.compression == OLD_JPEG:
+        _check_old_jpeg(page)
     if page.compression in JPEG:
         return _jpeg(page)
     if page.compression in imagecodec.COMPRESSIONS:
@@ -78,9 +85,26 @@ def _frame(page: Page) -> Frame:
 
 def _jpeg(page: Page) -> ChunkCodec:
     raw = page.separate or page.samples != 3
-    said_rgb = page.photometric is not Photometric.YCBCR  # or three channels: nothing to convert either
+    # or three channels: nothing to convert either; old-style files call YCbCr RGB
+    said_rgb = page.photometric is not Photometric.YCBCR and page.compression != OLD_JPEG
     tables = page.tags.raw(347)
     return JpegCodec(page.compression, _frame(page), tables, said_rgb, raw, page.header)
+
+
+def _check_old_jpeg(page: Page) -> None:
+    """Raise Unsupported unless an old-style page is one JPEG file within the file (TIFF 6.0, section 22)."""
+    offset, size = (page.tags.integer(tag, 0) for tag in (513, 514))
+    reason = f"{page.source.name}: old-style JPEG (compression 6) that is not one JPEG file is not read"
+    blocks = ceil_div(page.width, 8) * ceil_div(page.height, 8)
+    if page.separate or offset <= 0 or not 8 * size > blocks or offset + size > page.source.size:
+        raise Unsupported(reason)
+    try:
+        header = jpeg.read_header(page.source.read_at(offset, min(size, _MOST_HEAD)))
+    except Damaged as error:
+        raise Unsupported(f"{reason}: {error}") from error
+    fits = (header.width, header.height, len(header.components)) == (*page.size, page.samples)
+    if not fits or not header.scan or 8 * (size - header.scan) < blocks:  # data lie elsewhere, in strips
+        raise Unsupported(reason)
 
 
 def _image(page: Page) -> ChunkCodec:

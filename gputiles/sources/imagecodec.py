@@ -1,4 +1,4 @@
-"""Codecs whose streams are pictures of their own: JPEG, JPEG 2000, PNG, WebP, LERC.
+"""Codecs whose streams are pictures of their own: JPEG, JPEG 2000, JPEG XL, PNG, WebP, LERC.
 
 The size that a stream claims is compared with the chunk's before anything is decoded.
 """
@@ -14,12 +14,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gputiles.errors import Damaged, GputilesError, Unsupported
-from gputiles.sources import jpeg, streamsize
+from gputiles.sources import jpeg, jpegxl, streamsize
 from gputiles.sources.bytecodec import DECODER_ERRORS, inflate
 
-JPEG = (7, 34892, 33007)
+JPEG = (6, 7, 34892, 33007)
 JPEG2000 = (34712, 33003, 33004, 33005)
 LERC, PNG = 34887, 34933
+JPEGXL = (50002, 52546)
 _WEBP = (50001, 34927)
 _SLACK = 65536  # bytes that a LERC stream may have beyond twice its pixels
 
@@ -29,6 +30,7 @@ _Decode = Callable[..., Any]
 # ljpeg_decode crash the process, png_decode releases None once too often with each error.
 _STREAMS: dict[int, tuple[str, _Size, _Decode]] = {
     **dict.fromkeys(JPEG2000, ("JPEG 2000", streamsize.jpeg2000_size, imagecodecs.jpeg2k_decode)),
+    **dict.fromkeys(JPEGXL, ("JPEG XL", jpegxl.size, imagecodecs.jpegxl_decode)),
     **dict.fromkeys(_WEBP, ("WebP", streamsize.webp_size, imagecodecs.webp_decode)),
     PNG: ("PNG", streamsize.png_size, imagecodecs.spng_decode),
     LERC: ("LERC", streamsize.lerc_size, imagecodecs.lerc_decode),
@@ -36,11 +38,12 @@ _STREAMS: dict[int, tuple[str, _Size, _Decode]] = {
 # Of how many samples these streams tell; all others have at most four.
 _SAMPLES: dict[int, Callable[[bytes], int]] = {
     **dict.fromkeys(JPEG2000, streamsize.jpeg2000_samples),
+    **dict.fromkeys(JPEGXL, jpegxl.least_samples),
     LERC: streamsize.lerc_samples,
 }
 PNG_SAMPLES = ((1, 8), (3, 8), (4, 8), (4, 16))  # and their bits: what spng decodes
 COMPRESSIONS = (*JPEG, *_STREAMS)
-OF_COLOURS = (*_WEBP, PNG)
+OF_COLOURS = (*_WEBP, *JPEGXL, PNG)
 """Compressions whose streams are of colours by themselves, whatever the page calls them."""
 
 
@@ -88,7 +91,7 @@ class Frame:
 
 @dataclass(frozen=True, slots=True)
 class ImageCodec:
-    """Decodes JPEG 2000, PNG, WebP or LERC streams.
+    """Decodes JPEG 2000, JPEG XL, PNG, WebP or LERC streams.
 
     ``packed`` is the compression that streams as a whole were put through (LERC's second one).
     """
@@ -111,10 +114,13 @@ class ImageCodec:
         if self.compression in JPEG2000:
             streamsize.check_jpeg2000_end(data)
             options = {"numthreads": 1}
+        elif self.compression in JPEGXL:
+            options = {"numthreads": 1, "index": 0}
         try:
             pixels = np.asarray(decode(data, **options))
         except DECODER_ERRORS as error:
             raise Damaged(f"a {name} chunk does not decode: {error}") from error
+        pixels = pixels.astype(np.float32) if pixels.dtype == np.float16 else pixels
         return self.frame.fit(name, pixels, width, height)
 
     def _unpacked(self, name: str, data: bytes) -> bytes:

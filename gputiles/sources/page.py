@@ -21,6 +21,8 @@ from gputiles.sources.ndpi import read_runs, run_offsets
 _MOST_SIDE = 1 << 30
 _MOST_SAMPLES = 4096
 _LSM = 34412
+OLD_JPEG = 6
+_STREAM, _STREAM_LENGTH = 513, 514  # of old-style JPEG: a JPEG file within the file
 YCBCR_2000 = 33003
 """Aperio's JPEG 2000 of YCbCr without the component transform that would say so."""
 _HEADING = 4096
@@ -201,6 +203,8 @@ class Page:
         """Where every chunk starts; 0 is a chunk that is not stored. Read at first use."""
         if self.header:
             return run_offsets(self.tags)[:-1]
+        if self.compression == OLD_JPEG:
+            return self._table(_STREAM)
         return self._table(324 if 324 in self.tags else 273) + self.shift
 
     @cached_property
@@ -208,6 +212,8 @@ class Page:
         """Stored bytes of every chunk; 0 is a chunk that is not stored. Read at first use."""
         if self.header:
             return np.diff(run_offsets(self.tags))
+        if self.compression == OLD_JPEG:
+            return self._table(_STREAM_LENGTH)
         code = 325 if 325 in self.tags else 279
         counts = self._table(code) if code in self.tags else np.zeros(0, np.int64)
         if _LSM in self.tags and self.compression != 1:  # Zeiss tells what the strips decode to
@@ -230,8 +236,8 @@ class Page:
 
     def check_tables(self) -> None:
         """Raise Damaged unless the chunk tables have an entry for every chunk."""
-        if self.header:
-            return  # the index of runs was counted when they were found
+        if self.header or self.compression == OLD_JPEG:
+            return  # the index of runs was counted when they were found; the codec looks at old-style JPEG
         needed = self.columns * self.rows * self.planes
         for name, codes in (("offsets", (324, 273)), ("byte counts", (325, 279))):
             entry = next((self.tags.entries[code] for code in codes if code in self.tags), None)
@@ -292,7 +298,9 @@ def _samples(tags: Directory) -> Mapping[str, Any]:
     extra = tags.integers(338, samples)
     return {
         "samples": samples,
-        "bits": (bits := _one(tags, 258, 1, samples, "BitsPerSample")),
+        "bits": (
+            bits := _one(tags, 258, 8 if tags.integer(259, 1) == OLD_JPEG else 1, samples, "BitsPerSample")
+        ),
         "kind": _kind(name, _one(tags, 339, 1, samples, "SampleFormat"), bits),
         "compression": tags.integer(259, 1),
         "photometric": _photometric(tags, samples),
@@ -305,7 +313,8 @@ def _samples(tags: Directory) -> Mapping[str, Any]:
 def _told_samples(tags: Directory) -> int:
     """Return how many samples a page without tag 277 has: of colours, as many as have bits."""
     coloured = tags.integer(262, 0) in (Photometric.RGB, Photometric.CMYK, Photometric.YCBCR)
-    return max(1, tags.entries[258].count if 258 in tags else 1) if coloured else 1
+    untold = 3 if tags.integer(259, 1) == OLD_JPEG else 1
+    return max(1, tags.entries[258].count if 258 in tags else untold) if coloured else 1
 
 
 def _one(tags: Directory, code: int, default: int, samples: int, what: str) -> int:
@@ -345,6 +354,8 @@ def _photometric(tags: Directory, samples: int) -> Photometric:
 
 
 def _chunks(tags: Directory, width: int, height: int) -> Mapping[str, Any]:
+    if tags.integer(259, 1) == OLD_JPEG:  # one stream, however its data are told apart
+        return {"tiled": False, "chunk_width": width, "chunk_height": height}
     if 322 in tags or 324 in tags:
         chunk_width, chunk_height = tags.integer(322, 0), tags.integer(323, 0)
         if chunk_width <= 0 or chunk_height <= 0:
