@@ -142,6 +142,47 @@ def test_deflate_is_read_by_all_of_its_numbers(number: int, predictor: int) -> N
     np.testing.assert_array_equal(tifffile.imread(io.BytesIO(file.getvalue())), part)
 
 
+# -- predictors of DNG
+
+
+@pytest.mark.parametrize("step", [1, 2, 4])
+@pytest.mark.parametrize("samples", [1, 3])
+@pytest.mark.parametrize("dtype", ["u1", "u2", "u4", "f2", "f4"])
+@pytest.mark.parametrize("width", [3, COLUMNS])
+@pytest.mark.parametrize("order", ["<", ">"])
+def test_differences_from_pixels_further_to_the_left_are_summed(
+    step: int, samples: int, dtype: str, width: int, order: str
+) -> None:
+    if dtype[0] == "f":
+        width += -width % 4
+        part = (PICTURE[:, :width, :samples] / 256).astype(dtype)
+        data = imagecodecs.floatpred_encode(part, axis=-2, dist=step).tobytes()
+        predictor = {1: 3, 2: 34894, 4: 34895}[step]
+    else:
+        part = PICTURE[:, :width, :samples].astype(dtype) * (256 ** (int(dtype[1]) - 1) + 1)
+        before = np.pad(part, ((0, 0), (step, 0), (0, 0)))[:, :width]
+        data = (part - before).astype(f"{order}{dtype}").tobytes()
+        predictor = {1: 2, 2: 34892, 4: 34893}[step]
+    bits, kind = 8 * int(dtype[1]), 3 if dtype[0] == "f" else 1
+    tags: Tags = {
+        258: (3, [bits] * samples), 259: (3, 8), 262: (3, 2 if samples == 3 else 1), 277: (3, samples),
+        317: (3, predictor), 339: (3, [kind] * samples),
+    }  # fmt: skip
+    source = open_source(tiff(page(width, ROWS, [imagecodecs.zlib_encode(data)], tags), order=order))
+    np.testing.assert_array_equal(full(source), part.astype(source.info.dtype))
+
+
+@pytest.mark.parametrize(("predictor", "width", "kind"), [
+    (34894, 9, 3), (34895, 10, 3), (34896, 8, 1), (4, 8, 1), (0, 8, 1),
+])  # fmt: skip
+def test_predictors_that_are_not_known_or_cannot_be_are_refused(
+    predictor: int, width: int, kind: int
+) -> None:
+    tags: Tags = {258: (3, 32), 259: (3, 8), 317: (3, predictor), 339: (3, kind)}
+    with pytest.raises(Unsupported, match=f"predictor {predictor} "):
+        open_source(tiff(page(width, 8, [bytes(64)], tags)))
+
+
 # -- old-style JPEG
 
 

@@ -23,6 +23,10 @@ from gputiles.geometry import ceil_div
 DEFLATE = (8, 32946, 50013)
 ZSTD = 50000
 FAX = (2, 3, 4)
+DIFFERENCES = {2: 1, 34892: 2, 34893: 4}
+"""Predictors of integers, and how many pixels to the left the pixel lies that each is the difference from."""
+FLOATING = {3: 1, 34894: 2, 34895: 4}
+"""The same of floating-point samples, whose bytes lie in an order of their own."""
 # Always called with an array to decode into, so that no stream inflates beyond it.
 _INTO_BUFFER: dict[int, Callable[..., Any]] = {
     32773: imagecodecs.packbits_decode,
@@ -155,8 +159,7 @@ class ByteCodec:
         if self.bits == 24:
             return self._unpack_triples(packed).reshape(shape)
         if self.bits in (8, 16, 32, 64):
-            # the floating-point predictor stores its bytes in an order of its own
-            order = "=" if self.predictor == 3 else self.order
+            order = "=" if self.predictor in FLOATING else self.order
             samples = packed.view(np.dtype(f"{order}{self.kind}{self.bits // 8}"))
             return samples.astype(samples.dtype.newbyteorder("="), copy=False).reshape(shape)
         dtype = np.dtype("u1" if self.bits < 8 else "u2" if self.bits < 16 else "u4")
@@ -172,12 +175,23 @@ class ByteCodec:
         return whole.view(">u4").astype(np.uint32)
 
     def _unpredict(self, samples: NDArray[Any]) -> NDArray[Any]:
-        if self.predictor == 2:
-            integers = samples.view(f"u{samples.itemsize}")
-            summed = np.asarray(imagecodecs.delta_decode(integers, axis=-2))
+        if self.predictor in DIFFERENCES:
+            integers = _summed(samples.view(f"u{samples.itemsize}"), DIFFERENCES[self.predictor])
             if self.bits not in (8, 16, 32, 64):
-                summed = summed & summed.dtype.type((1 << self.bits) - 1)
-            samples = summed.view(samples.dtype)
-        elif self.predictor == 3:
-            samples = np.asarray(imagecodecs.floatpred_decode(samples, axis=-2))
+                integers = integers & integers.dtype.type((1 << self.bits) - 1)
+            samples = integers.view(samples.dtype)
+        elif self.predictor in FLOATING:
+            step = FLOATING[self.predictor]
+            samples = np.asarray(imagecodecs.floatpred_decode(samples, axis=-2, dist=step))
         return samples.astype(np.float32) if samples.dtype == np.float16 else samples
+
+
+def _summed(differences: NDArray[Any], step: int) -> NDArray[Any]:
+    """Undo the differences of (rows, columns, samples) from the pixel ``step`` columns to the left."""
+    if step == 1:
+        return np.asarray(imagecodecs.delta_decode(differences, axis=-2))
+    whole = np.empty_like(differences)
+    for first in range(min(step, differences.shape[1])):
+        every = np.ascontiguousarray(differences[:, first::step])
+        whole[:, first::step] = imagecodecs.delta_decode(every, axis=-2)
+    return whole

@@ -108,10 +108,10 @@ def _check_old_jpeg(page: Page) -> None:
 
 
 def _image(page: Page) -> ChunkCodec:
-    if page.compression == imagecodec.PNG and (page.chunk_samples, page.bits) not in imagecodec.PNG_SAMPLES:
+    if page.compression == imagecodec.PNG and (page.chunk_samples > 4 or page.bits not in (8, 16)):
         raise Unsupported(
             f"{page.source.name}: PNG of {page.chunk_samples} {page.bits}-bit samples is not read;"
-            f" (samples, bits) {imagecodec.PNG_SAMPLES} are"
+            " 1 to 4 samples of 8 or 16 bits are"
         )
     return ImageCodec(page.compression, _frame(page), _lerc_packing(page))
 
@@ -128,10 +128,13 @@ def _lerc_packing(page: Page) -> int:
 
 def _bytes(page: Page, samples: int) -> ChunkCodec:
     name = page.source.name
-    if page.predictor not in (1, 2, 3):
-        raise Unsupported(f"{name}: predictor {page.predictor} is not read; 1, 2 and 3 are")
-    if page.predictor == 3 and page.kind != "f":
+    known = (1, *bytecodec.DIFFERENCES, *bytecodec.FLOATING)
+    if page.predictor not in known:
+        raise Unsupported(f"{name}: predictor {page.predictor} is not read; {known} are")
+    if page.predictor in bytecodec.FLOATING and page.kind != "f":
         raise Damaged(f"{name}: the floating-point predictor on samples that are integers")
+    if page.chunk_width % bytecodec.FLOATING.get(page.predictor, 1):
+        raise Unsupported(f"{name}: predictor {page.predictor} of {page.chunk_width} columns is not read")
     if page.predictor != 1 and page.bits == 24:
         raise Unsupported(f"{name}: predictor {page.predictor} with 24-bit samples is not read")
     if page.compression in bytecodec.FAX and (page.bits, page.samples) != (1, 1):

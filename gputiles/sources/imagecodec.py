@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from gputiles.errors import Damaged, GputilesError, Unsupported
 from gputiles.sources import jpeg, jpegxl, streamsize
 from gputiles.sources.bytecodec import DECODER_ERRORS, inflate
+from gputiles.sources.pngfile import unpack_png
 
 JPEG = (6, 7, 34892, 33007)
 JPEG2000 = (34712, 33003, 33004, 33005)
@@ -27,12 +28,12 @@ _SLACK = 65536  # bytes that a LERC stream may have beyond twice its pixels
 _Size = Callable[[bytes], tuple[int, int]]
 _Decode = Callable[..., Any]
 # Only decoders that survive damaged streams: of imagecodecs 2026.3.6, jpegxr_decode and
-# ljpeg_decode crash the process, png_decode releases None once too often with each error.
+# ljpeg_decode crash the process.
 _STREAMS: dict[int, tuple[str, _Size, _Decode]] = {
     **dict.fromkeys(JPEG2000, ("JPEG 2000", streamsize.jpeg2000_size, imagecodecs.jpeg2k_decode)),
     **dict.fromkeys(JPEGXL, ("JPEG XL", jpegxl.size, imagecodecs.jpegxl_decode)),
     **dict.fromkeys(_WEBP, ("WebP", streamsize.webp_size, imagecodecs.webp_decode)),
-    PNG: ("PNG", streamsize.png_size, imagecodecs.spng_decode),
+    PNG: ("PNG", streamsize.png_size, unpack_png),
     LERC: ("LERC", streamsize.lerc_size, imagecodecs.lerc_decode),
 }
 # Of how many samples these streams tell; all others have at most four.
@@ -41,7 +42,6 @@ _SAMPLES: dict[int, Callable[[bytes], int]] = {
     **dict.fromkeys(JPEGXL, jpegxl.least_samples),
     LERC: streamsize.lerc_samples,
 }
-PNG_SAMPLES = ((1, 8), (3, 8), (4, 8), (4, 16))  # and their bits: what spng decodes
 COMPRESSIONS = (*JPEG, *_STREAMS)
 OF_COLOURS = (*_WEBP, *JPEGXL, PNG)
 """Compressions whose streams are of colours by themselves, whatever the page calls them."""
