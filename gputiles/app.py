@@ -8,6 +8,7 @@ import logging
 import sys
 import uuid
 from collections.abc import AsyncIterator, Callable
+from time import perf_counter
 from typing import Any
 
 from aiohttp import web
@@ -43,6 +44,7 @@ from gputiles.routes.admit import ADMISSION, admit
 from gputiles.routes.respond import PREFLIGHT, as_json, as_refusal
 from gputiles.state import STATE, State
 from gputiles.styles import StyleStore
+from gputiles.trace import BEGAN
 from gputiles.walk import remote_item
 
 logger = logging.getLogger(__name__)
@@ -108,7 +110,8 @@ async def _serve_girder(app: web.Application, config: Config, url: str) -> Async
 
 @web.middleware
 async def guard(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Turn errors into JSON, and count them."""
+    """Start the request's clock; turn errors into JSON, and count them."""
+    BEGAN.set(perf_counter())
     try:
         return await handler(request)
     except Exception as error:

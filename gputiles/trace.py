@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from contextvars import ContextVar
 from dataclasses import dataclass, field
+
+BEGAN: ContextVar[float] = ContextVar("began")
+"""When the request that is being answered came in, by ``time.perf_counter``."""
 
 
 @dataclass(slots=True)

@@ -182,6 +182,56 @@ async def test_viewers_on_other_hosts_may_ask(client: Client) -> None:
     assert (reply.status, "POST" in reply.headers["Access-Control-Allow-Methods"]) == (204, True)
 
 
+def clocks(reply: Any) -> dict[str, float]:
+    """Return {stage: milliseconds} of what Server-Timing says."""
+    parts = (part.split(";dur=") for part in reply.headers["Server-Timing"].split(", "))
+    return {stage: float(spent) for stage, spent in parts}
+
+
+TILES = (
+    "/item/{item}/tiles/zxy/2/1/1",
+    "/item/{item}/tiles/fzxy/1/2/1/1?encoding=PNG",
+    "/item/{item}/tiles/region?regionWidth=90&width=40",
+    "/item/{item}/tiles/thumbnail",
+    "/item/{item}/tiles/tile_frames?frameList=0,1&width=64",
+    "/item/{item}/tiles/dzi_files/9/0_0.jpeg",
+    "/xyz/{item}/1/0/0.png",
+    "/iiif/3/{item}/0,0,128,128/64,/0/default.jpg",
+    "/webgateway/render_image_region/{item}/0/0/?tile=0,1,1",
+)
+
+
+@pytest.mark.parametrize("path", TILES)
+async def test_server_timing_is_on_every_tile_made_kept_or_not_modified(client: Client, path: str) -> None:
+    url = path.format(item=await find(client, "multi.ome.tif"))
+    made, kept = await client.get(url), await client.get(url)
+    held = await client.get(url, headers={"If-None-Match": made.headers["ETag"]})
+    assert (made.status, kept.status, held.status) == (200, 200, 304)
+    assert clocks(made).keys() >= {"queue", "read", "decode", "render", "total"}
+    assert kept.headers["X-Cache"] == "encoded-hit"
+    assert clocks(kept).keys() == clocks(held).keys() == {"total"}
+    assert min(*clocks(made).values(), *clocks(kept).values(), *clocks(held).values()) >= 0
+
+
+async def test_stages_that_follow_each_other_fit_into_the_total(client: Client) -> None:
+    item = await find(client, "multi.ome.tif")
+    style = quote(json.dumps({"bands": [{"frame": 1, "min": 0, "max": 4000}]}))
+    for x in range(3):  # a chunk of its own each
+        reply = await client.get(f"/item/{item}/tiles/zxy/2/{x}/0?style={style}")
+        stages = clocks(reply)
+        total = stages.pop("total")
+        assert list(stages) == ["read", "queue", "decode", "render"]
+        assert 0 < sum(stages.values()) <= total + 0.01  # rounded
+
+
+async def test_a_batch_tells_where_the_time_until_its_first_tile_went(client: Client) -> None:
+    item = await find(client, "multi.ome.tif")
+    asked = {"tiles": [[2, 0, 0], [2, 1, 0]]}
+    made, kept = [await client.post(f"/item/{item}/tiles:batch", json=asked) for _ in range(2)]
+    assert clocks(made).keys() >= {"decode", "render", "total"}
+    assert clocks(kept).keys() == {"total"}
+
+
 async def test_an_answer_that_takes_too_long_is_refused_with_a_hint_to_come_again(root: Path) -> None:
     app = create_app(Config(roots=(root,), tile_cache=0, raw_cache=0, workers=1, deadline=1e-6))
     async with TestClient(TestServer(app)) as client:

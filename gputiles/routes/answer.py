@@ -72,7 +72,7 @@ async def _work(request: web.Request, asked: Ask, render: Render) -> web.Respons
             image.info.grid.check(asked.wanted.z, asked.wanted.x, asked.wanted.y)
         etag = renderer.etag(image, asked.wanted)
         if is_held(request, etag):
-            return not_modified(etag, max_age)
+            return not_modified(etag, trace, max_age)
     try:
         tile = await render(renderer, image, asked.wanted, trace)
     except (Damaged, Unsupported) as error:

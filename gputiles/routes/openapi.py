@@ -116,16 +116,14 @@ def _parameter(parameter: Parameter[Any], route: Route) -> dict[str, Any]:
 def _answer(answer: Answer) -> dict[str, Any]:
     described: dict[str, Any] = {"description": answer.about}
     if answer.headers:
-        described["headers"] = {
-            name: _header(about, required=name != "Server-Timing") for name, about in answer.headers.items()
-        }
+        described["headers"] = {name: _header(about) for name, about in answer.headers.items()}
     if answer.content:
         described["content"] = {kind: _media(schema) for kind, schema in answer.content.items()}
     return described
 
 
-def _header(about: str, *, required: bool = True) -> dict[str, Any]:
-    return {"description": about, "schema": TEXT, "required": required}
+def _header(about: str) -> dict[str, Any]:
+    return {"description": about, "schema": TEXT, "required": True}
 
 
 def _media(schema: Mapping[str, Any]) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from time import perf_counter
 from typing import Any
 
 from aiohttp import web
@@ -20,7 +21,7 @@ from gputiles.errors import (
     Unsupported,
 )
 from gputiles.metadata import clean
-from gputiles.trace import Trace
+from gputiles.trace import BEGAN, Trace
 
 CORS = {
     "Access-Control-Allow-Origin": "*",
@@ -73,6 +74,18 @@ def as_json(value: Any, status: int = 200, headers: dict[str, str] | None = None
     )
 
 
+def timing(trace: Trace) -> str:
+    """Return the Server-Timing of an answer: its stages, and the total from the request's way in to now.
+
+    What other requests' work took, what nobody clocked, and work side by side make the total another
+    than the sum of the stages.
+    """
+    total = f"total;dur={(perf_counter() - BEGAN.get()) * 1000:.3f}"
+    if not trace.stages:
+        return total
+    return ", ".join([*(f"{stage};dur={spent:.3f}" for stage, spent in trace.stages.items()), total])
+
+
 def as_tile(tile: EncodedTile, trace: Trace, max_age: int) -> web.Response:
     """Return an encoded tile with its entity tag, and where its time went."""
     headers = {
@@ -81,17 +94,19 @@ def as_tile(tile: EncodedTile, trace: Trace, max_age: int) -> web.Response:
         "ETag": tile.etag,
         "Cache-Control": f"public, max-age={max_age}",
         "X-Cache": trace.cache,
+        "Server-Timing": timing(trace),
     }
-    if trace.stages:
-        headers["Server-Timing"] = ", ".join(
-            f"{stage};dur={milliseconds:.2f}" for stage, milliseconds in trace.stages.items()
-        )
     return web.Response(body=tile.data, headers=headers)
 
 
-def not_modified(etag: str, max_age: int) -> web.Response:
+def not_modified(etag: str, trace: Trace, max_age: int) -> web.Response:
     """Return 304 for a tile that the client has."""
-    headers = {**CORS, "ETag": etag, "Cache-Control": f"public, max-age={max_age}"}
+    headers = {
+        **CORS,
+        "ETag": etag,
+        "Cache-Control": f"public, max-age={max_age}",
+        "Server-Timing": timing(trace),
+    }
     return web.Response(status=304, headers=headers)
 
 

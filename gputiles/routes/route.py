@@ -20,18 +20,15 @@ OF_IMAGES = (400, 401, 403, 404, 413, 415, 422, 503)
 """The refusals of routes that open an image."""
 
 TAGS = {"ETag": "what If-None-Match is compared with", "Cache-Control": "how long clients may keep it"}
-TRACES = {
-    "X-Cache": "where it comes from",
-    "Server-Timing": "where the time went, unless it was there already",
-}
+TIMES = {"Server-Timing": "where the time went: milliseconds by stage, and in total"}
+TRACES = {"X-Cache": "where it comes from", **TIMES}
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
     """An answer: its status, what it means, {media type: schema} of its body, {header: meaning}.
 
-    All of these headers are there; Server-Timing may be missing. Pictures have an empty schema:
-    they are no JSON.
+    All of these headers are there. Pictures have an empty schema: they are no JSON.
     """
 
     status: int
@@ -109,7 +106,7 @@ def kept(
     more = dict(headers or {})
     return (
         Answer(200, about, content, {**TAGS, **TRACES, **more}),
-        Answer(304, "the client has it: If-None-Match names its entity tag", {}, {**TAGS, **more}),
+        Answer(304, "the client has it: If-None-Match names its entity tag", {}, {**TAGS, **TIMES, **more}),
     )
 
 

@@ -20,8 +20,8 @@ from gputiles.routes import ask, parameters
 from gputiles.routes.admit import admitted
 from gputiles.routes.ask import Direct, image_of
 from gputiles.routes.parameters import EDGE, ENCODING, FRAME, QUALITY, STYLE, SUBSAMPLING
-from gputiles.routes.respond import CORS, status_of, told
-from gputiles.routes.route import Answer, Body, Route
+from gputiles.routes.respond import CORS, status_of, timing, told
+from gputiles.routes.route import TIMES, Answer, Body, Route
 from gputiles.routes.schemas import TEXT, WHOLE, listed, named, record
 from gputiles.state import STATE
 from gputiles.trace import Trace
@@ -42,7 +42,7 @@ PARAMETERS = (*FURTHER, STYLE.name)
 ASKED = record({"tiles": PLACES}, {"style": STYLES, **FURTHER})
 BODY = Body("the tiles, each as [z, x, y], and how they look", "application/json", ASKED)
 UNBUFFERED = {"X-Accel-Buffering": "no"}  # nginx, and others, would wait until a buffer is full
-HEADERS = {"X-Accel-Buffering": "asks a proxy to hand each tile on when it comes"}
+HEADERS = {**TIMES, "X-Accel-Buffering": "asks a proxy to hand each tile on when it comes"}
 STREAM = (Answer(200, "the tiles, each behind its three numbers", {"application/octet-stream": {}}, HEADERS),)
 SOCKET = (Answer(101, "the socket is open"),)
 
@@ -59,14 +59,15 @@ async def batch(request: web.Request) -> web.StreamResponse:
     """``POST /item/{id}/tiles:batch``: many tiles of one view, each sent when it is ready.
 
     Each comes as three little-endian uint32 (its number in ``tiles``, its status, its length)
-    and that many bytes: the picture, or the error as JSON.
+    and that many bytes: the picture, or the error as JSON. Server-Timing tells of the first.
     """
-    item = _item(request)
+    item, trace = _item(request), Trace()
     asked = await _read(request, await ask.body(request, "body", LONGEST))
     response = web.StreamResponse(headers={**CORS, **UNBUFFERED, "Content-Type": "application/octet-stream"})
-    async with aclosing(_outcomes(request, item, asked, Trace())) as found:
+    async with aclosing(_outcomes(request, item, asked, trace)) as found:
         async for ready in found:
             if not response.prepared:
+                response.headers["Server-Timing"] = timing(trace)
                 await response.prepare(request)
             await response.write(b"".join(_in_batch(*each) for each in ready))
     await response.write_eof()
