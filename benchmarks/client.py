@@ -1,9 +1,10 @@
 """The open-loop client, in a process of its own: JSON of what to ask in, JSON of how it went out.
 
 Times count from when a request was due, not from when it could be sent: what waits in a queue, here or in
-the server, is in them. Three kinds of plans: ``rate`` (requests at a fixed rate), ``closed`` (each
-connection asks again when it has its answer) and ``events`` (what a viewer shows from when on; what is
-asked for and no longer shown is given up, by closing its connection, as browsers do).
+the server, is in them. The kinds of plans: ``rate`` (requests at a fixed rate), ``closed`` (each
+connection asks again when it has its answer), ``events`` (what a viewer shows from when on; what is
+asked for and no longer shown is given up, by closing its connection, as browsers do) and ``clocked`` (one
+request after the other, each beside the server's own clocks).
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ from urllib.parse import urlsplit
 PATIENCE = 120.0  # seconds for a request, and after the last event for what is shown then
 WARM = 1.0  # seconds of a plan of a fixed rate before the first request that counts
 LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
+TIMING = re.compile(rb"\r\nserver-timing: *([^\r]*)", re.IGNORECASE)
 OK = "200"
 FIRST = "20000"  # the number in the style of the first request
 
@@ -48,6 +50,12 @@ class Link(asyncio.Protocol):
         self._answer = asyncio.get_running_loop().create_future()
         self.transport.write(f"GET {path} HTTP/1.1\r\nHost: {self._host}\r\n\r\n".encode())
         return self._answer
+
+    @property
+    def timing(self) -> str:
+        """What the last answer says of its Server-Timing; empty where it says nothing."""
+        found = TIMING.search(self._head, 0, self._head.find(b"\r\n\r\n") + 2)
+        return found[1].decode() if found else ""
 
     def data_received(self, data: bytes) -> None:
         """Count what comes; an answer that does not say how long it is ends the connection."""
@@ -84,7 +92,7 @@ class Pool:
     async def get(self, path: str) -> str:
         """Return the status of the answer; a cancelled call closes its connection."""
         async with self._turn:
-            link = await self._link()
+            link = await self.link()
             try:
                 status = await link.ask(path)
             except BaseException:  # a connection is fit for another request after a whole answer only
@@ -93,7 +101,8 @@ class Pool:
             self._idle.append(link)
             return status
 
-    async def _link(self) -> Link:
+    async def link(self) -> Link:
+        """Return a connection that is idle, or a new one."""
         while self._idle:
             link = self._idle.pop()
             if not link.transport.is_closing():
@@ -199,6 +208,34 @@ async def closed(pool: Pool, plan: dict[str, Any]) -> dict[str, Any]:
     return tally.report() | {"per_s": round(tally.outcomes[OK] / (loop.time() - began), 1)}
 
 
+async def clocked(pool: Pool, plan: dict[str, Any]) -> dict[str, Any]:
+    """Ask for ``paths`` in turn over one connection; each answer has its milliseconds and Server-Timing.
+
+    Raises RuntimeError where one is not 200.
+    """
+    link = await pool.link()
+    try:
+        return {"answers": [await _clock(link, path) for path in plan["paths"]]}
+    finally:
+        link.transport.abort()
+
+
+async def _clock(link: Link, path: str) -> dict[str, Any]:
+    loop = asyncio.get_running_loop()
+    began = loop.time()
+    status = await link.ask(path)
+    took = (loop.time() - began) * 1000
+    if status != OK:
+        raise RuntimeError(f"{path}: expected {OK}; got {status}")
+    return {"ms": took, "timing": link.timing}
+
+
+def clocks(timing: str) -> dict[str, float]:
+    """Return {stage: milliseconds} of what an answer's Server-Timing says."""
+    parts = (part.split(";dur=") for part in timing.split(", "))
+    return {stage: float(spent) for stage, spent in parts}
+
+
 class Screen:
     """What a viewer shows: the tiles that its view needs, those that have come, those on their way."""
 
@@ -262,7 +299,7 @@ async def watch(pool: Pool, plan: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-KINDS = {"rate": rate, "closed": closed, "events": watch}
+KINDS = {"rate": rate, "closed": closed, "clocked": clocked, "events": watch}
 
 
 async def carry_out(plan: dict[str, Any]) -> dict[str, Any]:

@@ -8,6 +8,8 @@ from typing import Any
 import matplotlib
 from matplotlib.figure import Figure
 
+from benchmarks.stages import STAGES
+
 matplotlib.rcParams["svg.hashsalt"] = "gputiles"  # the same report, the same file
 
 
@@ -47,15 +49,20 @@ def _stages(stages: list[dict[str, Any]]) -> Figure:
     """Return one bar a picture, stacked of its stages."""
     figure = Figure(figsize=(8, 1.2 + 0.5 * len(stages)), layout="constrained")
     axes = figure.subplots()
-    titles = [title for title in stages[0] if title not in ("picture", "tiles")]
+    titles = [title for title in STAGES if any(stage[title] for stage in stages)]
     left = [0.0] * len(stages)
     for title in titles:
-        lengths = [stage[title] for stage in stages]
-        axes.barh([stage["picture"] for stage in stages], lengths, left=left, label=title)
+        lengths = [max(0.0, stage[title]) for stage in stages]
+        axes.barh([_bar(stage) for stage in stages], lengths, left=left, label=title)
         left = [start + length for start, length in zip(left, lengths, strict=True)]
-    axes.set_xlabel("ms of one cold 6-channel 512² tile to JPEG, one worker")
+    axes.invert_yaxis()
+    axes.set_xlabel("ms of one cold 6-channel 512² tile to JPEG over HTTP, one worker")
     figure.legend(loc="outside upper center", ncols=len(titles))
     return figure
+
+
+def _bar(stage: dict[str, Any]) -> str:
+    return f"{stage['picture']}, {stage['tile']}"
 
 
 def _curves(points: list[dict[str, Any]]) -> Figure:

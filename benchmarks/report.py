@@ -12,6 +12,7 @@ from typing import Any
 
 from benchmarks.section import Section
 from benchmarks.sections import SECTIONS
+from benchmarks.stages import NOTE
 from gputiles.config import usable_cores
 
 PACKAGES = (
@@ -114,7 +115,7 @@ def markdown(report: dict[str, Any], plots: list[str]) -> str:
     if report["stages"]:
         titles = tuple(report["stages"][0])
         stages = [tuple(str(stage[title]) for title in titles) for stage in report["stages"]]
-        parts += ["## Stages of one cold 6-channel 512² tile, one worker, ms", _rows(titles, stages)]
+        parts += ["## Stages of one cold 6-channel 512² tile to JPEG, ms", NOTE, _rows(titles, stages)]
     for name, part in report["sections"].items():
         parts += _section(SECTIONS[name], part)
     return "\n\n".join(parts) + "\n"

@@ -97,6 +97,19 @@ class Saying(asyncio.Protocol):
         self.transport.close()
 
 
+class Telling(asyncio.Protocol):
+    """Gives its answers one after the other over one connection."""
+
+    def __init__(self, answers: list[bytes]) -> None:
+        self.answers = answers
+
+    def connection_made(self, transport: asyncio.WriteTransport) -> None:
+        self.transport = transport
+
+    def data_received(self, data: bytes) -> None:
+        self.transport.write(self.answers.pop(0))
+
+
 async def until(true: Callable[[], bool]) -> None:
     async with asyncio.timeout(PATIENCE):
         while not true():
@@ -177,6 +190,21 @@ async def test_tiles_that_have_come_are_not_asked_for_again() -> None:
                 await screen.settled.wait()
     assert sorted(gate.asked) == ["/0", "/1", "/2"]
     assert (screen.views, len(screen.whole)) == (3, 3)
+
+
+async def test_each_answer_of_a_plan_of_paths_has_its_time_and_the_servers_clocks() -> None:
+    timed = ANSWER.replace(b"\r\n\r\n", b"\r\nServer-Timing: read;dur=1.5, total;dur=2\r\n\r\n")
+    async with a_pool(lambda: Telling([timed, ANSWER])) as pool:
+        found = (await client.clocked(pool, {"paths": ["/a", "/b"]}))["answers"]
+    assert [answer["timing"] for answer in found] == ["read;dur=1.5, total;dur=2", ""]
+    assert all(answer["ms"] > 0 for answer in found)
+    assert client.clocks(found[0]["timing"]) == {"read": 1.5, "total": 2.0}
+
+
+async def test_a_refusal_is_no_answer_to_clock() -> None:
+    async with a_pool(lambda: Telling([ANSWER.replace(b"200", b"404")])) as pool:
+        with pytest.raises(RuntimeError, match="/a: expected 200; got 404"):
+            await client.clocked(pool, {"paths": ["/a"]})
 
 
 def test_percentiles_are_values_that_were_there() -> None:

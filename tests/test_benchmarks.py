@@ -30,7 +30,19 @@ if not os.environ.get("CI"):  # there nothing is skipped
     pytest.importorskip("large_image_source_ometiff", reason="needs the extra 'bench'")
     pytest.importorskip("large_image_source_tiff", reason="needs the extra 'bench'")
 
-from benchmarks import calibration, curves, gate, girder, hot, http_load, inputs, pairs, report, rivals
+from benchmarks import (
+    calibration,
+    curves,
+    gate,
+    girder,
+    hot,
+    http_load,
+    inputs,
+    pairs,
+    report,
+    rivals,
+    stages,
+)
 from benchmarks.__main__ import arguments, part
 from benchmarks.classes import CLASSES
 from benchmarks.scope import MODES, TINY, Scope
@@ -59,10 +71,11 @@ def test_a_miniature_run_measures_every_class_and_writes_the_report(tmp_path: Pa
     for key in ("machine", "commit", "command"):
         assert found[key] in told
     assert found["versions"]["large-image"] != "not installed"
-    assert [stage["picture"] for stage in found["stages"]] == ["noise", "tissue"]
-    assert all(
-        min(stage["read"], stage["decode"], stage["composite + encode"]) > 0 for stage in found["stages"]
-    )
+    bars = [(stage["picture"], stage["tile"]) for stage in found["stages"]]
+    assert bars == [(picture, tile) for picture in inputs.PICTURES for tile in stages.TILES]
+    for stage in found["stages"]:
+        assert all(stage[name] > 0 for name in ("read", "decode", "composite", "HTTP"))
+        assert (stage["downsample"] > 0) == (stage["tile"] == "made of four")
     drawn = {path.name for path in folder.glob("*.svg")}
     assert drawn == {"ratios.svg", "stages.svg"} or (not drawn and "matplotlib" in done.stderr)
     assert "not compared" in done.stdout  # the baseline is of a quick run
@@ -247,6 +260,11 @@ def test_curves_have_their_points_and_a_plot(tmp_path: Path) -> None:
     assert plots.draw({"rows": [], "stages": [], "sections": {"curves": {"rows": found}}}, tmp_path) == [
         "curves.svg"
     ]
+
+
+def test_what_no_stage_took_is_the_rest_and_what_the_answer_does_not_know_is_http() -> None:
+    found = stages.over_http(5.0, "queue;dur=0.5, render;dur=2, total;dur=3.25")
+    assert found == {"queue": 0.5, "render": 2.0, "rest": 0.75, "HTTP": 1.75}
 
 
 def test_the_exact_overview_is_the_samples_reduction_of_what_is_stored(tmp_path: Path) -> None:
