@@ -87,9 +87,8 @@ def theirs(drive: Drive, peer: dict[str, Any]) -> rivals.Side:
 
 SECTION = Section(
     title="Against Girder 3 with large_image, over HTTP",
-    note="Runs of `wrk` over 8 connections in turns, after a pair that does not count; one address below "
-    "`/api/v1`, pictures compared first, JPEG q95 4:4:4 where not as stored. Tiles spread over the slide: "
-    "neither side keeps encoded ones.",
+    note="One address below `/api/v1`, pictures compared first, JPEG q95 4:4:4 where not as stored. Tiles "
+    f"spread over the slide: neither side keeps encoded ones. {rivals.TERMS}",
     columns=rivals.columns("Girder"),
     measure=rows,
     absent=absent,

@@ -8,6 +8,7 @@ a few seconds on loopback. Run: ``python benchmarks/hot.py [--pairs N] [--second
 from __future__ import annotations
 
 import argparse
+import asyncio
 import json
 import multiprocessing
 import os
@@ -45,21 +46,29 @@ def serve_tiles(path: Path, ready: Connection) -> None:
 
 def serve_constant(body: bytes, headers: dict[str, str], ready: Connection) -> None:
     """Serve ``body`` under the tiles' route, and nothing else."""
+    asyncio.run(_serve_constant(body, headers, ready))
 
+
+async def _serve_constant(body: bytes, headers: dict[str, str], ready: Connection) -> None:
     async def constant(request: web.Request) -> web.Response:
         return web.Response(body=body, headers=headers)
 
-    async def announce(app: web.Application) -> None:
-        ready.send("")
-
     app = web.Application()
     app.router.add_get(ROUTE, constant)
-    app.on_startup.append(announce)
-    web.run_app(app, host="127.0.0.1", port=18_765, print=None, access_log=None, **_limits())
+    runner = web.AppRunner(app, access_log=None, handler_cancellation=SERVER["handler_cancellation"])
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    host, port = runner.addresses[0][:2]
+    ready.send(f"http://{host}:{port}")
+    await asyncio.Event().wait()
 
 
-def _limits() -> dict[str, object]:
-    return {"handler_cancellation": SERVER["handler_cancellation"]}
+def kept(url: str) -> tuple[bytes, dict[str, str]]:
+    """Return the body of a tile that is hot, and its headers but for those that any server sets itself."""
+    for _ in range(2):  # the second time it is hot
+        with urlopen(url) as reply:
+            body, headers = reply.read(), dict(reply.headers)
+    return body, {name: value for name, value in headers.items() if name not in OWN}
 
 
 @contextmanager
@@ -131,13 +140,9 @@ def main() -> None:
         tile = f"/item/{item}/tiles/zxy/1/0/0?encoding=PNG"
         with serving(serve_tiles, path) as base:
             ours = base + tile
-            with urlopen(ours) as reply:
-                reply.read()
-            with urlopen(ours) as reply:  # the second time it is hot
-                body, headers = reply.read(), dict(reply.headers)
-            kept = {name: value for name, value in headers.items() if name not in OWN}
-            with serving(serve_constant, body, kept):
-                theirs = "http://127.0.0.1:18765" + tile
+            body, headers = kept(ours)
+            with serving(serve_constant, body, headers) as other:
+                theirs = other + tile
                 pairs = [
                     (rate(asked(ours, arguments.seconds)), rate(asked(theirs, arguments.seconds)))
                     for _ in range(arguments.pairs)

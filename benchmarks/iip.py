@@ -163,9 +163,9 @@ def _answers(port: int) -> bool:
 
 SECTION = Section(
     title="Against iipimage-server behind nginx",
-    note="As against Girder; one server process for each core, tiles in the words of Deep Zoom. It encodes "
+    note="One server process for each core, tiles in the words of Deep Zoom. It encodes "
     f"at quality {QUALITY}, 4:2:0; gputiles passes stored tiles on, without nginx before it. Tiles spread "
-    "over the slide: neither side keeps encoded ones.",
+    f"over the slide: neither side keeps encoded ones. {rivals.TERMS}",
     columns=rivals.columns("iipsrv"),
     measure=rows,
     absent=absent,

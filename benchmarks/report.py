@@ -13,11 +13,11 @@ from typing import Any
 from benchmarks.section import Section
 from benchmarks.sections import SECTIONS
 from benchmarks.stages import NOTE
-from gputiles.config import usable_cores
+from gputiles.config import memory_limit, usable_cores
 
 PACKAGES = (
     "gputiles", "large-image", "large-image-source-ometiff", "large-image-source-tiff",
-    "numpy", "imagecodecs", "isal", "tifffile", "pillow",
+    "numpy", "imagecodecs", "isal", "aiohttp", "tifffile", "pillow", "cupy-cuda13x", "cupy-cuda12x",
 )  # fmt: skip
 COLUMNS = ("class, picture, output", "gputiles ms", "large_image ms", "ratio", "10–90 %", "vs baseline")
 
@@ -28,7 +28,9 @@ def circumstances(mode: str, command: str) -> dict[str, Any]:
         "mode": mode,
         "command": command,
         "commit": _commit(),
-        "machine": f"{_processor()}, {usable_cores()} cores usable, {platform.system()}",
+        "machine": f"{_processor()}, {usable_cores()} cores usable, {memory_limit() / 2**30:.0f} GiB usable, "
+        f"{platform.system()} {platform.release()}",
+        "card": card(),
         "versions": {"python": platform.python_version()} | {name: _version(name) for name in PACKAGES},
     }
 
@@ -42,6 +44,16 @@ def _commit() -> str:
         ).stdout.strip()
     except (OSError, subprocess.CalledProcessError):  # no git, or sources without their history
         return "unknown"
+
+
+def card() -> str:
+    """Return the names of the cards, with driver and memory; on whose absence the host computes."""
+    asked = ["nvidia-smi", "--query-gpu=name,driver_version,memory.total", "--format=csv,noheader"]
+    try:
+        found = subprocess.run(asked, capture_output=True, text=True, check=True).stdout.splitlines()
+    except (OSError, subprocess.CalledProcessError):
+        found = []
+    return "; ".join(line.strip() for line in found) or "none: the host's kernels compute"
 
 
 def _processor() -> str:
@@ -143,6 +155,7 @@ def _circumstances(report: dict[str, Any]) -> str:
     return "\n".join(
         [
             f"- machine: {report['machine']}",
+            f"- card: {report['card']}",
             f"- versions: {versions}",
             f"- commit: {report['commit']}",
             f"- command: `{report['command']}`",

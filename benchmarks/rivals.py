@@ -9,7 +9,7 @@ from typing import Any
 
 from benchmarks.client import FIRST, filled
 from benchmarks.hot import rate
-from benchmarks.http_load import NEAR, Drive, ceiling_of, fetched, load
+from benchmarks.http_load import NEAR, Drive, ceiling_of, fetched, load, percentiles
 from benchmarks.pairs import apart
 from benchmarks.scope import Scope
 from benchmarks.section import Cell, ceiling, number, span, text
@@ -17,6 +17,11 @@ from benchmarks.section import Cell, ceiling, number, span, text
 WARM = 1  # pairs before the first that counts
 SECOND = "26000"  # the number in another style
 PLACES = ((0, 0), (1, 0), (0, 1), (1, 1))
+TERMS = (
+    "Runs of `wrk` (one thread) over 8 connections, in turns A B A B; warm-up: a pair that does not count. "
+    "gputiles is one process with a worker a core. Ratios are those of the pairs; latencies are medians of "
+    "the runs. An error or a refusal ends the section."
+)
 
 
 @dataclass(frozen=True)
@@ -42,11 +47,12 @@ def duel(
     """
     pictures = ours.pictures(drive)
     found = apart(name, pictures, theirs.pictures(drive), *bounds)
-    pairs = [
-        tuple(rate(load(drive, side.base, side.path, turn, scope)) for side in (ours, theirs))
+    said = [
+        tuple(load(drive, side.base, side.path, turn, scope) for side in (ours, theirs))
         for turn in range(WARM + scope.runs)
     ][WARM:]
-    most, best = ceiling_of(pictures[0], scope), max(mine for mine, _ in pairs)
+    pairs = [(rate(mine), rate(other)) for mine, other in said]
+    most, best = ceiling_of(pictures[0], scope), max(map(max, pairs))
     ratios = sorted(mine / other for mine, other in pairs)
     return {
         "name": name,
@@ -57,10 +63,16 @@ def duel(
         "other_per_s": round(statistics.median(other for _, other in pairs), 1),
         "ratio": round(statistics.median(ratios), 2),
         "ratio_range": [round(ratios[0], 2), round(ratios[-1], 2)],
+        "gputiles_ms": percentiles([mine for mine, _ in said]),
+        "other_ms": percentiles([other for _, other in said]),
         **found,
         "generator_per_s": round(most, 1),
         "valid": most >= NEAR * best,
     }
+
+
+def _latencies(key: str) -> Cell:
+    return lambda row: ", ".join(f"{value:.1f}" for value in row[key])
 
 
 def columns(other: str) -> Mapping[str, Cell]:
@@ -69,8 +81,10 @@ def columns(other: str) -> Mapping[str, Cell]:
         f"against {other}, 8 connections": text("name"),
         "gputiles/s": number("gputiles_per_s"),
         f"{other}/s": number("other_per_s"),
-        "ratio": number("ratio", 1),
-        "least–most": span("ratio_range", 1),
+        "ratio": number("ratio", 2),
+        "least–most": span("ratio_range", 2),
+        "p50, p95, p99 ms": _latencies("gputiles_ms"),
+        f"{other}'s": _latencies("other_ms"),
         "mean, worst difference": lambda row: f"{row['mean_difference']}, {row['worst_difference']}",
         "generator's ceiling": ceiling,
     }

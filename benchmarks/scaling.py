@@ -9,14 +9,15 @@ from typing import Any
 from benchmarks.hot import rate, serving
 from benchmarks.http_load import (
     NEAR,
+    PARTS,
     PICTURE,
     Drive,
     ceiling_of,
     checked,
     drives,
     generator,
-    latency,
     load,
+    percentiles,
     serve,
     without_wrk,
 )
@@ -58,6 +59,7 @@ def _points(drive: Drive, scope: Scope, connections: tuple[int, ...]) -> list[di
     """Return a point for each number of connections. Raises PixelsDiffer."""
     with serving(serve, drive.config) as base:
         path, body = checked(drive, base)
+        load(drive, base, path, len(connections) * scope.runs, scope)  # warm-up
         said = {
             count: [
                 load(drive, base, path, turn * scope.runs + run, scope, count) for run in range(scope.runs)
@@ -75,7 +77,7 @@ def _point(drive: Drive, count: int, said: list[str], most: float) -> dict[str, 
         "connections": count,
         "per_s": round(statistics.median(rates), 1),
         "per_s_range": [round(rates[0], 1), round(rates[-1], 1)],
-        "p99_ms": statistics.median(latency(each, 99) for each in said),
+        **{f"p{part}_ms": value for part, value in zip(PARTS, percentiles(said), strict=True)},
         "generator_per_s": round(most, 1),
         "valid": most >= NEAR * rates[-1],
     }
@@ -83,14 +85,17 @@ def _point(drive: Drive, count: int, said: list[str], most: float) -> dict[str, 
 
 SECTION = Section(
     title="Scaling over HTTP",
-    note=f"Closed loops of `wrk`, at most {RUNS} of {SECONDS} s for each point; the picture is {PICTURE}. "
-    "First answers were compared with the engine's own.",
+    note=f"Closed loops of `wrk`, at most {RUNS} of {SECONDS} s for each point; warm-up: a run over 8 "
+    f"connections before the first point of a server. The picture is {PICTURE}. First answers were compared "
+    "with the engine's own.",
     columns={
         "scaling over HTTP": text("name"),
         "file": lambda row: row["served"].split(";")[0] + (f", {row['mib']:.3g} MiB" if "mib" in row else ""),
         "connections": number("connections"),
         "tiles/s": number("per_s"),
         "least–most": span("per_s_range"),
+        "p50 ms": number("p50_ms", 2),
+        "p95 ms": number("p95_ms", 2),
         "p99 ms": number("p99_ms", 2),
         "generator's ceiling": ceiling,
     },

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from benchmarks import (
+    constant,
     curves,
     dragging,
     girder,
@@ -19,6 +20,7 @@ from benchmarks.section import Section
 
 SECTIONS: dict[str, Section] = {
     "http": http_load.SECTION,
+    "constant": constant.SECTION,
     "girder": girder.SECTION,
     "open": openloop.SECTION,
     "traces": viewing.SECTION,
