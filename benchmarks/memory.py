@@ -1,7 +1,8 @@
-"""Memory: what a resident tile takes, by the shelf's account and by the process's.
+"""Memory: what a resident tile takes, by the shelf's account, the process's and the device's.
 
 A server reads every tile of a file; what its resident set grows by is compared with what its
-shelves say they hold, and again once they have been emptied.
+shelves say they hold, and again once they have been emptied. On a card the shelf of decoded tiles
+is the card's memory, of which CuPy asks the driver; on the host it is the process's own.
 """
 
 from __future__ import annotations
@@ -17,20 +18,27 @@ from benchmarks.client import filled
 from benchmarks.http_load import Drive, drives, engines_tile, fetched, item_of, template
 from benchmarks.pairs import PixelsDiffer
 from benchmarks.scope import Scope
-from benchmarks.section import Section, number, text
+from benchmarks.section import Row, Section, number, text
+from gputiles.backends import load
 from gputiles.config import Config
 
 MIB = 2**20
+HOST = "cpu"  # the device whose memory is the host's
 QUALITY = "&jpegQuality=80"  # asked for, tiles are decoded and not passed on
 
 
 class Held(NamedTuple):
-    """What a server holds: tiles on the raw shelf, its bytes, those of encoded tiles, of the process."""
+    """What a server holds: tiles on the raw shelf, its bytes, those of encoded tiles, of the process.
+
+    ``device`` is where the raw shelf is, ``on_card`` the bytes in use there; None on the host.
+    """
 
     tiles: int
     raw: int
     encoded: int
     resident: int
+    device: str = HOST
+    on_card: int | None = None
 
 
 def rows(scope: Scope) -> list[dict[str, Any]]:
@@ -79,8 +87,13 @@ def row(drive: Drive, more: str = "") -> dict[str, Any]:
 
 
 def figures(drive: Drive, before: Held, after: Held, cleared: Held) -> dict[str, Any]:
-    """Return the row of what was held before all tiles were read, then, and once they were dropped."""
-    shelved = after.raw + after.encoded - before.raw - before.encoded
+    """Return the row of what was held before all tiles were read, then, and once they were dropped.
+
+    What lies on a card is no part of the process's growth, nor of the shelves' that it is compared with.
+    """
+    shelved = after.encoded - before.encoded
+    if after.on_card is None:
+        shelved += after.raw - before.raw
     grown = after.resident - before.resident
     return {
         "name": drive.name,
@@ -91,18 +104,40 @@ def figures(drive: Drive, before: Held, after: Held, cleared: Held) -> dict[str,
         "rss_before_mib": round(before.resident / MIB, 1),
         "rss_after_mib": round(after.resident / MIB, 1),
         "rss_cleared_mib": round(cleared.resident / MIB, 1),
-        "process_by_shelves": round(grown / shelved, 2),
+        "process_by_shelves": round(grown / shelved, 2) if shelved else None,
+        "device": after.device,
+        "raw_mib": round(after.raw / MIB, 1),
+        "card_mib": None if after.on_card is None else [_mib(each) for each in (before, after, cleared)],
     }
+
+
+def _mib(held: Held) -> float:
+    return round((held.on_card or 0) / MIB, 1)
 
 
 def held(server: process.Served) -> Held:
     """Return what a server says that it holds, and what the kernel says of its process."""
-    shelves = json.loads(fetched(server.base + "/large_image/cache"))["shelves"]
+    report = json.loads(fetched(server.base + "/large_image/cache"))
+    shelves, device = report["shelves"], report["device"]["name"]
     status = Path(f"/proc/{server.pid}/status").read_text()
     resident = re.search(r"^VmRSS:\s+(\d+) kB", status, re.MULTILINE)
     assert resident is not None, status
     rasters, tiles = shelves["rasters"], shelves["tiles"]
-    return Held(rasters["items"], rasters["used"], tiles["used"], int(resident[1]) * 1024)
+    used = (rasters["items"], rasters["used"], tiles["used"], int(resident[1]) * 1024)
+    return Held(*used, device, None if device == HOST else on_card())
+
+
+def on_card() -> int:
+    """Return the bytes in use on the first card, by all processes, as the driver tells CuPy."""
+    free, total = load.find_cupy().cuda.runtime.memGetInfo()
+    return int(total - free)
+
+
+def device_memory(row: Row) -> str:
+    """Return the cell of the device's memory: before, with all tiles, and once they were dropped."""
+    if row["card_mib"] is None:
+        return f"host memory, {row['raw_mib']:.1f} of the process"
+    return f"{row['device']}: " + ", ".join(f"{each:.1f}" for each in row["card_mib"])
 
 
 def _clear(base: str) -> None:
@@ -113,7 +148,10 @@ def _clear(base: str) -> None:
 SECTION = Section(
     title="Memory",
     note="Every tile of a file is asked for once. What the shelves of decoded and encoded tiles say they "
-    "hold, beside the resident set of the process: before, with all tiles, and once they were dropped.",
+    "hold, beside the resident set of the process: before, with all tiles, and once they were dropped. "
+    "Device memory is where decoded tiles lie: on the host a part of the process, on a card what its driver "
+    "says is in use (before, with all tiles, once they were dropped), and the growth of the process is "
+    "compared with encoded tiles alone.",
     columns={
         "resident tile": text("name"),
         "tiles": number("tiles"),
@@ -123,6 +161,7 @@ SECTION = Section(
         "with them": number("rss_after_mib", 1),
         "emptied": number("rss_cleared_mib", 1),
         "growth by shelves": number("process_by_shelves", 2),
+        "device memory, MiB": device_memory,
     },
     measure=rows,
 )

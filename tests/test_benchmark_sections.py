@@ -21,8 +21,11 @@ if not os.environ.get("CI"):  # there nothing is skipped
 from benchmarks import dragging, http_load, iip, memory, pairs, process, report, roofline, scaling, start
 from benchmarks.classes import CLASSES, FURTHER
 from benchmarks.scope import MODES, TINY, Scope
+from gputiles.backends import load
+from gputiles.backends.device import Device
 from gputiles.backends.host import HostBackend
 from tests.conftest import ROOT
+from tests.standin import StandIn
 
 KERNELS = {
     name
@@ -105,6 +108,29 @@ def test_growth_is_told_as_a_multiple_of_what_shelves_say(tmp_path: Path) -> Non
     before, after = memory.Held(1, 2**20, 0, 100 * 2**20), memory.Held(5, 9 * 2**20, 2**20, 118 * 2**20)
     row = memory.figures(drive, before, after, memory.Held(0, 0, 0, 105 * 2**20))
     assert (row["shelves_mib"], row["process_by_shelves"]) == (9.0, 2.0)
+    assert memory.device_memory(row) == "host memory, 9.0 of the process"
+
+
+def test_tiles_on_a_card_are_told_by_its_driver(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    drive, card = next(http_load.drives(tmp_path, 512)), StandIn(1 << 27)
+    monkeypatch.setattr(load, "find_cupy", lambda: card)
+    device, before = Device(card), memory.on_card()
+
+    def now(tiles: int) -> memory.Held:
+        """Return what is held with that many tiles of 3 MiB on the card, encoded ones of half a MiB."""
+        on_card = memory.on_card() - before
+        return memory.Held(tiles, tiles * 3 * 2**20, tiles << 19, (100 + tiles) * 2**20, "cuda", on_card)
+
+    blocks = [device.allocate(3 * 2**20)]
+    one = now(1)
+    blocks += [device.allocate(3 * 2**20) for _ in range(4)]
+    five = now(5)
+    for block in blocks:
+        device.free(block)
+    row = memory.figures(drive, one, five, now(0))
+    assert row["card_mib"] == [3.0, 15.0, 0.0]
+    assert (row["shelves_mib"], row["process_by_shelves"]) == (2.0, 2.0)
+    assert memory.device_memory(row) == "cuda: 3.0, 15.0, 0.0"
 
 
 def test_a_server_by_its_command_ends_with_its_block(tmp_path: Path) -> None:
