@@ -61,7 +61,7 @@ def rows(scope: Scope, names: list[str]) -> list[dict[str, Any]]:
     found = []
     classes = CLASSES | FURTHER
     for name in filter(classes.get, names):
-        for picture in inputs.PICTURES:
+        for picture in scope.pictures:
             for contest in classes[name](scope, picture):
                 tell(f"measuring {contest.name} ...")
                 found.append(measure(contest, scope.pairs))
@@ -74,8 +74,11 @@ def measured(asked: argparse.Namespace, command: str) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as folder:
         scope = replace(MODES[asked.mode], folder=Path(folder))
         scope = replace(scope, pairs=asked.pairs or scope.pairs)
+        if asked.mode == FULL:
+            scope = replace(scope, pictures=inputs.pictures(), rivals=inputs.pictures())
+        found["pictures"] = {name: inputs.ABOUT[name] for name in scope.pictures}
         found["rows"] = rows(scope, asked.only)
-        found["stages"] = stages.profile(scope.folder, scope.profiled)
+        found["stages"] = stages.profile(scope.folder, scope.profiled, scope.pictures)
         found["sections"] = {name: part(SECTIONS[name], scope) for name in asked.only if name in SECTIONS}
     found["gate"] = gate.compare(found)
     return found

@@ -1,8 +1,13 @@
-"""The files that are measured: written anew in every run, the same pixels each time."""
+"""The files that are measured: written anew in every run, the same pixels each time.
+
+Their pixels are noise, tissue (drawn), or real: four channels of neurons under a fluorescence microscope,
+and a stained slide, where those files are there (``GPUTILES_SHARED``).
+"""
 
 from __future__ import annotations
 
 import itertools
+import os
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
@@ -14,6 +19,13 @@ from benchmarks import restyle
 from gputiles.tissue import CHANNELS, PERIOD, Tissue
 
 PICTURES = ("noise", "tissue")
+ABOUT = {
+    "noise": "every sample drawn at random",
+    "tissue": "drawn, with the noise of a camera",
+    "real": "neurons in 4 channels (ndev-sampledata's neuron-4Ch) and a stained slide (CMU-1-Small-Region)",
+}
+REAL = "ndev-sampledata__neuron-4Ch.tiff", "libvips__CMU-1-Small-Region.svs"
+SHARED = Path(os.environ.get("GPUTILES_SHARED", Path(__file__).parents[2] / "shared"))
 JPEG_LEVEL = 90  # quality of the stored tiles of a slide
 
 
@@ -22,21 +34,37 @@ def _tissue() -> Tissue:
     return Tissue(PERIOD, 1)
 
 
+def pictures() -> tuple[str, ...]:
+    """Return noise, and what is like a picture: a real one where the files are there."""
+    return "noise", "real" if all((SHARED / "data" / name).is_file() for name in REAL) else "tissue"
+
+
+def _mirrored(picture: np.ndarray, side: int) -> np.ndarray:
+    """Return (side, side, samples) of a picture, which goes on as in a mirror where it ends."""
+    missing = [(0, max(0, side - length)) for length in picture.shape[:2]]
+    return np.pad(picture[:side, :side], [*missing, (0, 0)], mode="symmetric")
+
+
 @cache
 def planes(picture: str, channels: int, side: int = 512) -> np.ndarray:
-    """Return (channels, side, side) uint16: noise, or the sample's tissue; ``side`` is at most 1024."""
+    """Return (channels, side, side) uint16 of a picture; ``side`` is at most 1024."""
     if picture == "noise":
         random = np.random.default_rng(4)
         return random.integers(0, 60_000, (channels, side, side)).astype(np.uint16)
+    if picture == "real":
+        photographed = _mirrored(tifffile.imread(SHARED / "data" / REAL[0]).transpose(1, 2, 0), side)
+        return photographed.transpose(2, 0, 1)[np.arange(channels) % photographed.shape[2]]
     drawn = [_tissue().draw(channel, 0, 0, side, side) for channel in range(min(channels, len(CHANNELS)))]
     return np.stack([drawn[channel % len(drawn)] for channel in range(channels)])
 
 
 @cache
 def slide_picture(picture: str, side: int) -> np.ndarray:
-    """Return (side, side, 3) uint8: noise, or tissue as if stained, dark on white."""
+    """Return (side, side, 3) uint8 of a picture; tissue is as if stained, dark on white."""
     if picture == "noise":
         return np.random.default_rng(5).integers(0, 256, (side, side, 3)).astype(np.uint8)
+    if picture == "real":
+        return _mirrored(tifffile.imread(SHARED / "data" / REAL[1]), side)
     stain = planes("tissue", 6, side)[[1, 0, 5]].astype(np.float32)
     return (245 - np.clip(stain / 40, 0, 215)).transpose(1, 2, 0).astype(np.uint8)
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from PIL import Image
 
 from benchmarks import calibration
 from benchmarks.restyle import bursts, decoded, spread, timed
@@ -46,12 +48,33 @@ class Contest:
         return f"{self.kind}, {self.picture}, {self.output.split(' ')[0]}"
 
 
-def differences(contest: Contest) -> dict[str, float]:
-    """Return the mean and the worst difference of both sides. Raises PixelsDiffer beyond the bounds."""
+def differences(contest: Contest) -> dict[str, Any]:
+    """Return the mean and the worst difference of both sides, and their sizes.
+
+    Raises PixelsDiffer beyond the bounds.
+    """
     ours, theirs = contest.ours(0), contest.theirs(0)
     if contest.exact is not None and not np.array_equal(decoded(ours[0]), contest.exact):
         raise PixelsDiffer(f"{contest.name}: gputiles' picture is not exact")
-    return apart(contest.name, ours, theirs, contest.mean, contest.worst)
+    return apart(contest.name, ours, theirs, contest.mean, contest.worst) | sizes(ours, theirs)
+
+
+def sizes(ours: list[bytes], theirs: list[bytes]) -> dict[str, Any]:
+    """Return the bytes of both sides' pictures, and of a PNG its bytes by those of zlib at level 2."""
+    found: dict[str, Any] = {"bytes": [sum(map(len, side)) for side in (ours, theirs)]}
+    return found | {"png_by_level_2": round(len(ours[0]) / level_2(ours[0]), 3) if is_png(ours[0]) else None}
+
+
+def is_png(picture: bytes) -> bool:
+    """Say whether an encoded picture is a PNG."""
+    return picture.startswith(b"\x89PNG")
+
+
+def level_2(picture: bytes) -> int:
+    """Return the bytes of the PNG that zlib makes of a picture at level 2, with a filter for each row."""
+    again = io.BytesIO()
+    Image.open(io.BytesIO(picture)).save(again, "PNG", compress_level=2)
+    return len(again.getvalue())
 
 
 def apart(name: str, ours: list[bytes], theirs: list[bytes], mean: float, worst: int) -> dict[str, float]:

@@ -10,6 +10,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from benchmarks import targets
 from benchmarks.section import Section
 from benchmarks.sections import SECTIONS
 from benchmarks.stages import NOTE
@@ -94,6 +95,7 @@ def tables(report: dict[str, Any]) -> str:
             for name, part in report["sections"].items()
         ),
     ]
+    parts.append((targets.COLUMNS, targets.cells(report)))
     return "\n\n".join(_aligned([titles, *rows]) for titles, rows in parts if rows)
 
 
@@ -116,11 +118,15 @@ def markdown(report: dict[str, Any], plots: list[str]) -> str:
         "large_image's time by gputiles' in each pair, with the 10th and 90th percentile. Against the "
         "baseline: the fastest pair's time counted in calibration loops, 1.20 is a fifth slower.",
         _rows(COLUMNS, [cells(row, report["gate"]["changes"]) for row in report["rows"]]),
-        *(f"- {line}" for line in report["gate"]["said"]),
+        "\n".join(f"- {line}" for line in report["gate"]["said"]),
+        "## What should be reached, on 2 cores without a card",
+        "Ratios with the spread of their pairs (10–90 % in process, least and most over HTTP). R7 is the "
+        "same as R1 and R2 on a processor. Rows that are marked invalid are not here.",
+        _rows(targets.COLUMNS, targets.cells(report)),
         *(f"![{name}]({name})" for name in plots),
         "## What was measured",
         _rows(
-            ("row", "file", "output", "threads", "pairs × calls", "mean, worst difference"),
+            ("row", "file", "output", "threads", "pairs × calls", "mean, worst difference", "bytes"),
             [_terms(row) for row in report["rows"]],
         ),
     ]
@@ -156,6 +162,7 @@ def _circumstances(report: dict[str, Any]) -> str:
         [
             f"- machine: {report['machine']}",
             f"- card: {report['card']}",
+            f"- pictures: {'; '.join(f'{name}: {about}' for name, about in report['pictures'].items())}",
             f"- versions: {versions}",
             f"- commit: {report['commit']}",
             f"- command: `{report['command']}`",
@@ -171,6 +178,7 @@ def _terms(row: dict[str, Any]) -> tuple[str, ...]:
         row["threads"],
         f"{row['pairs']} × {row['burst']}",
         f"{row['mean_difference']}, {row['worst_difference']}",
+        " / ".join(map(str, row["bytes"])),
     )
 
 

@@ -14,7 +14,8 @@ class Scope:
     pairs: int  # of a contest
     slide: int = 4096  # the side of a slide
     overview: int = 8192  # the side of an overview's file
-    rivals: tuple[str, ...] = ("noise", "tissue")  # pictures that other servers are asked for
+    pictures: tuple[str, ...] = ("noise", "tissue")  # of contests and stages
+    rivals: tuple[str, ...] = ("noise", "tissue")  # that other servers are asked for
     runs: int = 5  # of a row over HTTP
     seconds: int = 3  # of each of them
     traced: int = 5  # seconds of a viewer's trace

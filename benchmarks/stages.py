@@ -44,22 +44,20 @@ NOTE = (
     "One worker, one reader, one request at a time; stages by the clocks of Server-Timing, channel after "
     "channel, so that none runs beside another. Composite: the same job once more without an encoder. Queue: "
     "waiting for the worker. Rest: the journey's Python between the stages. HTTP: what a client in a process "
-    "of its own waits beyond the total that the answer states. Restyled while resident, a tile costs what is "
-    "right of decode and downsample."
+    "of its own waits beyond the total that the answer states. Resident: that total, of a tile whose rasters "
+    "are there."
 )
 AGAIN = 5  # times that a composite is drawn alone
 LONG = 60  # seconds that all tiles of a profile take at most
 
 
-def profile(folder: Path, across: int) -> list[dict[str, Any]]:
+def profile(folder: Path, across: int, pictures: Sequence[str]) -> list[dict[str, Any]]:
     """Return, for each picture and tile, the median milliseconds of every stage of a 6-channel 512² tile.
 
     A card's render is one stage: it does not stop between composite and encoder. Raises PixelsDiffer
     where the server's tile is not the engine's.
     """
-    return [
-        asyncio.run(_profile(folder, picture, tile, across)) for picture in inputs.PICTURES for tile in TILES
-    ]
+    return [asyncio.run(_profile(folder, picture, tile, across)) for picture in pictures for tile in TILES]
 
 
 async def _profile(folder: Path, picture: str, tile: str, across: int) -> dict[str, Any]:
@@ -76,7 +74,8 @@ async def _profile(folder: Path, picture: str, tile: str, across: int) -> dict[s
         answers, composites = await _ask(engine, base, paths)
     tiles = [_tile(*each) for each in zip(prepared, answers, composites, strict=True)]
     counted = tiles[1:] or tiles
-    stages = {name: round(statistics.median(each[name] for each in counted), 3) for name in STAGES}
+    names = (*STAGES, "resident")
+    stages = {name: round(statistics.median(each[name] for each in counted), 3) for name in names}
     return {"picture": picture, "tile": tile, "tiles": len(counted), **stages}
 
 
@@ -139,11 +138,14 @@ async def _ask(engine: Engine, base: str, paths: list[str]) -> tuple[list[Counte
 
 
 def over_http(ms: float, timing: str) -> Counter[str]:
-    """Return the stages of an answer, the rest of its total, and what its client waited beyond."""
+    """Return the stages of an answer, the rest of its total, and what its client waited beyond.
+
+    ``resident`` is the total: what a tile takes whose rasters are there.
+    """
     stages = client.clocks(timing)
     total = stages.pop("total")
     found = _with_rest(stages, total)
-    found["HTTP"] = ms - total  # type: ignore[assignment]
+    found.update({"HTTP": ms - total, "resident": total})  # type: ignore[arg-type]
     return found
 
 

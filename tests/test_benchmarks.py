@@ -24,7 +24,7 @@ import pytest
 import tifffile
 from PIL import Image
 
-from tests.conftest import ROOT
+from tests.conftest import ROOT, shared
 
 if not os.environ.get("CI"):  # there nothing is skipped
     pytest.importorskip("large_image_source_ometiff", reason="needs the extra 'bench'")
@@ -44,6 +44,7 @@ from benchmarks import (
     report,
     rivals,
     stages,
+    targets,
 )
 from benchmarks.__main__ import arguments, part
 from benchmarks.classes import CLASSES
@@ -89,6 +90,71 @@ def a_row(name: str, value: float) -> dict[str, Any]:
 
 def a_report(*rows: dict[str, Any], mode: str = "quick") -> dict[str, Any]:
     return {"mode": mode, "machine": "m", "card": "c", "versions": {}, "commit": "c", "rows": list(rows)}
+
+
+@pytest.mark.parametrize(
+    ("least", "aim", "most", "value", "said"),
+    [
+        (6, 10, False, 10.0, "aim"),
+        (6, 10, False, 6.0, "yes"),
+        (6, 10, False, 4.5, "no: 0.75 of it"),
+        (1.5, 0.7, True, 0.7, "aim"),
+        (1.5, 0.7, True, 1.5, "yes"),
+        (1.5, 0.7, True, 1.8, "no: 1.20 of it"),
+    ],
+)
+def test_a_target_says_how_far_a_value_is(
+    least: float, aim: float, most: bool, value: float, said: str
+) -> None:
+    target = targets.Target("R", "name", "", least, aim, lambda _: iter(()), most)
+    assert target.reached(value) == said
+
+
+def test_every_target_finds_its_rows_and_no_invalid_ones() -> None:
+    rows = [
+        {"class": kind, "output": f"{output} q95", "picture": "noise"}
+        | {"ratio": 9.0, "ratio_10_90": [8.0, 9.5]}
+        | {"png_by_level_2": 0.97 if output == "PNG" else None}
+        for kind, output in (
+            ("restyle", "JPEG"), ("restyle", "PNG"), ("viewport", "JPEG"), ("cold", "JPEG"),
+            ("slide", "JPEG"), ("overview", "PNG"), ("cold LZW", "JPEG"),
+        )
+    ]  # fmt: skip
+    duel = {"ratio": 9.0, "ratio_range": [8.5, 9.5]}
+    duels = [
+        duel | {"name": f"{kind}, noise", "valid": kind != "spread tiles"}
+        for kind in ("hot tile", "spread tiles", "new styles")
+    ]
+    start = {"name": "tile", "first_tile_s": 0.5, "first_tile_range": [0.4, 0.6]}
+    stage = {"picture": "noise", "tile": "full resolution", "render": 0, "resident": 1.5, "encode": 0.7}
+    found = targets.cells(
+        {
+            "rows": rows,
+            "stages": [stage, stage | {"tile": "made of four"}],
+            "sections": {
+                "girder": {"rows": duels}, "constant": {"rows": duels[:1]}, "start": {"rows": [start]}
+            },
+        }
+    )  # fmt: skip
+    assert len(found) == len(targets.TARGETS) - 1
+    assert (
+        "R7",
+        "restyle, JPEG, outside the encoder, noise",
+        "≤ 1 ms",
+        "≤ 1 ms",
+        "0.80 ms",
+        "",
+        "aim",
+    ) in found
+    assert ("R1", "viewport, against large_image, noise", "8×", "15×", "9.00×", "8.00–9.50", "yes") in found
+
+
+def test_the_size_of_a_png_is_told_by_zlibs_at_level_2() -> None:
+    noise = np.random.default_rng(1).integers(0, 256, (64, 64, 3))
+    picture = png(noise)
+    assert pairs.level_2(picture) == pytest.approx(len(picture), rel=0.05)
+    assert pairs.sizes([picture], [picture, picture])["bytes"] == [len(picture), 2 * len(picture)]
+    assert pairs.sizes([b"\xff\xd8"], [b""])["png_by_level_2"] is None
 
 
 def test_the_gate_names_what_got_slower_by_more_than_a_fifth(tmp_path: Path) -> None:
@@ -236,7 +302,13 @@ def test_what_cannot_be_measured_is_told_with_the_reason(monkeypatch: pytest.Mon
 
 def a_whole_report(sections: dict[str, Any]) -> dict[str, Any]:
     gate = {"changes": {}, "said": []}
-    return a_report() | {"command": "c", "stages": [], "gate": gate, "sections": sections}
+    return a_report() | {
+        "pictures": {"noise": "n"},
+        "command": "c",
+        "stages": [],
+        "gate": gate,
+        "sections": sections,
+    }
 
 
 def a_process_that_serves(ready: Connection) -> None:
@@ -288,7 +360,24 @@ def test_curves_have_their_points_and_a_plot(tmp_path: Path) -> None:
 
 def test_what_no_stage_took_is_the_rest_and_what_the_answer_does_not_know_is_http() -> None:
     found = stages.over_http(5.0, "queue;dur=0.5, render;dur=2, total;dur=3.25")
-    assert found == {"queue": 0.5, "render": 2.0, "rest": 0.75, "HTTP": 1.75}
+    assert found == {"queue": 0.5, "render": 2.0, "rest": 0.75, "HTTP": 1.75, "resident": 3.25}
+
+
+@pytest.mark.parametrize("side", [512, 1024])
+def test_real_pictures_are_the_files_own_and_go_on_as_in_a_mirror(side: int) -> None:
+    planes, slide = (shared("data", name) for name in inputs.REAL)
+    assert inputs.pictures() == ("noise", "real")
+    channels, stored = inputs.planes("real", 6, side), tifffile.imread(planes)
+    assert channels.shape == (6, side, side)
+    assert channels.dtype == np.uint16
+    assert np.array_equal(channels[5, :502, :502], stored[1, :502, :502])
+    assert np.array_equal(channels[2, :502, 502:510], stored[2, :502, :493:-1])
+    assert np.array_equal(inputs.slide_picture("real", side), tifffile.imread(slide)[:side, :side])
+
+
+def test_without_real_files_tissue_is_the_picture(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(inputs, "SHARED", tmp_path)
+    assert inputs.pictures() == ("noise", "tissue")
 
 
 def test_the_exact_overview_is_the_samples_reduction_of_what_is_stored(tmp_path: Path) -> None:
