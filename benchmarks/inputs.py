@@ -25,6 +25,7 @@ ABOUT = {
     "real": "neurons in 4 channels (ndev-sampledata's neuron-4Ch) and a stained slide (CMU-1-Small-Region)",
 }
 REAL = "ndev-sampledata__neuron-4Ch.tiff", "libvips__CMU-1-Small-Region.svs"
+CORNER = (1200, 720)  # row and column of the slide from which on it shows tissue, not bare glass
 SHARED = Path(os.environ.get("GPUTILES_SHARED", Path(__file__).parents[2] / "shared"))
 JPEG_LEVEL = 90  # quality of the stored tiles of a slide
 
@@ -64,7 +65,8 @@ def slide_picture(picture: str, side: int) -> np.ndarray:
     if picture == "noise":
         return np.random.default_rng(5).integers(0, 256, (side, side, 3)).astype(np.uint8)
     if picture == "real":
-        return _mirrored(tifffile.imread(SHARED / "data" / REAL[1]), side)
+        top, left = CORNER
+        return _mirrored(tifffile.imread(SHARED / "data" / REAL[1])[top:, left:], side)
     stain = planes("tissue", 6, side)[[1, 0, 5]].astype(np.float32)
     return (245 - np.clip(stain / 40, 0, 215)).transpose(1, 2, 0).astype(np.uint8)
 

@@ -372,7 +372,9 @@ def test_real_pictures_are_the_files_own_and_go_on_as_in_a_mirror(side: int) -> 
     assert channels.dtype == np.uint16
     assert np.array_equal(channels[5, :502, :502], stored[1, :502, :502])
     assert np.array_equal(channels[2, :502, 502:510], stored[2, :502, :493:-1])
-    assert np.array_equal(inputs.slide_picture("real", side), tifffile.imread(slide)[:side, :side])
+    y, x = inputs.CORNER
+    seen = tifffile.imread(slide)[y : y + side, x : x + side]
+    assert np.array_equal(inputs.slide_picture("real", side), seen)
 
 
 def test_without_real_files_tissue_is_the_picture(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
