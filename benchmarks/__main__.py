@@ -22,7 +22,7 @@ if missing := [
 ]:
     sys.exit(f"not installed: {', '.join(missing)}; needs the extra 'bench'")
 
-from benchmarks import gate, inputs, report, stages
+from benchmarks import gate, inputs, report, stages, traces
 from benchmarks.classes import CLASSES, FURTHER
 from benchmarks.pairs import PixelsDiffer, measure
 from benchmarks.scope import FULL, MODES, QUICK, TINY, Scope
@@ -123,6 +123,8 @@ def main() -> None:
         sys.exit(f"not measured: {error}")
     asked.out.mkdir(parents=True, exist_ok=True)
     report.write(found, asked.out, plotted(found, asked.out))
+    if asked.mode == FULL and "traces" in asked.only:
+        traces.main(asked.out / "traces")  # the same as were replayed
     print(report.tables(found))
     print("\n".join(found["gate"]["said"]))
     if asked.baseline:

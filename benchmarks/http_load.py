@@ -64,15 +64,13 @@ class Drive:
     style: str | None = None  # JSON, with @n in it
     encoding: str = "JPEG"
     across: int = 1
+    quality: tuple[int, int] | None = None  # of a JPEG, and its subsampling, where it is not the default
 
 
 def drives(folder: Path, side: int, picture: str = PICTURE) -> Iterator[Drive]:
     """Yield hot tiles, tiles spread over a slide, and a new style in every request."""
     slide = inputs.slide(folder / f"http-slide-{picture}.tif", picture, side)
     planes = inputs.multiplex(folder / f"http-planes-{picture}.ome.tif", picture, 6, 512, 1, 1)
-    bands = ",".join(
-        f'{{"frame":{c},"min":100,"max":@n,"palette":"{colour}"}}' for c, colour in enumerate(COLOURS)
-    )
     stored = f"RGB {side}², JPEG q{inputs.JPEG_LEVEL} 4:2:0 256² tiles as stored"
     yield Drive("hot tile", f"{stored}; one tile, from the cache", slide, _config(slide))
     yield Drive(
@@ -87,7 +85,29 @@ def drives(folder: Path, side: int, picture: str = PICTURE) -> Iterator[Drive]:
         "6 channels 512² uint16, resident, JPEG q95 4:4:4; a new style in every request",
         planes,
         _config(planes),
-        style=f'{{"bands":[{bands}]}}',
+        style=f'{{"bands":[{_bands(6)}]}}',
+    )
+
+
+def resident_set(folder: Path, picture: str) -> Drive:
+    """Return new styles all over a set of tiles that are resident, at a quality that viewers ask for (R2)."""
+    path, across = folder / f"http-set-{picture}.ome.tif", 8
+    inputs.multiplex(path, picture, 8, 256, across, across)
+    return Drive(
+        "new styles of a set",
+        f"8 channels {across * 256}² uint16, resident, 256² tiles in turn, JPEG q80 4:2:0; a new style in "
+        "every request",
+        path,
+        _config(path),
+        style=f'{{"bands":[{_bands(8)}]}}',
+        across=across,
+        quality=(80, 2),
+    )
+
+
+def _bands(channels: int) -> str:
+    return ",".join(
+        f'{{"frame":{c},"min":100,"max":@n,"palette":"{COLOURS[c % len(COLOURS)]}"}}' for c in range(channels)
     )
 
 
@@ -141,7 +161,7 @@ def rows(scope: Scope) -> list[dict[str, Any]]:
     return [
         row(drive, f"{drive.name}, {picture}", scope)
         for picture in scope.rivals
-        for drive in drives(scope.folder, scope.slide, picture)
+        for drive in (*drives(scope.folder, scope.slide, picture), resident_set(scope.folder, picture))
     ]
 
 
@@ -199,12 +219,15 @@ def engines_tile(drive: Drive) -> tuple[int, bytes]:
     with gputiles.open(drive.path) as image:
         z = image.info.levels - 1
         look = None if drive.style is None else drive.style.replace("@n", FIRST)
-        return z, image.tile(z, 0, 0, style=look, encoding=drive.encoding)
+        quality = dict(zip(("quality", "subsampling"), drive.quality or (), strict=False))
+        return z, image.tile(z, 0, 0, style=look, encoding=drive.encoding, **quality)
 
 
 def template(drive: Drive, item: str, z: int) -> str:
     """Return the path of a drive's requests, with @x, @y and @n in it."""
     path = PLAIN.format(item=item, z=z, x="@x", y="@y", encoding=drive.encoding)
+    if drive.quality is not None:
+        path += "&jpegQuality={}&jpegSubsampling={}".format(*drive.quality)
     return path if drive.style is None else path + "&style=" + quote(drive.style, safe="@")
 
 

@@ -22,6 +22,8 @@ def draw(report: dict[str, Any], folder: Path) -> list[str]:
         figures["curves.svg"] = _curves(curves)
     if points := report["sections"].get("scaling", {}).get("rows"):
         figures["scaling.svg"] = _scaling(points)
+    if loads := report["sections"].get("open", {}).get("rows"):
+        figures["open.svg"] = _open(loads)
     if kernels := report["sections"].get("roofline", {}).get("rows"):
         figures["roofline.svg"] = _roofline(kernels)
     if report["stages"]:
@@ -93,6 +95,27 @@ def _scaling(points: list[dict[str, Any]]) -> Figure:
             axes.loglog(x, y, marker="o", base=2, label=name)
         axes.set_xlabel(title)
         axes.set_ylabel("tiles/s over HTTP")
+        axes.legend()
+    return figure
+
+
+def _open(rows: list[dict[str, Any]]) -> Figure:
+    """Return the latencies of each kind of request against the rate at which it was asked."""
+    names = list(dict.fromkeys(row["name"] for row in rows))
+    figure = Figure(figsize=(3.5 * len(names), 3.5), layout="constrained")
+    parts = figure.subplots(1, len(names), squeeze=False)[0]
+    for axes, name in zip(parts, names, strict=True):
+        found = [row for row in rows if row["name"] == name and row["done"]]
+        for part in (50, 95, 99):
+            axes.semilogy(
+                [row["offered_per_s"] for row in found],
+                [row[f"p{part}_ms"] for row in found],
+                marker="o",
+                label=f"p{part}",
+            )
+        axes.set_title(name)
+        axes.set_xlabel("offered requests/s")
+        axes.set_ylabel("ms from when due")
         axes.legend()
     return figure
 

@@ -10,6 +10,14 @@ Report = dict[str, Any]
 Found = tuple[str, float, list[float] | None]  # what was measured, its value, its spread
 COLUMNS = ("class", "target", "at least", "aim", "found", "spread", "reached")
 
+RECORDS = {"restyle": "R7", "viewport": "R1", "cold": "R4", "slide": "R3", "overview": "R6"}
+FORTY = "viewport of 40 channels"
+
+
+def record(kind: str) -> str:
+    """Return the class of a contest by its kind."""
+    return "R1-40" if kind == FORTY else RECORDS[kind.split(" ")[0]]
+
 
 @dataclass(frozen=True)
 class Target:

@@ -235,6 +235,11 @@ def test_an_open_loop_has_a_row_for_each_rate(scope: Scope) -> None:
     assert found["asked"] == pytest.approx(found["offered_per_s"], abs=1.5)
     told = report.tables({"rows": [], "sections": {"open": {"rows": [found | {"errors": {"503": 2}}]}}})
     assert "2 × 503" in told
+    pytest.importorskip("matplotlib", reason="needs the extra 'bench'")
+    from benchmarks import plots
+
+    sections = {"open": {"rows": [found, found | {"done": 0, "p50_ms": None}]}}
+    assert plots.draw({"rows": [], "stages": [], "sections": sections}, scope.folder) == ["open.svg"]
 
 
 @pytest.mark.parametrize(

@@ -47,7 +47,7 @@ from benchmarks import (
     targets,
 )
 from benchmarks.__main__ import arguments, part
-from benchmarks.classes import CLASSES
+from benchmarks.classes import CLASSES, FURTHER
 from benchmarks.scope import MODES, TINY, Scope
 from benchmarks.section import Row
 from benchmarks.sections import SECTIONS
@@ -108,6 +108,13 @@ def test_a_target_says_how_far_a_value_is(
 ) -> None:
     target = targets.Target("R", "name", "", least, aim, lambda _: iter(()), most)
     assert target.reached(value) == said
+
+
+def test_every_kind_of_contest_has_its_class(tmp_path: Path) -> None:
+    assert {kind: targets.record(kind) for kind in CLASSES} == targets.RECORDS
+    assert targets.record("cold LZW") == "R4"
+    assert targets.record("overview of uint16") == "R6"
+    assert targets.record(next(FURTHER["viewport40"](a_scope(tmp_path), "tissue")).kind) == "R1-40"
 
 
 def test_every_target_finds_its_rows_and_no_invalid_ones() -> None:
@@ -221,9 +228,9 @@ def a_scope(folder: Path) -> Scope:
 
 
 @needs_wrk
-@pytest.mark.parametrize("number", [1, 2])
+@pytest.mark.parametrize("number", [1, 2, 3])
 def test_tiles_over_http_are_the_engines_and_counted(tmp_path: Path, number: int) -> None:
-    drive = list(http_load.drives(tmp_path, 512))[number]
+    drive = [*http_load.drives(tmp_path, 512), http_load.resident_set(tmp_path, "tissue")][number]
     found = http_load.row(drive, drive.name, a_scope(tmp_path))
     assert found["per_s"] > 0
     assert 0 < found["p50_ms"] <= found["p95_ms"] <= found["p99_ms"]
