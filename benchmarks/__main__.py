@@ -125,7 +125,7 @@ def main() -> None:
     report.write(found, asked.out, plotted(found, asked.out))
     if asked.mode == FULL and "traces" in asked.only:
         traces.main(asked.out / "traces")  # the same as were replayed
-    print(report.tables(found))
+    print(report.heading(found), report.tables(found), sep="\n\n")
     print("\n".join(found["gate"]["said"]))
     if asked.baseline:
         gate.write(found)

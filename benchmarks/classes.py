@@ -53,6 +53,7 @@ def resident(scope: Scope, picture: str) -> Iterator[Contest]:
 
 def viewports(scope: Scope, picture: str, channels: int = viewport.CHANNELS) -> Iterator[Contest]:
     """Restyle 40 tiles of all channels (R1)."""
+    top = inputs.BRIGHTEST if picture == "noise" else viewport.TOP  # else there is little of it but white
     path = scope.folder / f"viewport-{channels}-{picture}.ome.tif"
     inputs.multiplex(path, picture, channels, 256, viewport.COLUMNS, viewport.ROWS)
     reference = FileRef(path.resolve(), path.resolve().parent)
@@ -65,8 +66,10 @@ def viewports(scope: Scope, picture: str, channels: int = viewport.CHANNELS) -> 
                 picture=picture,
                 output=JPEG,
                 threads=threads(),
-                ours=lambda number: loop.run(viewport.restyled(engine, reference, number, channels=channels)),
-                theirs=_their_viewport(path, channels),
+                ours=lambda number: loop.run(
+                    viewport.restyled(engine, reference, number, channels=channels, top=top)
+                ),
+                theirs=_their_viewport(path, channels, top),
                 burst=1,
             )
         finally:
@@ -80,10 +83,10 @@ async def _started() -> Engine:
     return engine
 
 
-def _their_viewport(path: Path, channels: int) -> Callable[[int], list[bytes]]:
+def _their_viewport(path: Path, channels: int, top: int) -> Callable[[int], list[bytes]]:
     def theirs(number: int) -> list[bytes]:
         source = large_image_source_ometiff.open(
-            str(path), style=json.dumps(viewport.bands(number, channels)), encoding="JPEG", **OPTIONS
+            str(path), style=json.dumps(viewport.bands(number, channels, top)), encoding="JPEG", **OPTIONS
         )
         return [source.getTile(x, y, source.levels - 1) for x, y in viewport.PLACES]
 

@@ -27,6 +27,7 @@ ABOUT = {
 REAL = "ndev-sampledata__neuron-4Ch.tiff", "libvips__CMU-1-Small-Region.svs"
 CORNER = (1200, 720)  # row and column of the slide from which on it shows tissue, not bare glass
 SHARED = Path(os.environ.get("GPUTILES_SHARED", Path(__file__).parents[2] / "shared"))
+BRIGHTEST = 60_000  # that noise is of, in 16 bits
 JPEG_LEVEL = 90  # quality of the stored tiles of a slide
 
 
@@ -51,7 +52,7 @@ def planes(picture: str, channels: int, side: int = 512) -> np.ndarray:
     """Return (channels, side, side) uint16 of a picture; ``side`` is at most 1024."""
     if picture == "noise":
         random = np.random.default_rng(4)
-        return random.integers(0, 60_000, (channels, side, side)).astype(np.uint16)
+        return random.integers(0, BRIGHTEST, (channels, side, side)).astype(np.uint16)
     if picture == "real":
         photographed = _mirrored(tifffile.imread(SHARED / "data" / REAL[0]).transpose(1, 2, 0), side)
         return photographed.transpose(2, 0, 1)[np.arange(channels) % photographed.shape[2]]

@@ -17,7 +17,9 @@ def draw(report: dict[str, Any], folder: Path) -> list[str]:
     """Draw what the report holds; return the names of the files."""
     figures = {}
     if report["rows"]:
-        figures["ratios.svg"] = _ratios(report["rows"])
+        figures["ratios.svg"] = _ratios(report["rows"], "large_image (median of pairs, 10–90 %)")
+    if duels := _duels(report["sections"]):
+        figures["duels.svg"] = _ratios(duels, "the other over HTTP (median of pairs, least and most)")
     if curves := report["sections"].get("curves", {}).get("rows"):
         figures["curves.svg"] = _curves(curves)
     if points := report["sections"].get("scaling", {}).get("rows"):
@@ -33,8 +35,18 @@ def draw(report: dict[str, Any], folder: Path) -> list[str]:
     return list(figures)
 
 
-def _ratios(rows: list[dict[str, Any]]) -> Figure:
-    """Return bars of the ratios, with their 10–90 % spread."""
+def _duels(sections: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return what ``_ratios`` takes of the valid rows against other servers."""
+    return [
+        {"name": f"{name}: {row['name']}", "ratio": row["ratio"], "ratio_10_90": row["ratio_range"]}
+        for name in ("girder", "iip", "constant")
+        for row in sections.get(name, {}).get("rows", ())
+        if row["valid"]
+    ]
+
+
+def _ratios(rows: list[dict[str, Any]], against: str) -> Figure:
+    """Return bars of the ratios, with their spread."""
     figure = Figure(figsize=(8, 1 + 0.4 * len(rows)), layout="constrained")
     axes = figure.subplots()
     ratios = [row["ratio"] for row in rows]
@@ -43,13 +55,13 @@ def _ratios(rows: list[dict[str, Any]]) -> Figure:
     axes.barh([row["name"] for row in rows], ratios, xerr=[low, high], color="#4878b0", capsize=3)
     axes.axvline(1, color="black", linewidth=0.8)
     axes.invert_yaxis()
-    axes.set_xlabel("times as fast as large_image (median of pairs, 10–90 %)")
+    axes.set_xlabel(f"times as fast as {against}")
     return figure
 
 
 def _stages(stages: list[dict[str, Any]]) -> Figure:
     """Return one bar a picture, stacked of its stages."""
-    figure = Figure(figsize=(8, 1.2 + 0.5 * len(stages)), layout="constrained")
+    figure = Figure(figsize=(8, 1.5 + 0.5 * len(stages)), layout="constrained")
     axes = figure.subplots()
     titles = [title for title in STAGES if any(stage[title] for stage in stages)]
     left = [0.0] * len(stages)
@@ -59,7 +71,7 @@ def _stages(stages: list[dict[str, Any]]) -> Figure:
         left = [start + length for start, length in zip(left, lengths, strict=True)]
     axes.invert_yaxis()
     axes.set_xlabel("ms of one cold 6-channel 512² tile to JPEG over HTTP, one worker")
-    figure.legend(loc="outside upper center", ncols=len(titles))
+    figure.legend(loc="outside upper center", ncols=4)
     return figure
 
 

@@ -86,6 +86,21 @@ def cells(row: dict[str, Any], changes: dict[str, float]) -> tuple[str, ...]:
     )
 
 
+def heading(report: dict[str, Any]) -> str:
+    """Return machine, card, pictures, versions, commit and command, a line each."""
+    versions = ", ".join(f"{name} {found}" for name, found in report["versions"].items())
+    return "\n".join(
+        [
+            f"- machine: {report['machine']}",
+            f"- card: {report['card']}",
+            f"- pictures: {'; '.join(f'{name}: {about}' for name, about in report['pictures'].items())}",
+            f"- versions: {versions}",
+            f"- commit: {report['commit']}",
+            f"- command: `{report['command']}`",
+        ]
+    )
+
+
 def tables(report: dict[str, Any]) -> str:
     """Return all rows for a terminal, in aligned columns."""
     parts = [
@@ -113,7 +128,7 @@ def markdown(report: dict[str, Any], plots: list[str]) -> str:
     """Return the whole report in Markdown; ``plots`` are the names of pictures beside it."""
     parts = [
         f"# Benchmarks: gputiles against large_image ({report['mode']})",
-        _circumstances(report),
+        heading(report),
         "Pairs A B A B in one process; each row's pixels were compared first, which is the warm-up: both "
         "sides have opened the file and made a picture, and read it where it says resident; the system has "
         "the file in memory. Cold: the calls that count are for tiles that nobody asked for before, or open "
@@ -157,20 +172,6 @@ def _section(section: Section, part: dict[str, Any]) -> list[str]:
         table,
         *(["\n".join(files)] if files else []),
     ]
-
-
-def _circumstances(report: dict[str, Any]) -> str:
-    versions = ", ".join(f"{name} {found}" for name, found in report["versions"].items())
-    return "\n".join(
-        [
-            f"- machine: {report['machine']}",
-            f"- card: {report['card']}",
-            f"- pictures: {'; '.join(f'{name}: {about}' for name, about in report['pictures'].items())}",
-            f"- versions: {versions}",
-            f"- commit: {report['commit']}",
-            f"- command: `{report['command']}`",
-        ]
-    )
 
 
 def _terms(row: dict[str, Any]) -> tuple[str, ...]:

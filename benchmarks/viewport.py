@@ -29,27 +29,33 @@ from gputiles.trace import Trace
 from gputiles.walk import FileRef
 
 COLUMNS, ROWS, CHANNELS = 8, 5, 8
+TOP = 9000
 COLOURS = ("#f00", "#0f0", "#00f", "#ff0", "#f0f", "#0ff", "#fff", "#f80")
 
 
 PLACES = tuple((x, y) for y in range(ROWS) for x in range(COLUMNS))
 
 
-def bands(number: int, channels: int = CHANNELS) -> dict[str, object]:
-    """Return the style of pass ``number``."""
+def bands(number: int, channels: int = CHANNELS, top: int = TOP) -> dict[str, object]:
+    """Return the style of pass ``number``; ``top`` is the value that is shown brightest."""
     return {
         "bands": [
-            {"frame": c, "min": number, "max": 9000, "palette": COLOURS[c % len(COLOURS)]}
+            {"frame": c, "min": number, "max": top, "palette": COLOURS[c % len(COLOURS)]}
             for c in range(channels)
         ]
     }
 
 
 async def restyled(
-    engine: Engine, reference: FileRef, number: int, singly: bool = False, channels: int = CHANNELS
+    engine: Engine,
+    reference: FileRef,
+    number: int,
+    singly: bool = False,
+    channels: int = CHANNELS,
+    top: int = TOP,
 ) -> list[bytes]:
     """Return all tiles in style ``number``, in the order of PLACES."""
-    view = View(style=style.parse(bands(number, channels)), encoding=Encoding(explicit=True))
+    view = View(style=style.parse(bands(number, channels, top)), encoding=Encoding(explicit=True))
     image = await engine.image(reference)
     z = image.info.levels - 1
     places = tuple((z, x, y) for x, y in PLACES)

@@ -70,6 +70,8 @@ def test_a_miniature_run_measures_every_class_and_writes_the_report(tmp_path: Pa
     assert {row["class"] for row in found["rows"]} == CLASSES.keys()
     assert {row["name"] for row in found["rows"]} == ROWS
     assert all(name in told and name in done.stdout for name in ROWS)
+    assert report.heading(found) in told
+    assert report.heading(found) in done.stdout
     assert all(row["ratio"] > 0 and row["in_loops"] > 0 for row in found["rows"])
     for key in ("machine", "card", "commit", "command"):
         assert found[key] in told
@@ -287,6 +289,25 @@ class Wrong(SimpleHTTPRequestHandler):
 
     def log_message(self, format: str, *words: object) -> None:
         pass
+
+
+def test_ratios_over_http_have_a_plot_of_their_own_but_for_invalid_ones(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib", reason="needs the extra 'bench'")
+    from benchmarks import plots
+
+    row = {"name": "hot tile, noise", "ratio": 9.0, "ratio_range": [8.0, 9.5]}
+    found = {"rows": [], "stages": [], "sections": {"girder": {"rows": [row | {"valid": True}]}}}
+    assert plots.draw(found, tmp_path) == ["duels.svg"]
+    assert "girder: hot tile, noise" in (tmp_path / "duels.svg").read_text()
+    found["sections"] = {"girder": {"rows": [row | {"valid": False}]}}
+    assert plots.draw(found, tmp_path) == []
+
+
+def test_noise_is_noise_in_every_contest_of_restyling(tmp_path: Path) -> None:
+    for kind in ("restyle", "viewport"):
+        for contest in CLASSES[kind](a_scope(tmp_path), "noise"):
+            for shown in map(pairs.decoded, contest.ours(0)):
+                assert shown.std() > 20
 
 
 def test_a_rival_that_draws_something_else_is_not_timed(tmp_path: Path) -> None:
