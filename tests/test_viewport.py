@@ -205,6 +205,17 @@ async def test_a_place_that_is_asked_for_twice_comes_twice(client: Client) -> No
     assert found[0][0] == 200
 
 
+async def test_a_batch_tells_where_its_time_went_where_that_is_asked_for(client: Client) -> None:
+    base = await tiles_of(client, "multi.ome.tif")
+    found = await batch(client, base, style=FIXED, timing=True)
+    status, told = found.pop(len(PLACES))
+    spent = json.loads(told)
+    assert status == 200
+    assert spent["stages"].keys() >= {"read", "decode", "render"}
+    assert spent["ms"] > 0
+    assert found == await batch(client, base, style=FIXED, timing=False)
+
+
 async def test_each_place_has_its_own_error(client: Client) -> None:
     base = await tiles_of(client, "multi.ome.tif")
     found = await batch(client, base, tiles=[[2, 0, 0], [2, 4, 0], [9, 0, 0]], style=STYLE)
@@ -229,6 +240,7 @@ async def test_each_place_has_its_own_error(client: Client) -> None:
         (b'{"tiles": [[0, 0, 0.5]]}', 400, "expected [z, x, y]"),
         (json.dumps({"tiles": [[0, 0, 0]] * 1025}).encode(), 400, "tiles: expected 1 to 1024"),
         (b'{"tiles": [[0, 0, 0]], "colour": "red"}', 400, "colour: expected tiles"),
+        (b'{"tiles": [[0, 0, 0]], "timing": 1}', 400, "timing: expected true or false; got '1'"),
         (b'{"tiles": [[0, 0, 0]], "encoding": "BMP"}', 400, "Invalid encoding"),
         (b'{"tiles": [[0, 0, 0]], "style": {"bands": 3}}', 400, "bands"),
         (b'{"tiles": [[0, 0, 0]], "style": "@none"}', 400, "no style was posted"),

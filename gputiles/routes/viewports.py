@@ -24,7 +24,7 @@ from gputiles.routes.respond import CORS, status_of, timing, told
 from gputiles.routes.route import TIMES, Answer, Body, Route
 from gputiles.routes.schemas import TEXT, WHOLE, listed, named, record
 from gputiles.state import STATE
-from gputiles.trace import Trace
+from gputiles.trace import BEGAN, Trace
 from gputiles.viewport import Outcome, Ready
 
 LONGEST = 4 * 1024**2  # bytes of a request: styles of hundreds of bands are long
@@ -39,7 +39,7 @@ PLACES = {**listed(PLACE), "minItems": 1, "maxItems": MOST_PLACES}
 STYLES = {"anyOf": [named("Style"), TEXT]}
 FURTHER = {each.name: each.schema for each in (ENCODING, QUALITY, SUBSAMPLING, EDGE, FRAME)}
 PARAMETERS = (*FURTHER, STYLE.name)
-ASKED = record({"tiles": PLACES}, {"style": STYLES, **FURTHER})
+ASKED = record({"tiles": PLACES}, {"style": STYLES, **FURTHER, "timing": {"type": "boolean"}})
 BODY = Body("the tiles, each as [z, x, y], and how they look", "application/json", ASKED)
 UNBUFFERED = {"X-Accel-Buffering": "no"}  # nginx, and others, would wait until a buffer is full
 HEADERS = {**TIMES, "X-Accel-Buffering": "asks a proxy to hand each tile on when it comes"}
@@ -59,24 +59,40 @@ async def batch(request: web.Request) -> web.StreamResponse:
     """``POST /item/{id}/tiles:batch``: many tiles of one view, each sent when it is ready.
 
     Each comes as three little-endian uint32 (its number in ``tiles``, its status, its length)
-    and that many bytes: the picture, or the error as JSON. Server-Timing tells of the first.
+    and that many bytes: the picture, or the error as JSON. Server-Timing tells of the first; with
+    ``timing`` there is one more behind all tiles, whose number is theirs: where the time went, as JSON.
     """
     item, trace = _item(request), Trace()
     asked = await _read(request, await ask.body(request, "body", LONGEST))
+    timed = _timed(asked)
     response = web.StreamResponse(headers={**CORS, **UNBUFFERED, "Content-Type": "application/octet-stream"})
     async with aclosing(_outcomes(request, item, asked, trace)) as found:
         async for ready in found:
             if not response.prepared:
                 response.headers["Server-Timing"] = timing(trace)
                 await response.prepare(request)
-            await response.write(b"".join(_in_batch(*each) for each in ready))
+            await response.write(b"".join(_in_batch(number, *_sent(outcome)) for number, outcome in ready))
+    if timed:
+        spent = json.dumps(_spent(trace, BEGAN.get())).encode()
+        await response.write(_in_batch(len(asked["tiles"]), 200, spent))
     await response.write_eof()
     return response
 
 
-def _in_batch(number: int, outcome: Outcome) -> bytes:
-    status, data = _sent(outcome)
+def _timed(asked: dict[str, Any]) -> bool:
+    timed = asked.pop("timing", False)
+    if type(timed) is not bool:
+        raise BadRequest(f"timing: expected true or false; got {str(timed)[:64]!r}")
+    return timed
+
+
+def _in_batch(number: int, status: int, data: bytes) -> bytes:
     return IN_BATCH.pack(number, status, len(data)) + data
+
+
+def _spent(trace: Trace, began: float) -> dict[str, Any]:
+    """Return the milliseconds from ``began`` to now, and those of all stages."""
+    return {"ms": round((perf_counter() - began) * 1000, 2), "stages": trace.stages}
 
 
 def _sent(outcome: Outcome) -> tuple[int, bytes]:
@@ -135,10 +151,7 @@ async def _reply(request: web.Request, item: str | Direct, socket: web.WebSocket
     except GputilesError as error:
         await socket.send_json({"request": number, "status": status_of(error), **told(error)})
         return
-    seconds = perf_counter() - began
-    await socket.send_json(
-        {"request": number, "status": 200, "ms": round(seconds * 1000, 2), "stages": trace.stages}
-    )
+    await socket.send_json({"request": number, "status": 200, **_spent(trace, began)})
 
 
 def _number(asked: dict[str, Any]) -> int:
