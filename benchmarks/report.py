@@ -149,7 +149,7 @@ def markdown(report: dict[str, Any], plots: list[str]) -> str:
         ),
     ]
     if report["stages"]:
-        titles = tuple(report["stages"][0])
+        titles = tuple(title for title in report["stages"][0] if any(row[title] for row in report["stages"]))
         stages = [tuple(str(stage[title]) for title in titles) for stage in report["stages"]]
         parts += ["## Stages of one cold 6-channel 512² tile to JPEG, ms", NOTE, _rows(titles, stages)]
     for name, part in report["sections"].items():

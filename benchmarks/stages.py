@@ -41,11 +41,12 @@ TILES = {"full resolution": 0, "made of four": 1}  # levels below the finest
 STAGES = ("read", "decode", "downsample", "composite", "encode", "render", "queue", "rest", "HTTP")
 STYLE = json.dumps(restyle.style(0))
 NOTE = (
-    "One worker, one reader, one request at a time; stages by the clocks of Server-Timing, channel after "
-    "channel, so that none runs beside another. Composite: the same job once more without an encoder. Queue: "
-    "waiting for the worker. Rest: the journey's Python between the stages. HTTP: what a client in a process "
-    "of its own waits beyond the total that the answer states. Resident: that total, of a tile whose rasters "
-    "are there."
+    "One worker, one reader, one request at a time; stages by the clocks of Server-Timing, channel "
+    "after channel, so that none runs beside another. Composite: the same job once more without an "
+    "encoder; a card, which does not stop between the two, has a stage render instead. Queue: waiting "
+    "for the worker. Rest: the journey's Python, and threads that wake each other, between the stages. "
+    "HTTP: what a client in a process of its own waits beyond the total that the answer states. "
+    "Resident: that total, of a tile whose rasters are there."
 )
 AGAIN = 5  # times that a composite is drawn alone
 LONG = 60  # seconds that all tiles of a profile take at most
