@@ -26,6 +26,13 @@ JPEG = "JPEG q95 4:4:4"
 OPTIONS = {"jpegQuality": 95, "jpegSubsampling": 0}
 CODEC_NAMES = {"zlib": "deflated", "lzw": "LZW", "zstd": "zstd", None: "not compressed"}
 CODECS = ("lzw", "zstd", None)  # beside deflate, which has a row of its own
+STAIN = {
+    "bands": [
+        {"band": 1, "min": 30, "max": 240, "palette": "#ff0000"},
+        {"band": 2, "min": 20, "max": 230, "palette": "#00ff00"},
+        {"band": 3, "min": 40, "max": 250, "palette": "#0000ff"},
+    ]
+}
 STORED = f"RGB {{side}}², JPEG q{inputs.JPEG_LEVEL} 4:2:0 256² tiles, full resolution only"
 
 
@@ -145,6 +152,26 @@ def slides(scope: Scope, picture: str) -> Iterator[Contest]:
         )
 
 
+def styled_slides(scope: Scope, picture: str) -> Iterator[Contest]:
+    """Do the same in a style, for which both decode (R3)."""
+    across = scope.slide // 256
+    path = inputs.slide(scope.folder / f"styled-{picture}.tif", picture, scope.slide)
+    source = large_image_source_tiff.open(str(path), style=json.dumps(STAIN), encoding="JPEG", **OPTIONS)
+    with gputiles.open(path) as image:
+        options: dict[str, Any] = {"style": STAIN, "encoding": "JPEG", "quality": 95, "subsampling": 0}
+        yield Contest(
+            kind="slide styled",
+            file=f"{STORED.format(side=scope.slide)}; each call another tile, a window for each colour",
+            picture=picture,
+            output=JPEG,
+            threads=threads(),
+            ours=_walk(across, lambda x, y: image.tile(image.info.levels - 1, x, y, **options)),
+            theirs=_walk(across, lambda x, y: source.getTile(x, y, source.levels - 1)),
+            burst=min(16, (across * across - 1) // scope.pairs),
+        )
+    path.unlink()
+
+
 def overviews(scope: Scope, picture: str) -> Iterator[Contest]:
     """Make the one tile of the coarsest level of a file that stores full resolution only (R6)."""
     path = inputs.slide(scope.folder / f"overview-{picture}.tif", picture, scope.overview)
@@ -227,6 +254,7 @@ CLASSES: dict[str, Class] = {
 FURTHER: dict[str, Class] = {
     "viewport40": lambda scope, picture: viewports(scope, picture, 40),
     "codecs": codecs,
+    "styled": styled_slides,
     "overview16": wide_overviews,
 }
 """What a full run measures beside them."""

@@ -18,7 +18,19 @@ import pytest
 if not os.environ.get("CI"):  # there nothing is skipped
     pytest.importorskip("large_image_source_ometiff", reason="needs the extra 'bench'")
 
-from benchmarks import dragging, http_load, iip, memory, pairs, process, report, roofline, scaling, start
+from benchmarks import (
+    dragging,
+    http_load,
+    iip,
+    inputs,
+    memory,
+    pairs,
+    process,
+    report,
+    roofline,
+    scaling,
+    start,
+)
 from benchmarks.classes import CLASSES, FURTHER
 from benchmarks.scope import MODES, TINY, Scope
 from gputiles.backends import load
@@ -43,6 +55,14 @@ def test_cold_tiles_of_every_codec_are_large_images(scope: Scope) -> None:
     rows = [pairs.measure(contest, 1) for contest in FURTHER["codecs"](scope, "tissue")]
     assert [row["class"] for row in rows] == ["cold LZW", "cold zstd", "cold not compressed"]
     assert all(row["worst_difference"] <= pairs.WORST and row["ratio"] > 0 for row in rows)
+    assert not list(scope.folder.iterdir())
+
+
+def test_cold_tiles_of_a_slide_in_a_style_are_large_images(scope: Scope) -> None:
+    for picture in inputs.PICTURES:
+        (row,) = [pairs.measure(contest, 1) for contest in FURTHER["styled"](scope, picture)]
+        assert (row["class"], row["output"]) == ("slide styled", "JPEG q95 4:4:4")
+        assert row["worst_difference"] <= pairs.WORST
     assert not list(scope.folder.iterdir())
 
 
