@@ -186,14 +186,14 @@ class Bench:
 
     def copies(self) -> dict[str, Any]:
         """Return GB/s of copies through pinned memory by size, and inside the card."""
-        device = self.backend.card.device
+        device, road = self.backend.card.device, self.backend.card.road
 
         def measure() -> dict[str, Any]:
             found: dict[str, Any] = {}
             for size in self.plan.copies:
                 pinned, block = device.pinned(size), device.allocate(size)
-                up = self._each(partial(device.upload, pinned, block.address))
-                down = self._each(partial(device.download, block.address, pinned))
+                up = self._each(partial(road.upload, pinned, block.address), road.mark)
+                down = self._each(partial(road.download, block.address, pinned), road.mark)
                 found[f"up {size >> 10} KiB"] = round(size / up / 1e9, 2)
                 found[f"down {size >> 10} KiB"] = round(size / down / 1e9, 2)
                 device.free(block)
@@ -202,15 +202,18 @@ class Bench:
         inside = bandwidth(self.backend, max(self.plan.copies) * 2)
         return {**self.backend.on_card(measure), "inside": round(inside / 1e9, 1)}
 
-    def _each(self, work: Callable[[], object], times: int = 10) -> float:
-        """Return the seconds that work takes on the stream."""
+    def _each(
+        self, work: Callable[[], object], mark: Callable[[], Any] | None = None, times: int = 10
+    ) -> float:
+        """Return the seconds that work takes on the stream that ``mark`` marks: that of kernels."""
         device = self.backend.card.device
+        mark = mark or device.mark
         work()
-        first = device.mark()
+        first = mark()
         for _ in range(times):
             work()
-        last = device.mark()
-        device.wait()
+        last = mark()
+        device.fence()
         return max(device.between(first, last) / times, 1e-9)
 
     def launch(self) -> float:
@@ -223,7 +226,7 @@ class Bench:
             table = np.array([(0, out, 1, 1, 1, 1, 7)], modules.JOBS["Paste"])
             address = card.parcel.add(table)
             card.parcel.send()
-            return self._each(lambda: card.device.launch("paste", table, address), 200) * 1e6
+            return self._each(lambda: card.device.launch("paste", table, address), times=200) * 1e6
 
         return round(self.backend.on_card(measure), 2)
 

@@ -156,7 +156,7 @@ def bandwidth(backend: CudaBackend, most: int = COPIED, times: int = 8) -> float
             for _ in range(times):
                 device.move(source.address, target.address, size)
             ended = device.mark()
-            device.wait()
+            device.fence()
             return 2 * size * times / device.between(begun, ended)
         finally:
             device.free(source)

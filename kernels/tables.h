@@ -278,6 +278,23 @@ struct Pack {
   i64 capacity;
 };
 
+// Makes samples of `runs` rows of a window of a chunk: see unpack.cu.
+struct Unpack {
+  u64 from;  // the first row of the chunk that is in the window
+  u64 to;    // the first sample that the window fills
+  i64 runs;
+  i64 from_pitch;  // bytes from a row to the next
+  i64 to_pitch;
+  i32 left;       // the first column of the window
+  i32 columns;    // in the window
+  i32 width;      // columns of the chunk
+  i32 samples;    // of a pixel of the chunk
+  i32 stride;     // samples of a pixel of the tile
+  i32 size;       // bytes of a sample
+  i32 swapped;    // the highest byte comes first
+  i32 predictor;  // 1: none, 2: differences of integers, 3: of the bytes of floats
+};
+
 static_assert(sizeof(Source) == 48, "see tables.py");
 static_assert(sizeof(Band) == 128, "see tables.py");
 static_assert(sizeof(Composite) == 80, "see tables.py");
@@ -298,3 +315,4 @@ static_assert(sizeof(Icc) == 128, "see tables.py");
 static_assert(sizeof(Paste) == 56, "see tables.py");
 static_assert(sizeof(Follow) == 24, "see tables.py");
 static_assert(sizeof(Pack) == 48, "see tables.py");
+static_assert(sizeof(Unpack) == 72, "see tables.py");

@@ -20,11 +20,13 @@ from gputiles.encoded import Encoding, Format
 from gputiles.recipe import Recipe
 from tests import parity
 from tests.standin import StandIn, compiled
+from tests.test_cuda_memory import U16
+from tests.test_cuda_unpack import codec_of, job_of
 
 ORDERS = (1, -1, 2, 3)  # of threads: see StandIn
 BARRIERS = [
     f"{name}:{at}"
-    for name in ("segment.h", "deflate.cu")
+    for name in ("segment.h", "deflate.cu", "unpack.cu")
     for at, line in enumerate((modules.folder() / name).read_text(encoding="utf-8").splitlines(), 1)
     if re.search(r"^ +BARRIER\(\);", line)
 ]
@@ -43,7 +45,9 @@ def outcomes() -> str:
         png = Encoding(Format.PNG)
         jobs = [RenderJob(Recipe((0,)), (each,), each.shape[1], each.shape[0], png) for each in rasters]
         files = backend.render(jobs)
-        found.add(hashlib.sha256(repr((backend.encoders, files)).encode()).hexdigest()[:16])
+        (tiles,) = backend.decode([job_of(U16, codec_of(U16, 3, predictor=2), 3)])
+        made = [pixels.tobytes() for pixels in backend.download(tiles)]  # type: ignore[arg-type,union-attr]
+        found.add(hashlib.sha256(repr((backend.encoders, files, made)).encode()).hexdigest()[:16])
         backend.close()
     return " ".join(sorted(found))
 

@@ -4,7 +4,9 @@ The kernels are those of ``kernels/``, compiled as CUDA sees them (``cuda_shim.h
 launch geometry. Work on a stream is done when somebody waits for it and not before, so that a
 forgotten wait shows; what else is done by then is the stand-in's ``pace``. Every call from another
 thread than the one that opened the card fails, but for waiting, and so does every use of memory that
-is not allocated. Nothing here answers for the product.
+is not allocated. What streams do to the same memory must be ordered by events or by somebody who waits,
+and what is on its way to the card must not be changed (``tests/races.py``). Nothing here answers for the
+product.
 """
 
 from __future__ import annotations
@@ -20,21 +22,24 @@ import threading
 import time
 import weakref
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeAlias
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
 from gputiles.backends import modules, tables
+from tests.races import Changed, Fault, Ledger, Moment
 
 SHIM = Path(__file__).with_name("cuda_shim.h")
 POISON = 0xDD
 FIRST_STREAM = 7
+Places: TypeAlias = Sequence[tuple[int, int]]  # (address, bytes)
 ILLEGAL_ADDRESS, OUT_OF_MEMORY, NO_SUCH_CARD = 700, 2, 101
 
 
@@ -99,11 +104,13 @@ class Function:
         assert isinstance(address, np.uint64), "a pointer is 8 bytes, without a sign"
         assert down <= 65_535
         assert threads <= 1024
-        self._card.queue(lambda: self._launch(int(address), across, down, threads))
+        self._card.queue(lambda: self._launch(int(address), across, down, threads), self._card.used_stream)
 
     def _launch(self, address: int, across: int, down: int, threads: int) -> None:
         self._card.done.append(self._kernel.name)
-        table = self._card.memory(address, down * self._kernel.job.itemsize).view(self._kernel.job)
+        size = down * self._kernel.job.itemsize
+        table = self._card.memory(address, size).view(self._kernel.job)
+        self._card.touch(address, size, f"the jobs of {self._kernel.name}")
         self._card.check_sources(table)
         arguments = (
             ctypes.c_void_p(address),
@@ -138,6 +145,9 @@ class StandIn:
         self._lock = threading.RLock()  # who waits does the work, on whatever thread
         self._users: set[int] = set()  # threads that have chosen the card
         self._streams: list[Stream] = []
+        self.ledger = Ledger()
+        self._now: Moment | None = None
+        self.used_stream = FIRST_STREAM  # for kernels
         self.total = total
         self.order = order
         self.library = compiled()
@@ -188,9 +198,9 @@ class StandIn:
         self._users.add(threading.get_ident())
 
     def _new_stream(self) -> Stream:
-        """Return a new stream; the thread that makes the first of a pair opens the card."""
-        if len(self._streams) != 1:
-            self._owner, self._streams = threading.get_ident(), []
+        """Return a new stream; the thread that makes one while no memory is in use opens the card."""
+        if not self.used and self._owner != threading.get_ident():
+            self._owner, self._streams, self.ledger = threading.get_ident(), [], Ledger()
         self.check()
         self._streams.append(Stream(self, FIRST_STREAM + len(self._streams)))
         return self._streams[-1]
@@ -264,11 +274,30 @@ class StandIn:
 
     # -- the streams
 
-    def queue(self, work: Callable[[], None], stream: int = FIRST_STREAM) -> None:
-        """Put work on a stream: kernels on the one that is in use, the first."""
+    def queue(self, work: Callable[[], None], stream: int, reads: Places = (), writes: Places = ()) -> None:
+        """Put work on a stream; it reads and writes places (address, bytes)."""
         self.check()
-        with self._lock:
-            self._streams[stream - FIRST_STREAM].work.append(work)
+        with self._lock, self._faults():
+            moment = self._streams[stream - FIRST_STREAM].add(work)
+            for places, writing in ((reads, False), (writes, True)):
+                for place in places:
+                    self.ledger.touch(moment, place, "a copy", writes=writing)
+
+    def step(self, moment: Moment, work: Callable[[], None]) -> None:
+        """Do a piece of work."""
+        self._now = moment
+        with self._faults():
+            work()
+
+    @contextmanager
+    def _faults(self) -> Iterator[None]:
+        """After a fault nothing of what was asked for is done any more."""
+        try:
+            yield
+        except Fault:
+            for stream in self._streams:
+                stream.work.clear()
+            raise
 
     def finish(self, mark: Mark) -> None:
         """Do the work on the streams until a mark is reached, and what ``pace`` says beside."""
@@ -278,10 +307,12 @@ class StandIn:
                     if stream is not mark.stream:
                         stream.run(None)
             elif self.pace != "lazy":
-                while not mark.done:
+                while not mark.done and mark.stream.work:
                     able = [stream for stream in self._streams if stream.able]
                     self._chance.choice(able).step()
             mark.stream.run(mark)
+            assert mark.moment is not None
+            self._known([mark.moment])
 
     def _synchronize(self) -> None:
         """Do all the work on the streams, on any thread that has chosen the card."""
@@ -292,20 +323,35 @@ class StandIn:
         with self._lock:
             for stream in self._streams:
                 stream.run(None)
+            self._known([stream.last for stream in self._streams if stream.last is not None])
+
+    def _known(self, moments: list[Moment]) -> None:
+        """Note that somebody waited for moments."""
+        self.ledger.know(moments, [moment for stream in self._streams for moment, _ in stream.work])
 
     def _copy(self, to: int, address: int, size: int, kind: int, stream: int) -> None:
         ends = {1: (self.memory, self._host), 2: (self._host, self.memory), 3: (self.memory, self.memory)}[
             kind
         ]
 
+        then = ends[1](address, size).copy() if kind == 1 else None
+
         def copy() -> None:
             self.done.append({1: "up", 2: "down", 3: "move"}[kind])
-            ends[0](to, size)[:] = ends[1](address, size)
+            source, target = ends[1](address, size), ends[0](to, size)
+            if then is not None and not np.array_equal(source, then):
+                raise Changed(f"{size} bytes that go to {to:#x} on the card were changed on their way")
+            target[:] = source
 
-        self.queue(copy, stream)
+        self.queue(copy, stream, [(address, size)], [(to, size)])
 
     def _set(self, address: int, value: int, size: int, stream: int) -> None:
-        self.queue(lambda: self.memory(address, size).fill(value), stream)
+        self.queue(lambda: self.memory(address, size).fill(value), stream, [], [(address, size)])
+
+    def touch(self, address: int, size: int, what: str, *, writes: bool = False) -> None:
+        """Note what the kernel uses that is being run."""
+        assert self._now is not None
+        self.ledger.touch(self._now, (address, size), what, writes=writes)
 
     def check_sources(self, table: NDArray[Any]) -> None:
         """Fail where the rasters that a table names do not lie in allocated memory."""
@@ -317,14 +363,37 @@ class StandIn:
         for name in ("source", "child"):
             for source in table[name].reshape(-1) if name in names else ():
                 self._check_source(source)
+        if "from" in names:
+            for job in table:
+                self._check_windows(job)
+
+    def _check_windows(self, job: Any) -> None:
+        """Fail where what is copied, or unpacked, does not lie in allocated memory."""
+        if "left" in (job.dtype.names or ()):
+            rows, width = (
+                int(job["runs"]),
+                ((job["columns"] - 1) * job["stride"] + job["samples"]) * job["size"],
+            )
+            begin, read = int(job["from"]), int(job["from_pitch"])
+        else:
+            rows, width = int(job["runs"]) // -(-int(job["width"]) // modules.PIECE), job["width"]
+            begin, read = int(job["from"]), int(job["width"])
+        for at, pitch, used, writes in (
+            (begin, int(job["from_pitch"]), read, False),
+            (int(job["to"]), int(job["to_pitch"]), int(width), True),
+        ):  # fmt: skip
+            if at:
+                size = (rows - 1) * pitch + used
+                self.memory(at, size)
+                self.touch(at, size, "a kernel's window", writes=writes)
 
     def _check_source(self, source: Any) -> None:
         pixels = int(source["rows"]) * int(source["columns"])
         itemsize = next(dtype.itemsize for dtype, code in tables.TYPES.items() if code == source["type"])
-        if source["pixels"]:
-            self.memory(int(source["pixels"]), pixels * int(source["samples"]) * itemsize)
-        if source["valid"]:
-            self.memory(int(source["valid"]), pixels)
+        for plane, size in (("pixels", pixels * int(source["samples"]) * itemsize), ("valid", pixels)):
+            if source[plane]:
+                self.memory(int(source[plane]), size)
+                self.touch(int(source[plane]), size, f"a kernel's {plane}")
 
 
 class Allocation:
@@ -346,6 +415,7 @@ class Mark:
         self.stream = stream
         self.done = False
         self.at = 0.0
+        self.moment: Moment | None = None
 
     def __call__(self) -> None:
         self.done, self.at = True, time.perf_counter()
@@ -357,12 +427,22 @@ class Stream:
     def __init__(self, card: StandIn, ptr: int) -> None:
         self.card = card
         self.ptr = ptr
-        self.work: deque[Callable[[], None]] = deque()
+        self.work: deque[tuple[Moment, Callable[[], None]]] = deque()
+        self.last: Moment | None = None
 
     def use(self) -> None:
-        """Take kernels from now on; that is the first stream's part."""
+        """Take kernels from now on."""
         self.card.check()
-        assert self.ptr == FIRST_STREAM
+        self.card.used_stream = self.ptr
+
+    def add(self, work: Callable[[], None]) -> Moment:
+        """Put work behind all that is there."""
+        after = [work.mark.moment] if isinstance(work, Barrier) else []
+        self.last = self.card.ledger.moment(self.ptr, self.last, after)
+        if isinstance(work, Mark):
+            work.moment = self.last
+        self.work.append((self.last, work))
+        return self.last
 
     def wait_event(self, event: Event) -> None:
         assert event.mark is not None, "nothing has been recorded"
@@ -371,11 +451,13 @@ class Stream:
     @property
     def able(self) -> bool:
         """Whether there is work that need not wait for another stream."""
-        return bool(self.work) and not (isinstance(self.work[0], Barrier) and not self.work[0].mark.done)
+        return bool(self.work) and not (
+            isinstance(self.work[0][1], Barrier) and not self.work[0][1].mark.done
+        )
 
     def step(self) -> None:
         """Do the next piece of work."""
-        self.work.popleft()()
+        self.card.step(*self.work.popleft())
 
     def run(self, until: Mark | None) -> None:
         """Do the work in its order: all, or until a mark is reached."""

@@ -355,7 +355,7 @@ def test_the_card_is_touched_by_its_own_thread_only(backend: CudaBackend) -> Non
     with pytest.raises(WrongThread, match="MainThread"):
         backend.card.memory.take(100_000)
     with pytest.raises(WrongThread):
-        backend.card.device.wait()
+        backend.card.device.mark()
     assert tile(backend).weight == 8192
 
 
@@ -382,6 +382,7 @@ def test_every_kernel_is_known_with_its_jobs() -> None:
         **dict.fromkeys(("paste", "follow", "pack"), "PIXEL"),
         "histogram": "COUNT",
         "png_deflate": "BLOCK",
+        "unpack": "BLOCK",
     }
 
 
@@ -396,7 +397,7 @@ def test_a_table_of_more_jobs_than_a_grid_has_rows_is_launched_in_parts(backend:
         for number in range(count):
             card.paste(at + number % 256, out + number, (1, 1), (1, 1))
         card.go()
-        card.device.wait()
+        card.device.fence()
         made = np.empty(count, np.uint8)
         card.courier.down([(out, made)])
         return made, card.device.counts["paste"]
@@ -422,7 +423,7 @@ def test_the_compilers_options_change_with_every_source(
     assert all("--fmad=false" in options for options in seen)
 
 
-@pytest.mark.parametrize("file", ["deflate.cu", "paste.cu", "png.cu"])
+@pytest.mark.parametrize("file", ["deflate.cu", "paste.cu", "png.cu", "unpack.cu"])
 def test_nvrtc_takes_the_products_options(file: str) -> None:
     nvrtc = cupy.cuda.nvrtc
     program = nvrtc.createProgram((modules.folder() / file).read_text(), file, (), ())

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gputiles.backends.device import Block, Device
+from gputiles.backends.roads import Road
 from gputiles.errors import OutOfMemory
 
 ALIGNED = 256  # addresses are multiples of this
@@ -50,8 +51,9 @@ class Parcel:
     Arrays are sent once however often they are added. More than a box needs another copy.
     """
 
-    def __init__(self, device: Device, box: int = BOX) -> None:
+    def __init__(self, device: Device, road: Road, box: int = BOX) -> None:
         self._device = device
+        self._road = road
         self._box = box
         self._boxes: list[tuple[Block, NDArray[np.uint8]]] = []
         self._filled: list[int] = []  # bytes, by box
@@ -96,12 +98,13 @@ class Parcel:
         self._sent.append(0)
 
     def send(self) -> None:
-        """Put the copy of what was added since the last one on the stream."""
+        """Send up what was added since the last time, before the kernels that are launched from now on."""
         for number, (sent, filled) in enumerate(zip(self._sent, self._filled, strict=True)):
             block, mirror = self._boxes[number]
             if sent < filled:
-                self._device.upload(mirror[sent : min(filled, block.size)], block.address + sent)
+                self._road.upload(mirror[sent : min(filled, block.size)], block.address + sent)
                 self._sent[number] = filled
+        self._road.arrive()
 
 
 class Returns:
@@ -110,9 +113,12 @@ class Returns:
     ``run`` calls a function on the card's thread and waits until what it asked for is done.
     """
 
-    def __init__(self, device: Device, size: int, run: Callable[[Callable[[], None]], None]) -> None:
+    def __init__(
+        self, device: Device, road: Road, size: int, run: Callable[[Callable[[], None]], None]
+    ) -> None:
         self.size = size
         self._device = device
+        self._road = road
         self._run = run
         self._block = device.allocate(size)
         self._mirror = device.pinned(size)
@@ -130,7 +136,7 @@ class Returns:
         return self._block.address + at
 
     def clear(self, address: int, size: int) -> None:
-        """Fill with zeros, on the stream."""
+        """Fill with zeros, as the kernels of a batch find it."""
         self._device.clear(address, size)
 
     def start(self, end: int) -> None:
@@ -138,7 +144,7 @@ class Returns:
         upto = min(max(end - self._block.address, 0), self.size)
         if upto > self._here:
             part = slice(self._here, upto)
-            self._device.download(self._block.address + self._here, self._mirror[part])
+            self._road.download(self._block.address + self._here, self._mirror[part])
             self._here = upto
 
     def read(self, address: int, size: int) -> NDArray[np.uint8]:

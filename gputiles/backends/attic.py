@@ -55,7 +55,7 @@ class Attic:
         def launch() -> list[Raster | None]:
             kept = [self._room(raster) for raster in rasters]
             pairs = [(raster, copy) for raster, copy in zip(rasters, kept, strict=True) if copy is not None]
-            card.device.lower([plane for raster, copy in pairs for plane in _planes(raster, copy)])
+            card.road.lower([plane for raster, copy in pairs for plane in _planes(raster, copy)])
             return kept
 
         return card.run(launch)
@@ -73,10 +73,10 @@ class Attic:
         """Copy rasters of the attic to the card. Raises OutOfMemory where it has no room for all."""
 
         def launch() -> list[Raster]:
-            made = [card.raster(each.shape, each.dtype, masked=each.valid is not None) for each in spilled]
+            made = [card.like(each) for each in spilled]
             for source, raster in zip(spilled, made, strict=True):
                 for begin, to, size in _planes(source, raster):
-                    card.device.raise_to(begin, to, size)
+                    card.road.raise_to(begin, to, size)
             return made
 
         return card.run(launch)

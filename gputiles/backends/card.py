@@ -22,18 +22,19 @@ from gputiles.backends.device import Block, Device
 from gputiles.backends.memory import SLAB, Memory, Slot
 from gputiles.backends.modules import PIECE, RUN
 from gputiles.backends.plans import Target
+from gputiles.backends.roads import Road
 from gputiles.backends.tables import Placed
 
 ORDER = (
-    "paste", "icc", "downsample", "resample", "extremes", "histogram", "composite", "unstyled", "jpeg",
-    "png_look", "png_reduce", "png_filter", "png_deflate", "png_tail", "follow", "pack",
+    "unpack", "paste", "icc", "downsample", "resample", "extremes", "histogram", "composite", "unstyled",
+    "jpeg", "png_look", "png_reduce", "png_filter", "png_deflate", "png_tail", "follow", "pack",
 )  # fmt: skip
 """The kernels of a batch in the order in which they are launched: none reads what a later one makes."""
 
 RESERVE = 1 << 31  # bytes of a card that are left to its context and to libraries
 MOST_SCRATCH = 1 << 29
 MOST_RETURNS = 1 << 28
-ROOM = 1 << 25  # of pinned memory for rasters
+ROOM = 1 << 25  # of pinned memory for rasters, and of the card's behind it
 LANES = 2  # batches that may be under way: the results of one travel home while the next is computed
 
 
@@ -56,11 +57,12 @@ class Sizes(NamedTuple):
 def sizes(free: int, wanted: int | None) -> Sizes:
     """Return how ``free`` bytes are shared out; ``wanted`` are asked for rasters, None: what is left."""
     scratch, returns = min(MOST_SCRATCH, free // 8), min(MOST_RETURNS, free // 16)
-    left = free - min(RESERVE, free // 8) - scratch - LANES * returns
+    room = min(ROOM, free // 32)
+    left = free - min(RESERVE, free // 8) - scratch - LANES * (returns + room)
     slab = min(SLAB, max(1 << 20, left // 64))
     if wanted is not None:
         left = min(left, wanted + max(wanted // 8, 4 * slab))  # the waste of slabs, and what is on no shelf
-    return Sizes(left, scratch, returns, min(ROOM, free // 32), slab)
+    return Sizes(left, scratch, returns, room, slab)
 
 
 class Card:
@@ -75,22 +77,31 @@ class Card:
         self.device = device
         self.memory: Memory = Memory(device, sizes.rasters, sizes.slab) if beside is None else beside.memory
         self._block: Block = device.allocate(sizes.scratch) if beside is None else beside._block
+        self.road = Road(device)
         self._done = device.new_flag()
         self.scratch = Scratch(self._block)
-        self.returns = Returns(device, sizes.returns, self.run)
-        self.courier = Courier(device, sizes.room, self.run)
-        self.parcel = Parcel(device)
+        self.returns = Returns(device, self.road, sizes.returns, self.run)
+        self.courier = Courier(device, self.road, sizes.room, self.run)
+        self.parcel = Parcel(device, self.road)
         colours = Converter(self.queue, self._temporary, RUN, self._address)
         self.target = Target(RUN, self.parcel.add, colours)
         self._queued: dict[str, list[NDArray[Any]]] = {}
         self._temporaries: list[Slot] = []
+        self._launched = False  # since the last flag
 
     def run(self, function: Callable[[], R]) -> R:
-        """Call ``function`` on the card's thread, and wait here until what it asked for is done."""
+        """Call ``function`` on the card's thread, and wait here until what it asked for is done.
+
+        Where it launches nothing, this is no matter of other batches' kernels.
+        """
 
         def ask() -> R:
+            asked = self.device.asked
             result = function()
-            self.device.set_flag(self._done)
+            if self._launched or self.device.asked > asked:
+                self.road.follow()
+            self._launched = False
+            self.road.set_flag(self._done)
             return result
 
         result = self.device.call(ask)
@@ -124,6 +135,7 @@ class Card:
         ]
         self._queued.clear()
         self.parcel.send()
+        self._launched |= bool(ready)
         for name, table, address in ready:
             self.device.launch(name, table, address)
 
@@ -148,9 +160,13 @@ class Card:
         valid = self.memory.take(rows * columns) if masked else None
         return token(pixels, shape, dtype, valid)
 
+    def like(self, raster: Raster) -> Raster:
+        """Return room for a raster as another is. Raises OutOfMemory."""
+        return self.raster(raster.shape, raster.dtype, masked=raster.valid is not None)
+
     def upload(self, raster: Raster) -> Raster:
         """Return a raster of host memory (see ``paste.raster_of``) as one of the card."""
-        made = self.raster(raster.shape, raster.dtype, masked=raster.valid is not None)
+        made = self.like(raster)
         self.courier.up(raster.pixels, made.address)
         if raster.valid is not None:
             self.courier.up(raster.valid, made.valid_address)
@@ -189,7 +205,7 @@ class Card:
     def close(self) -> None:
         """Free all memory."""
         with suppress(Exception):  # of a device that is lost, nothing can be freed
-            self.device.wait()
+            self.device.fence()
         self._temporaries.clear()
         self.device.close()
 

@@ -240,8 +240,7 @@ class CudaBackend:
         try:
             return self._split(verb, lane, jobs)
         except BaseException:  # a bug: what had been launched may still use the lane
-            with suppress(GputilesError):
-                lane.card.run(lambda: None)
+            self.fence(())
             raise
         finally:
             self._free.put(lane)
@@ -253,6 +252,7 @@ class CudaBackend:
         try:
             return verb(lane, jobs)
         except OutOfMemory as error:
+            self.fence(())  # what had been launched still uses the lane
             if len(jobs) == 1:
                 return [bare(error)]
         except MemoryError as error:

@@ -1,28 +1,26 @@
-"""Chunks decoded for a card: what nvImageCodec is trusted with as one batch, the rest by the host."""
+"""Chunks decoded for a card: pictures by nvImageCodec, packed samples by a kernel, the rest by the host.
+
+Each way is one batch. What the host has a part in goes up in loads, see ``loading.py``.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from concurrent.futures import Executor
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import Executor, Future
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
-from gputiles.backends import Chunk, DecodeJob, Outcome, Raster, Tiles
+from gputiles.backends import DecodeJob, Outcome, Raster, Tiles, packing
 from gputiles.backends.arena import ALIGNED
 from gputiles.backends.card import Card
-from gputiles.backends.making import attempt, bare
+from gputiles.backends.loading import Loading, Ready, covers, tiles_of, unloaded
+from gputiles.backends.making import attempt
 from gputiles.backends.nvimage import Pictures, Stream, stream_of
-from gputiles.backends.paste import decode_chunk, decode_tiles
-from gputiles.errors import GputilesError, OutOfMemory
+from gputiles.backends.packing import Packed
+from gputiles.backends.paste import decode_tiles
+from gputiles.errors import GputilesError
 from gputiles.geometry import Rect
-
-
-class Decoded(NamedTuple):
-    """A chunk's pixels on the card: where they begin, and bytes from a row to the next."""
-
-    address: int
-    pitch: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,126 +33,100 @@ class Decoder:
 
     def decode(self, jobs: Sequence[DecodeJob]) -> list[Outcome[Tiles]]:
         """Decode each job's chunks once into one raster, or error, per tile of the job."""
-        streams = [self._streams(job) for job in jobs]
-        futures = [
-            None if found else self.helpers.submit(attempt, decode_tiles, job)
-            for job, found in zip(jobs, streams, strict=True)
-        ]
-        hosts = [None if future is None else future.result() for future in futures]
-        return self.card.run(partial(self._launch, jobs, streams, hosts))
-
-    def _launch(
-        self,
-        jobs: Sequence[DecodeJob],
-        streams: Sequence[list[Stream]],
-        hosts: Sequence[Outcome[Tiles] | None],
-    ) -> list[Outcome[Tiles]]:
-        """Decode what has streams, and send up what the host has decoded, on the card's thread."""
         self.card.begin()
-        decoded = iter(self._on_card(jobs, streams))
-        outcomes = [
-            self._cut(job, next(decoded)) if host is None else self._uploaded(host)
-            for job, host in zip(jobs, hosts, strict=True)
-        ]
-        self.card.go()
-        return outcomes
-
-    # -- by the host
-
-    def _uploaded(self, tiles: Outcome[Tiles]) -> Outcome[Tiles]:
-        """Return a job's tiles on the card, or that it has no room for them."""
-        if isinstance(tiles, GputilesError):
-            return tiles
+        loading = Loading(self.card)
+        streams = {at: found for at, job in enumerate(jobs) if (found := self._streams(job))}
+        packed = {at: packing.sizes(job) for at, job in enumerate(jobs) if at not in streams}
+        hosts = self._by_host(jobs, [at for at, sizes in packed.items() if not loading.holds(sizes)])
         try:
-            return tuple(self.card.upload(tile) if isinstance(tile, Raster) else tile for tile in tiles)
-        except OutOfMemory as error:
-            return bare(error)
+            for at in packed.keys() - hosts.keys():
+                loading.add(at, Packed(jobs[at], loading.room(packed[at]), self.helpers))
+            if streams:
+                loading.found |= self.card.device.call(partial(self._by_card, jobs, streams))
+                hosts |= self._by_host(jobs, streams.keys() - loading.found.keys())
+            large = _load(hosts, loading)
+        finally:
+            loading.wait()  # helpers fill memory that the next batch uses
+        self.card.run(partial(self._end, loading, large))
+        return [loading.found[at] for at in range(len(jobs))]
 
-    # -- on the card
+    def _end(self, loading: Loading, large: dict[int, Tiles]) -> None:
+        """Send the last load, and what is too large for any."""
+        loading.send()
+        for at, tiles in large.items():
+            loading.found[at] = unloaded(partial(self._sent, tiles))
+
+    def _sent(self, tiles: Tiles) -> Tiles:
+        return tuple(self.card.upload(tile) if isinstance(tile, Raster) else tile for tile in tiles)
+
+    def _by_host(self, jobs: Sequence[DecodeJob], chosen: Iterable[int]) -> dict[int, Future[Outcome[Tiles]]]:
+        """Let helpers decode jobs."""
+        return {at: self.helpers.submit(attempt, decode_tiles, jobs[at]) for at in chosen}
+
+    # -- pictures
 
     def _streams(self, job: DecodeJob) -> list[Stream]:
         """Return the streams of a job's chunks if the card can decode and cut all of it, else none."""
-        if self.pictures is None or job.mask or not _simple(job):
+        if self.pictures is None or job.mask:
             return []
         found = [stream_of(chunk, self.pictures.kinds) for chunk in job.chunks]
         streams = [stream for stream in found if stream is not None]
-        room = self.card.scratch.size
-        if len(streams) < len(found) or sum(stream.size + ALIGNED for stream in streams) > room:
+        if len(streams) < len(found) or not covers(job, [stream.shape[2] for stream in streams]):
             return []
         like = all((stream.shape[2], stream.dtype) == (job.samples, job.dtype) for stream in streams)
-        return streams if like else []
+        fits = sum(stream.size + ALIGNED for stream in streams) <= self.card.scratch.size
+        return streams if like and fits else []
 
-    def _on_card(
-        self, jobs: Sequence[DecodeJob], streams: Sequence[list[Stream]]
-    ) -> list[list[Decoded | GputilesError]]:
-        """Decode the streams of all jobs as one batch; the chunks of each job that has any."""
-        wanted = [
-            (chunk, stream)
-            for job, found in zip(jobs, streams, strict=True)
-            if found
-            for chunk, stream in zip(job.chunks, found, strict=True)
-        ]
-        if self.pictures is None or not wanted:
-            return []
-        addresses = [self.card.scratch.take(stream.size) for _, stream in wanted]
-        done = self.pictures.decode([stream for _, stream in wanted], addresses)
-        results = iter(
-            [
-                Decoded(address, stream.size // stream.shape[0]) if good else self._once_more(chunk, address)
-                for (chunk, stream), address, good in zip(wanted, addresses, done, strict=True)
-            ]
-        )
-        return [[next(results) for _ in found] for found in streams if found]
+    def _by_card(
+        self, jobs: Sequence[DecodeJob], streams: dict[int, list[Stream]]
+    ) -> dict[int, Outcome[Tiles]]:
+        """Decode the streams of jobs as one batch; return the tiles of those of which all are decoded.
 
-    def _once_more(self, chunk: Chunk, address: int) -> Decoded | GputilesError:
-        """Decode a chunk on the host, to the place that was meant for it."""
-        pixels = decode_chunk(chunk)
-        if isinstance(pixels, GputilesError):
-            return bare(pixels)
-        self.card.courier.up(pixels, address)
-        return Decoded(address, pixels.nbytes // pixels.shape[0])
+        The pixels lie in scratch memory, where they are no longer safe once this has returned.
+        """
+        assert self.pictures is not None
+        addresses = {at: [self.card.scratch.take(each.size) for each in some] for at, some in streams.items()}
+        every = [each for some in streams.values() for each in some]
+        done = iter(self.pictures.decode(every, [each for some in addresses.values() for each in some]))
+        good = {at: [next(done) for _ in some] for at, some in streams.items()}
+        whole = [at for at, marks in good.items() if all(marks)]
+        cut = {at: unloaded(partial(self._cut, jobs[at], streams[at], addresses[at])) for at in whole}
+        self.card.go()
+        return cut
 
-    def _cut(self, job: DecodeJob, decoded: Sequence[Decoded | GputilesError]) -> Outcome[Tiles]:
-        """Queue the cutting of a job's tiles out of its chunks."""
-        try:
-            return tuple(self._tile(job, rect, decoded) for rect in job.tiles)
-        except OutOfMemory as error:
-            return bare(error)
-
-    def _tile(
-        self, job: DecodeJob, rect: Rect, decoded: Sequence[Decoded | GputilesError]
-    ) -> Raster | GputilesError:
-        under = [
-            (chunk.place, place, part)
-            for chunk, part in zip(job.chunks, decoded, strict=True)
-            for place in [chunk.place.intersect(rect)]
-            if place is not None
-        ]
-        for _, _, part in under:
-            if isinstance(part, GputilesError):
-                return part
-        raster = self.card.raster((rect.height, rect.width, job.samples), job.dtype, masked=False)
+    def _cut(self, job: DecodeJob, streams: Sequence[Stream], addresses: Sequence[int]) -> Tiles:
+        """Queue the cutting of a job's tiles out of its decoded chunks."""
         pixel = job.samples * job.dtype.itemsize
-        for whole, place, part in under:
-            assert isinstance(part, Decoded)
-            begin = part.address + (place.y - whole.y) * part.pitch + (place.x - whole.x) * pixel
-            to = raster.address + ((place.y - rect.y) * rect.width + place.x - rect.x) * pixel
-            size = (place.width * pixel, place.height)
-            self.card.paste(begin, to, size, (part.pitch, rect.width * pixel))
-        return raster
+
+        def fill(rect: Rect, raster: Raster) -> None:
+            for chunk, stream, address in zip(job.chunks, streams, addresses, strict=True):
+                place, whole = chunk.place.intersect(rect), chunk.place
+                if place is None:
+                    continue
+                pitch = stream.shape[1] * pixel
+                begin = address + (place.y - whole.y) * pitch + (place.x - whole.x) * pixel
+                to = raster.address + ((place.y - rect.y) * rect.width + place.x - rect.x) * pixel
+                size = (place.width * pixel, place.height)
+                self.card.paste(begin, to, size, (pitch, rect.width * pixel))
+
+        return tiles_of(self.card, job, lambda _: None, fill)
 
 
-def _simple(job: DecodeJob) -> bool:
-    """Say whether a job's chunks cover its tiles, once, with all samples and nothing beyond the level."""
-    level = Rect(0, 0, *job.level)
-    if any(chunk.sample for chunk in job.chunks):
-        return False
-    for rect in job.tiles:
-        parts = [chunk.place.intersect(rect) for chunk in job.chunks]
-        covered = sum(part.width * part.height for part in parts if part is not None)
-        if rect.intersect(level) != rect or covered != rect.width * rect.height:
-            return False
-    return bool(job.tiles)
+def _load(hosts: dict[int, Future[Outcome[Tiles]]], loading: Loading) -> dict[int, Tiles]:
+    """Load what the host has decoded; return what is too large for a tray."""
+    large = {}
+    for at, future in hosts.items():
+        tiles = future.result()
+        if isinstance(tiles, GputilesError):
+            loading.found[at] = tiles
+            continue
+        ready = Ready(tiles)
+        if loading.holds(ready.sizes):
+            ready.load(loading.room(ready.sizes))
+            loading.add(at, ready)
+        else:
+            large[at] = tiles
+    return large
 
 
 def prove(card: Card, pictures: Pictures) -> None:

@@ -1,9 +1,7 @@
-"""A CUDA card through CuPy: memory, copies, launches. All calls are made by one thread.
+"""A CUDA card through CuPy: memory, launches, streams. All calls are made by one thread.
 
-Work goes to one stream, so that it happens in the order in which it was asked for; but for copies to
-the host, which have a stream of their own: each waits for what was asked for before it, and nothing
-waits for it, so that results travel home while the next batch is computed. What they read must not be
-written to, nor given away, until a ``flag`` that was set behind them has been waited for.
+Kernels go to one stream, so that they run in the order in which they were asked for. Copies from and to
+the host have streams of their own, see ``roads.py``.
 
 Waiting alone is for any thread: ``call`` leads from there to the card's own.
 """
@@ -12,7 +10,7 @@ from __future__ import annotations
 
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Executor
 from contextlib import contextmanager
 from typing import Any, NamedTuple, TypeVar
@@ -30,7 +28,7 @@ NOT_THERE = {
     100: "there is no card",
     101: "there is no such card",
 }
-TO_DEVICE, TO_HOST, INSIDE = 1, 2, 3  # cudaMemcpyKind
+COPIES = {"uploads": 1, "downloads": 2, "moves": 3}  # cudaMemcpyKind
 
 R = TypeVar("R")
 
@@ -45,13 +43,15 @@ class Block(NamedTuple):
 class Device:
     """One card, opened by and for the calling thread, which is that of ``executor`` if there is one.
 
-    ``counts`` counts copies and launches. Raises Unsupported where the card is not there.
+    ``counts`` counts copies and launches; ``asked`` is how often something was put on the stream of
+    kernels. Raises Unsupported where the card is not there.
     """
 
     kind = "device"
 
     def __init__(self, cupy: Any, number: int = 0, executor: Executor | None = None) -> None:
         self.counts: Counter[str] = Counter()
+        self.asked = 0
         self.number = number
         self.cupy = cupy
         self._cuda = cupy.cuda
@@ -67,9 +67,7 @@ class Device:
     def _open(self) -> None:
         self._cuda.Device(self.number).use()
         self._stream = self._cuda.Stream(non_blocking=True)
-        self._home = self._cuda.Stream(non_blocking=True)
         self._stream.use()
-        self._asked, self._done = self.new_flag(), self.new_flag()
         self._functions = self._compiled()
 
     def _compiled(self) -> dict[str, Any]:
@@ -106,7 +104,7 @@ class Device:
 
     @property
     def stream(self) -> int:
-        """The address of the stream, for libraries that put work on it."""
+        """The address of the stream of kernels, for libraries that put work on it."""
         return int(self._stream.ptr)
 
     def memory(self) -> tuple[int, int]:
@@ -136,44 +134,27 @@ class Device:
             held = self._cuda.alloc_pinned_memory(size)
         return np.frombuffer(held, np.uint8, size)
 
-    # -- work on the stream
+    # -- work on streams
 
-    def upload(self, data: NDArray[np.uint8], address: int) -> None:
-        """Copy pinned memory to the card; it may be changed after ``wait``."""
-        self.raise_to(data.ctypes.data, address, data.nbytes)
-
-    def download(self, address: int, data: NDArray[np.uint8]) -> None:
-        """Copy from the card to pinned memory; it may be read after ``wait``."""
-        self.lower([(address, data.ctypes.data, data.nbytes)])
-
-    def raise_to(self, source: int, address: int, size: int) -> None:
-        """Copy pinned memory at an address of the host to the card."""
-        self._copy("uploads", address, source, size, TO_DEVICE)
-
-    def lower(self, copies: Iterable[tuple[int, int, int]]) -> None:
-        """Copy from the card to pinned memory: each from an address to one of the host, and how much."""
-        self._follow()
-        for address, to, size in copies:
-            self._copy("downloads", to, address, size, TO_HOST)
-
-    def _follow(self) -> None:
-        """Let the stream of copies to the host wait for what was asked for until now."""
+    def new_stream(self) -> Any:
+        """Return a stream of its own."""
         with self._judged():
-            self._asked.record(self._stream)
-            self._home.wait_event(self._asked)
+            return self._cuda.Stream(non_blocking=True)
+
+    def copy(self, what: str, to: int, address: int, size: int, stream: Any) -> None:
+        """Copy between pinned memory and the card, or inside it; ``what``: see ``COPIES``."""
+        self.counts[what] += 1
+        with self._judged():
+            self._cuda.runtime.memcpyAsync(to, address, size, COPIES[what], int(stream.ptr))
 
     def move(self, address: int, to: int, size: int) -> None:
-        """Copy inside the card."""
-        self._copy("moves", to, address, size, INSIDE)
-
-    def _copy(self, what: str, to: int, address: int, size: int, kind: int) -> None:
-        self.counts[what] += 1
-        stream = self._home if kind == TO_HOST else self._stream
-        with self._judged():
-            self._cuda.runtime.memcpyAsync(to, address, size, kind, int(stream.ptr))
+        """Copy inside the card, on the stream of kernels."""
+        self.asked += 1
+        self.copy("moves", to, address, size, self._stream)
 
     def clear(self, address: int, size: int) -> None:
-        """Fill with zeros."""
+        """Fill with zeros, on the stream of kernels."""
+        self.asked += 1
         with self._judged():
             self._cuda.runtime.memsetAsync(address, 0, size, self.stream)
 
@@ -187,6 +168,7 @@ class Device:
             part = table[at : at + MOST_JOBS]
             grid, block = modules.kernels()[name].grid(part)
             self.counts[name] += 1
+            self.asked += 1
             with self._judged():
                 self._functions[name](grid, block, (np.uint64(address + at * table.itemsize),))
 
@@ -195,11 +177,22 @@ class Device:
         with self._judged():
             return self._cuda.Event(block=True, disable_timing=True)
 
-    def set_flag(self, flag: Any) -> None:
-        """Set a flag behind all that was asked for until now, copies to the host included."""
-        self._follow()
+    def set_flag(self, flag: Any, stream: Any = None) -> None:
+        """Set a flag behind all that was asked of a stream until now, None: that of kernels."""
         with self._judged():
-            flag.record(self._home)
+            flag.record(self._stream if stream is None else stream)
+
+    def follow(self, flag: Any, stream: Any) -> None:
+        """Let a stream wait for what was asked of that of kernels until now; ``flag`` is used for it."""
+        self.set_flag(flag)
+        with self._judged():
+            stream.wait_event(flag)
+
+    def lead(self, flag: Any, stream: Any) -> None:
+        """Let kernels wait for all that was asked of a stream until now; ``flag`` is used for it."""
+        self.set_flag(flag, stream)
+        with self._judged():
+            self._stream.wait_event(flag)
 
     def wait_for(self, flag: Any) -> None:
         """Wait, on any thread and without holding the interpreter, until a flag is reached."""
@@ -207,22 +200,17 @@ class Device:
             self._cuda.Device(self.number).use()
             flag.synchronize()
 
-    def wait(self) -> None:
-        """Wait until all that was asked for is done."""
-        self.set_flag(self._done)
-        self.wait_for(self._done)
-
     def fence(self) -> None:
         """Wait, on any thread, until the card has done all that anybody in this process asked of it."""
         with self._judged():
             self._cuda.Device(self.number).use()
             self._cuda.runtime.deviceSynchronize()
 
-    def mark(self) -> Any:
-        """Return an event that marks now on the stream, for ``between``."""
+    def mark(self, stream: Any = None) -> Any:
+        """Return an event that marks now on a stream, None: that of kernels, for ``between``."""
         with self._judged():
             event = self._cuda.Event()
-            event.record(self._stream)
+        self.set_flag(event, stream)
         return event
 
     def between(self, first: Any, second: Any) -> float:

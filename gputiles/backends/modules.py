@@ -25,13 +25,21 @@ JOBS = {
     "Resample": tables.RESAMPLE, "Measure": tables.MEASURE, "PngFilter": tables.PNG_FILTER,
     "Jpeg": tables.JPEG, "Icc": tables.ICC, "Paste": tables.PASTE, "Follow": tables.FOLLOW,
     "Pack": tables.PACK, "PngLook": tables.PNG_LOOK, "PngDeflate": tables.PNG_DEFLATE,
-    "PngTail": tables.PNG_TAIL, "PngDense": tables.PNG_DENSE,
+    "PngTail": tables.PNG_TAIL, "PngDense": tables.PNG_DENSE, "Unpack": tables.UNPACK,
 }  # fmt: skip
 """The dtypes of the job structs that kernels take, by their names in tables.h."""
 
 # Threads of a block. Where a run is a whole row or segment there are few, and they part ways:
 # small blocks spread them over the card.
-THREADS = {"jpeg": 4, "png_filter": 32, "extremes": 32, "histogram": 64, "follow": 32, "png_deflate": 128}
+THREADS = {
+    "jpeg": 4,
+    "png_filter": 32,
+    "extremes": 32,
+    "histogram": 64,
+    "follow": 32,
+    "png_deflate": 128,
+    "unpack": 64,
+}
 USUAL_THREADS = 128
 
 _ENTRY = re.compile(r"^(PIXEL|COUNT|BLOCK)_KERNEL\((\w+), (\w+),", re.MULTILINE)

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import struct
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any, NamedTuple
+from functools import partial
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from gputiles.backends import Chunk, DecodeJob, Raster, Tiles
+from gputiles.backends import Chunk, DecodeJob, Outcome, Raster, Tiles
 from gputiles.errors import Damaged, GputilesError
 from gputiles.geometry import Rect
+
+T = TypeVar("T")
 
 BROKEN = (
     RuntimeError, ValueError, TypeError, ArithmeticError, LookupError, EOFError, struct.error, zlib.error,
@@ -80,8 +83,13 @@ def decode_chunk(chunk: Chunk) -> Any:
     """Return a chunk's pixels, its error, or None where the file holds nothing."""
     if chunk.data is None or isinstance(chunk.data, GputilesError):
         return chunk.data
+    return tried(partial(chunk.codec.decode, chunk.data, chunk.place.width, chunk.place.height))
+
+
+def tried(decode: Callable[[], T]) -> Outcome[T]:
+    """Return what a decoder returns, or its error as one of ours."""
     try:
-        return chunk.codec.decode(chunk.data, chunk.place.width, chunk.place.height)
+        return decode()
     except GputilesError as error:
         return error
     except BROKEN as error:

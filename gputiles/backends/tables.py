@@ -151,11 +151,17 @@ PACK = np.dtype(
         ("capacity", "i8"),
     ]
 )  # fmt: skip
+UNPACK = np.dtype(
+    [
+        ("from", "u8"), ("to", "u8"), ("runs", "i8"), ("from_pitch", "i8"), ("to_pitch", "i8"),
+        ("left", "i4"), ("columns", "i4"), ("width", "i4"), ("samples", "i4"), ("stride", "i4"),
+        ("size", "i4"), ("swapped", "i4"), ("predictor", "i4"),
+    ]
+)  # fmt: skip
 
 LAYOUT = (
     SOURCE, BAND, COMPOSITE, UNSTYLED, DOWNSAMPLE, RESAMPLE, EXTREMES, MEASURE, PNG_FILTER, JPEG_TABLE, JPEG,
-    ICC, PASTE, FOLLOW, PACK, PNG_LOOK, PNG_DEFLATE, PNG_CHECK, PNG_TAIL,
-    PNG_DENSE,
+    ICC, PASTE, FOLLOW, PACK, PNG_LOOK, PNG_DEFLATE, PNG_CHECK, PNG_TAIL, PNG_DENSE, UNPACK,
 )  # fmt: skip
 """All job structs, in the order in which the host library reports their sizes."""
 

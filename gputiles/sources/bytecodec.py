@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import struct
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -55,14 +56,16 @@ DECODER_ERRORS: Any = (
 )
 
 
-def inflate(compression: int, data: bytes, most: int) -> NDArray[np.uint8]:
-    """Return the first ``most`` decompressed bytes, or as many as there are."""
+def inflate(
+    compression: int, data: bytes, most: int, out: NDArray[np.uint8] | None = None
+) -> NDArray[np.uint8]:
+    """Return the first ``most`` decompressed bytes, or as many as there are; perhaps in ``out``."""
     if compression == 1:
         return np.frombuffer(data, np.uint8)
     if compression == LZW:
         # imagecodecs' own decoder (2026.3.6) follows codes that were never made out of memory
         return _with_libtiff(compression, data, most)
-    out = np.empty(most, np.uint8)
+    out = np.empty(most, np.uint8) if out is None else out
     try:
         return np.asarray(_INTO_BUFFER[compression](data, out=out))
     except DECODER_ERRORS:
@@ -126,24 +129,47 @@ class ByteCodec:
 
     def decode(self, data: bytes, width: int, height: int) -> NDArray[Any]:
         """Decode ``data`` to (height, width, samples), native byte order."""
+        with self._named(width, height):
+            if self.lsb_first:
+                data = bytes(imagecodecs.bitorder_decode(data))
+            if self.compression in FAX:
+                return self._fax(data, width, height)
+            packed = self._inflated(data, width, height)
+            return self._unpredict(self._unpack(packed, width, height))
+
+    def size(self, width: int, height: int) -> int:
+        """Return the bytes of a chunk that is decompressed."""
+        return height * ceil_div(width * self.samples * self.bits, 8)
+
+    def inflate_into(self, out: NDArray[np.uint8], data: bytes, width: int, height: int) -> None:
+        """Decompress ``data`` into ``out``, which has the chunk's ``size``: its bytes as they are stored.
+
+        Raises Damaged as ``decode`` does.
+        """
+        with self._named(width, height):
+            packed = self._inflated(data, width, height, out)
+            if packed.ctypes.data != out.ctypes.data:
+                out[:] = packed
+
+    @contextmanager
+    def _named(self, width: int, height: int) -> Iterator[None]:
+        """Turn what decoders raise into Damaged."""
         try:
-            return self._decode(data, width, height)
+            yield
         except GputilesError:
             raise
         except DECODER_ERRORS as error:
             name = NAMES[self.compression]
             raise Damaged(f"a {name} chunk of {width}x{height} pixels does not decode: {error}") from error
 
-    def _decode(self, data: bytes, width: int, height: int) -> NDArray[Any]:
-        if self.lsb_first:
-            data = bytes(imagecodecs.bitorder_decode(data))
-        if self.compression in FAX:
-            return self._fax(data, width, height)
-        size = height * ceil_div(width * self.samples * self.bits, 8)
-        packed = inflate(self.compression, data, size)
+    def _inflated(
+        self, data: bytes, width: int, height: int, out: NDArray[np.uint8] | None = None
+    ) -> NDArray[np.uint8]:
+        size = self.size(width, height)
+        packed = inflate(self.compression, data, size, out)
         if len(packed) < size:
             raise Damaged(f"a {NAMES[self.compression]} chunk ends after {len(packed)} of {size} bytes")
-        return self._unpredict(self._unpack(packed[:size], width, height))
+        return packed[:size]
 
     def _fax(self, data: bytes, width: int, height: int) -> NDArray[np.uint8]:
         if self.compression == 2:

@@ -1,0 +1,198 @@
+"""Packed samples on a card: inflated by the host, made tiles of by one kernel, the host's pixels."""
+
+from __future__ import annotations
+
+import lzma
+import zlib
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+import imagecodecs
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from gputiles.backends import Chunk, DecodeJob, Raster, packing, tables
+from gputiles.backends.card import Sizes
+from gputiles.backends.cuda import CudaBackend
+from gputiles.backends.paste import decode_tiles
+from gputiles.errors import Damaged, GputilesError, OutOfMemory
+from gputiles.geometry import Rect
+from gputiles.sources.bytecodec import ByteCodec
+from tests.standin import StandIn
+from tests.test_cuda_memory import MIB, U16, opened, replaced, tile_job
+
+LEVEL = (100, 40)
+CHUNK = (64, 32)
+TILES = (
+    Rect(0, 0, 64, 32), Rect(10, 5, 81, 33), Rect(64, 32, 36, 8), Rect(0, 0, 100, 40), Rect(99, 39, 1, 1),
+)  # fmt: skip
+PACK: dict[int, Any] = {
+    1: bytes,
+    5: imagecodecs.lzw_encode,
+    8: zlib.compress,
+    32773: imagecodecs.packbits_encode,
+    34925: lzma.compress,
+    50000: imagecodecs.zstd_encode,
+}
+LARGE = Sizes(64 * MIB, scratch=2 * MIB, returns=MIB, room=4 * MIB, slab=MIB)
+
+
+@pytest.fixture(params=[-1, 2], ids=["backwards", "shuffled"])
+def backend(request: pytest.FixtureRequest) -> Iterator[CudaBackend]:
+    backend = CudaBackend(StandIn(order=request.param), 0, 2)
+    yield backend
+    backend.close()
+
+
+def stored(values: NDArray[Any], codec: ByteCodec) -> bytes:
+    """Return a chunk's values as a codec reads them."""
+    if codec.predictor == 3:
+        return bytes(
+            PACK[codec.compression](bytes(np.asarray(imagecodecs.floatpred_encode(values, axis=-2))))
+        )
+    if codec.predictor == 2:
+        values = np.asarray(imagecodecs.delta_encode(values.view(f"u{values.itemsize}"), axis=-2))
+    packed = values.astype(values.dtype.newbyteorder(codec.order)).tobytes()
+    return bytes(PACK[codec.compression](packed))
+
+
+def job_of(
+    dtype: np.dtype[Any], codec: ByteCodec, samples: int, seed: int = 1, tiles: tuple[Rect, ...] = TILES
+) -> DecodeJob:
+    """Return a job over all chunks of a level; planar where they have fewer samples than a pixel."""
+    rng = np.random.default_rng(seed)
+    width, height = CHUNK
+    chunks = []
+    for sample in range(0, samples, codec.samples):
+        for y in range(0, LEVEL[1], height):
+            for x in range(0, LEVEL[0], width):
+                values = rng.integers(0, 256, (height, width, codec.samples * dtype.itemsize)).astype(
+                    np.uint8
+                )
+                data = stored(values.view(dtype), codec)
+                chunks.append(Chunk(codec, data, Rect(x, y, width, height), sample))
+    return DecodeJob(tuple(chunks), tiles, LEVEL, samples, dtype)
+
+
+def codec_of(
+    dtype: np.dtype[Any], samples: int, order: Any = "<", predictor: int = 1, compression: int = 1
+) -> ByteCodec:
+    return ByteCodec(compression, samples, 8 * dtype.itemsize, dtype.kind, order, predictor)
+
+
+def check(backend: CudaBackend, jobs: list[DecodeJob]) -> None:
+    """Decode jobs as one batch: one launch, and the host's pixels."""
+    counts = backend.card.device.counts
+    counts.clear()
+    outcomes = backend.decode(jobs)
+    assert counts == {"uploads": 2, "unpack": 1}
+    for job, outcome in zip(jobs, outcomes, strict=True):
+        expect_the_hosts(backend, outcome, job)
+
+
+def expect_the_hosts(backend: CudaBackend, outcome: Any, job: DecodeJob) -> None:
+    """Compare all tiles of a job with the host's, bit by bit, and what is said of those that failed."""
+    assert isinstance(outcome, tuple), outcome
+    for ours, theirs in zip(outcome, decode_tiles(job), strict=True):
+        if isinstance(theirs, GputilesError):
+            assert (type(ours), str(ours)) == (type(theirs), str(theirs))
+            continue
+        assert isinstance(ours, Raster), ours
+        (found,) = backend.download([ours])
+        assert isinstance(found, np.ndarray)
+        assert (found.shape, found.dtype) == (theirs.shape, theirs.dtype)
+        assert found.tobytes() == theirs.pixels.tobytes()
+
+
+@pytest.mark.parametrize("dtype", tables.TYPES, ids=str)
+def test_samples_of_every_type_are_the_hosts(backend: CudaBackend, dtype: np.dtype[Any]) -> None:
+    """In both byte orders, with the predictors that the type has, interleaved and planar, as one batch."""
+    jobs = [
+        job_of(dtype, codec_of(dtype, own, order, predictor), samples, seed)
+        for seed, (own, samples) in enumerate([(1, 1), (3, 3), (1, 3), (2, 2)])
+        for order in "<>"
+        for predictor in (1, 2, 3)
+        if predictor < 3 or dtype.kind == "f"
+    ]
+    check(backend, jobs)
+
+
+@pytest.mark.parametrize("compression", PACK)
+def test_every_compression_is_undone_into_pinned_memory(backend: CudaBackend, compression: int) -> None:
+    check(backend, [job_of(U16, codec_of(U16, 1, ">", 2, compression), 1)])
+
+
+def test_what_is_no_whole_sample_or_not_all_there_is_the_hosts_work() -> None:
+    job = job_of(U16, codec_of(U16, 1), 1)
+    first, *others = job.chunks
+    assert packing.sizes(job) == [64 * 32 * 2] * 4
+    for changed in (
+        replace(job, chunks=(replace(first, data=None), *others)),
+        replace(job, chunks=(replace(first, data=Damaged("a read failed")), *others)),
+        replace(job, chunks=tuple(others)),
+        replace(job, chunks=job.chunks, samples=2),
+        replace(job, tiles=(Rect(90, 0, 20, 10),)),
+        replace(job, mask=(first,)),
+        replace(job, dtype=np.dtype(np.float32)),
+        replace(job, chunks=(replace(first, codec=replace(codec_of(U16, 1), lsb_first=True)), *others)),
+        replace(job, chunks=(replace(first, codec=ByteCodec(1, 1, 12, "u", "<")), *others)),
+        replace(job, chunks=(replace(first, codec=ByteCodec(4, 1, 1, "u", "<")), *others)),
+        replace(job, chunks=(replace(first, sample=1), *others)),
+    ):
+        assert packing.sizes(changed) == [], changed
+
+
+def test_a_damaged_chunk_fails_the_tiles_above_it_alone(backend: CudaBackend) -> None:
+    dtype = np.dtype(np.uint8)
+    whole = job_of(dtype, codec_of(dtype, 1, compression=8), 1)
+    first, *others = whole.chunks
+    for data in (b"no stream", zlib.compress(bytes(100)), b""):
+        broken = replace(whole, chunks=(replace(first, data=data), *others))
+        good, outcome = backend.decode([whole, broken])
+        expect_the_hosts(backend, good, whole)
+        expect_the_hosts(backend, outcome, broken)
+        assert isinstance(outcome, tuple)
+        assert [isinstance(tile, Damaged) for tile in outcome] == [True, True, False, True, False]
+
+
+def test_a_batch_of_more_than_a_tray_goes_in_several(backend: CudaBackend) -> None:
+    card = backend.card.device.cupy
+    replaced(backend, card, LARGE._replace(room=1 << 16))
+    jobs = [job_of(U16, codec_of(U16, 1, compression=8), 1, seed) for seed in range(7)]
+    assert sum(packing.sizes(jobs[0])) == 1 << 14
+    counts = backend.card.device.counts
+    counts.clear()
+    outcomes = backend.decode(jobs)
+    assert counts == {"uploads": 8, "unpack": 4}  # two in a tray
+    for job, outcome in zip(jobs, outcomes, strict=True):
+        expect_the_hosts(backend, outcome, job)
+
+
+def test_a_job_that_finds_no_room_leaves_no_trace_in_others_tiles() -> None:
+    """Its first tiles find room, its last does not: what they had is the next job's."""
+    card = StandIn()
+    backend = opened(card, LARGE._replace(rasters=4 * MIB))
+    side = 512  # half a MiB a tile
+    wide = tile_job(1, side)
+    greedy = replace(wide, tiles=(*wide.tiles * 9,))
+    outcomes = backend.decode([greedy, tile_job(2, side), greedy, tile_job(3, side)])
+    assert [type(outcome) for outcome in outcomes] == [OutOfMemory, tuple, OutOfMemory, tuple]
+    for seed, outcome in ((2, outcomes[1]), (3, outcomes[3])):
+        expect_the_hosts(backend, outcome, tile_job(seed, side))
+    backend.close()
+
+
+def test_a_chunk_larger_than_a_tray_is_decoded_by_the_host() -> None:
+    backend = opened(StandIn(), LARGE._replace(room=4096))
+    jobs = [tile_job(seed, side) for seed, side in ((1, 20), (2, 64), (3, 22))]
+    counts = backend.card.device.counts
+    counts.clear()
+    outcomes = backend.decode(jobs)
+    assert counts["unpack"] == 1
+    for job, outcome in zip(jobs, outcomes, strict=True):
+        assert isinstance(outcome, tuple)
+        assert isinstance(outcome[0], Raster)
+        expect_the_hosts(backend, outcome, job)
+    backend.close()
