@@ -169,12 +169,15 @@ def test_what_the_library_does_not_decode_the_host_does_once(
 ) -> None:
     pictures = backend.lanes[0].decoder.pictures
     assert pictures is not None
-    decode = pictures._decoder.decode
+    (decoder,) = {*pictures._decoders.values()}
+    decode = decoder.decode
 
     def refusing(streams: list[Any], **options: Any) -> list[Any]:
         return [None if at % 2 else image for at, image in enumerate(decode(streams, **options))]
 
-    monkeypatch.setattr(pictures, "_decoder", SimpleNamespace(decode=refusing))
+    monkeypatch.setattr(
+        pictures, "_decoders", dict.fromkeys(pictures.kinds, SimpleNamespace(decode=refusing))
+    )
     jobs = files["420"]
     for job, outcome in zip(jobs, backend.decode(jobs), strict=True):
         assert difference(backend, outcome, job) <= 2
@@ -195,13 +198,19 @@ def test_what_the_library_does_not_decode_the_host_does_once(
     assert once == [1]
 
 
+@pytest.mark.parametrize("error", [RuntimeError("nvImageCodec failed"), ValueError("too small")], ids=str)
 def test_an_exception_of_the_library_leaves_all_to_the_host(
-    backend: CudaBackend, files: dict[str, list[DecodeJob]], monkeypatch: pytest.MonkeyPatch
+    backend: CudaBackend,
+    files: dict[str, list[DecodeJob]],
+    monkeypatch: pytest.MonkeyPatch,
+    error: Exception,
 ) -> None:
     def failing(*_: Any, **__: Any) -> None:
-        raise RuntimeError("nvImageCodec failed")
+        raise error
 
-    monkeypatch.setattr(backend.lanes[0].decoder.pictures, "_decoder", SimpleNamespace(decode=failing))
+    pictures = backend.lanes[0].decoder.pictures
+    assert pictures is not None
+    monkeypatch.setattr(pictures, "_decoders", dict.fromkeys(pictures.kinds, SimpleNamespace(decode=failing)))
     for job, outcome in zip(files["420"], backend.decode(files["420"]), strict=True):
         assert difference(backend, outcome, job) == 0
 
@@ -227,6 +236,39 @@ def test_kinds_that_come_out_wrong_are_left_to_the_host(
     for job, outcome in zip(files["rgb"], backend.decode(files["rgb"]), strict=True):
         assert difference(backend, outcome, job) == 0
     assert library.Decoder.calls == []
+    backend.close()
+
+
+def test_what_the_engine_has_wrong_the_decoder_without_it_may_have_right(
+    library: SimpleNamespace, files: dict[str, list[DecodeJob]]
+) -> None:
+    """As where the engine repeats chroma, and does not smooth it: the difference shows at edges."""
+    made: list[int] = []
+
+    class Engine(library.Decoder):  # type: ignore[misc,name-defined]
+        def __init__(self, **options: Any) -> None:
+            super().__init__(**options)
+            made.append(len(options["backends"]))
+            self._is_engine = len(options["backends"]) == 3
+
+        def decode(self, streams: list[Any], images: list[Any], params: Any, cuda_stream: int) -> Any:
+            found = super().decode(streams, images, params, cuda_stream)
+            for code, image in zip(streams, found, strict=True):
+                if self._is_engine and code.chroma_subsampling == library.ChromaSubsampling.CSS_420:
+                    pixels = np.asarray(image)
+                    whole = pixels[: len(pixels) // 2 * 2, : pixels.shape[1] // 2 * 2]
+                    whole[1::2], whole[:, 1::2] = whole[::2].copy(), whole[:, ::2].copy()
+            return found
+
+    backend = CudaBackend(StandIn(), 0, 1, None, SimpleNamespace(**{**vars(library), "Decoder": Engine}))
+    pictures = backend.lanes[0].decoder.pictures
+    assert pictures is not None
+    assert (pictures.kinds, made) == (KINDS, [3, 2])
+    library.Decoder.calls.clear()
+    jobs = [*files["420"], *files["444"]]
+    for job, outcome in zip(jobs, backend.decode(jobs), strict=True):
+        assert difference(backend, outcome, job) <= 2
+    assert library.Decoder.calls == [len(files["420"]), len(files["444"])]
     backend.close()
 
 

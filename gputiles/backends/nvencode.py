@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gputiles.backends.card import Card
-from gputiles.backends.nvimage import Place
+from gputiles.backends.nvimage import UNFIT, Place
 from gputiles.backends.proving import placed, trials
 
 SAMPLINGS = ("CSS_444", "CSS_422", "CSS_420")  # by Encoding.subsampling
@@ -77,12 +77,12 @@ class Writer:
     def _encode(self, kind: Kind, pictures: Sequence[Drawn]) -> list[bytes | None]:
         module, out = self._module, self._streams(len(pictures))
         places = [Place(picture.shape, UINT8, picture.address) for picture in pictures]
-        images = [module.as_image(place, cuda_stream=self._stream) for place in places]
         try:
+            images = [module.as_image(place, cuda_stream=self._stream) for place in places]
             made = self._encoder.encode(
                 images, "jpeg", code_stream_s=out, params=self._params(kind), cuda_stream=self._stream
             )
-        except RuntimeError:  # nothing is known of any of them: the host encodes
+        except UNFIT:  # nothing is known of any of them: the host encodes
             return [None] * len(pictures)
         return [None if stream is None else bytes(memoryview(stream)) for stream in made]
 

@@ -7,6 +7,7 @@ comes out as the host's decoder gives it. What nvImageCodec does not decode is t
 from __future__ import annotations
 
 import math
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -21,8 +22,9 @@ from gputiles.sources import jpeg
 from gputiles.sources.imagecodec import JPEG2000, ImageCodec, JpegCodec
 from gputiles.sources.streamsize import check_jpeg2000_end, jpeg2000_size
 
-TOLERANCE = 2  # levels by which a trial picture may differ from the host's: decoders round each in its way
+TOLERANCE = 4  # levels by which a trial picture may differ from the host's: decoders round each in its way
 OPTIONS = ":fancy_upsampling=1"  # chroma as libjpeg smooths it
+UNFIT = (RuntimeError, ValueError, TypeError)  # what nvImageCodec raises at what it does not take
 SAMPLINGS = {b"\x11\x11\x11": "YCbCr 4:4:4", b"\x21\x11\x11": "YCbCr 4:2:2", b"\x22\x11\x11": "YCbCr 4:2:0"}
 
 
@@ -40,6 +42,11 @@ class Stream:
         """Bytes of the pixels."""
         return math.prod(self.shape) * self.dtype.itemsize
 
+    @property
+    def in_ycc(self) -> bool:
+        """Whether the decoder is to convert colours."""
+        return self.kind.startswith("YCbCr")
+
 
 class Place:
     """Memory of the card as nvImageCodec takes it."""
@@ -54,75 +61,94 @@ class Place:
 
 
 class Pictures:
-    """The decoder of one card, for the card's thread only; ``kinds`` are what it may decode."""
+    """The decoders of one card, for the card's thread only.
+
+    The first uses the engine that a card may have for JPEG; a second one, without it, is there for kinds
+    that the first has wrong. Raises RuntimeError where the library does not work.
+    """
 
     def __init__(self, module: Any, number: int, stream: int, threads: int) -> None:
         self._module = module
         self._stream = stream
-        backend, kind = module.Backend, module.BackendKind
-        kinds = (kind.HW_GPU_ONLY, kind.GPU_ONLY, kind.HYBRID_CPU_GPU)
-        self._decoder = module.Decoder(
-            device_id=number,
-            max_num_cpu_threads=threads,
-            backends=[backend(each) for each in kinds],
-            options=OPTIONS,
-        )
+        self._device = {"device_id": number, "max_num_cpu_threads": threads, "options": OPTIONS}
+        kind = module.BackendKind
+        self._engine = self._decoder(kind.HW_GPU_ONLY, kind.GPU_ONLY, kind.HYBRID_CPU_GPU)
+        self._decoders: dict[str, Any] = {}  # by the kind that each has right
         rgb, unchanged = module.ColorSpec.SRGB, module.ColorSpec.UNCHANGED
         self._params = {
             spec: module.DecodeParams(apply_exif_orientation=False, allow_any_depth=True, color_spec=spec)
             for spec in (rgb, unchanged)
         }
-        self.kinds: frozenset[str] = frozenset()
+
+    def _decoder(self, *kinds: Any) -> Any:
+        backends = [self._module.Backend(kind) for kind in kinds]
+        return self._module.Decoder(backends=backends, **self._device)
+
+    @property
+    def kinds(self) -> frozenset[str]:
+        """What may be decoded."""
+        return frozenset(self._decoders)
 
     def prove(self, place: Callable[[int], int], fetch: Callable[[int, NDArray[Any]], None]) -> None:
         """Decode a picture of each kind into memory from ``place``; trust the kinds that come out right.
 
         ``fetch`` brings what lies at an address into an array.
         """
-        for stream, expected in trials():
-            address = place(stream.size)
+        made = [(stream, expected, place(stream.size)) for stream, expected in trials()]
+        self._try(self._engine, made, fetch)
+        left = [each for each in made if each[0].kind not in self._decoders]
+        if left:
+            kind = self._module.BackendKind
+            self._try(self._decoder(kind.GPU_ONLY, kind.HYBRID_CPU_GPU), left, fetch)
+
+    def _try(
+        self,
+        decoder: Any,
+        made: Sequence[tuple[Stream, NDArray[Any], int]],
+        fetch: Callable[[int, NDArray[Any]], None],
+    ) -> None:
+        """Note a decoder for the kinds whose pictures it has right."""
+        for stream, expected, address in made:
             found = np.zeros(stream.shape, stream.dtype)
-            if self.decode([stream], [address])[0]:
+            if self._decode(decoder, [stream], [address])[0]:
                 fetch(address, found)
                 if int(np.abs(found.astype(np.int64) - expected).max()) <= TOLERANCE:
-                    self.kinds |= {stream.kind}
+                    self._decoders[stream.kind] = decoder
 
     def decode(self, streams: Sequence[Stream], addresses: Sequence[int]) -> list[bool]:
-        """Decode streams to addresses, on the stream of the card; say which were decoded."""
+        """Decode streams to addresses, on the stream of kernels; say which were decoded."""
         done = [False] * len(streams)
-        for colour in (True, False):
-            chosen = [at for at, stream in enumerate(streams) if stream.kind.startswith("YCbCr") == colour]
-            self._decode(chosen, streams, addresses, done, colour=colour)
+        alike: dict[tuple[int, bool], list[int]] = defaultdict(list)
+        for at, stream in enumerate(streams):
+            alike[id(self._decoders[stream.kind]), stream.in_ycc].append(at)
+        for chosen in alike.values():
+            decoder = self._decoders[streams[chosen[0]].kind]
+            made = self._decode(decoder, [streams[at] for at in chosen], [addresses[at] for at in chosen])
+            for at, good in zip(chosen, made, strict=True):
+                done[at] = good
         return done
 
-    def _decode(
-        self,
-        chosen: Sequence[int],
-        streams: Sequence[Stream],
-        addresses: Sequence[int],
-        done: list[bool],
-        *,
-        colour: bool,
-    ) -> None:
-        module = self._module
-        codes = {at: self._code(streams[at]) for at in chosen}
-        fitting = [at for at, code in codes.items() if code is not None]
+    def _decode(self, decoder: Any, streams: Sequence[Stream], addresses: Sequence[int]) -> list[bool]:
+        """Decode streams, all in YCbCr or none of them, in one call."""
+        module, done = self._module, [False] * len(streams)
+        codes = [self._code(stream) for stream in streams]
+        fitting = [at for at, code in enumerate(codes) if code is not None]
         if not fitting:
-            return
+            return done
         places = [Place(streams[at].shape, streams[at].dtype, addresses[at]) for at in fitting]
-        images = [module.as_image(place, cuda_stream=self._stream) for place in places]
-        spec = module.ColorSpec.SRGB if colour else module.ColorSpec.UNCHANGED
+        spec = module.ColorSpec.SRGB if streams[0].in_ycc else module.ColorSpec.UNCHANGED
         try:
-            found = self._decoder.decode(
+            found = decoder.decode(
                 [codes[at] for at in fitting],
-                images=images,
+                images=[module.as_image(place, cuda_stream=self._stream) for place in places],
                 params=self._params[spec],
                 cuda_stream=self._stream,
             )
-        except RuntimeError:  # nothing is known of any of them: the host tries
-            return
+        except UNFIT:  # nothing is known of any of them: the host tries
+            return done
         for at, image in zip(fitting, found, strict=True):
             done[at] = image is not None
+        return done
 
     def _code(self, stream: Stream) -> Any:
         """Return a stream as nvImageCodec reads it; None where that is not what the chunk promises."""
@@ -130,7 +156,7 @@ class Pictures:
             code = self._module.CodeStream(stream.data)
             shape = (code.height, code.width, code.num_channels)
             fits = shape == stream.shape and np.dtype(code.dtype) == stream.dtype
-        except (RuntimeError, ValueError, TypeError):  # it cannot parse it
+        except UNFIT:  # it cannot parse it
             return None
         return code if fits else None
 
@@ -194,10 +220,14 @@ def _jpeg2000(codec: ImageCodec, data: bytes) -> Stream | None:
 
 
 def trials() -> list[tuple[Stream, NDArray[Any]]]:
-    """Return a picture of every kind, and what the host decodes of it: a smooth one with a grain."""
+    """Return a picture of every kind, and what the host decodes of it.
+
+    It is smooth with a grain, and has patches at whose edges it shows how chroma is brought to full size.
+    """
     y, x = np.mgrid[:64, :96]
     grain = np.random.default_rng(1).integers(0, 4, (64, 96, 1))
     pixels = (np.stack([40 + x, 60 + 2 * y, 200 - x], axis=-1) + grain).astype(np.uint8)
+    pixels[11:30, 21:48], pixels[33:52, 50:81] = (200, 40, 60), (30, 90, 220)
     made = [
         (kind, imagecodecs.jpeg8_encode(pixels, level=90, subsampling=kind[-5:].replace(":", "")))
         for kind in SAMPLINGS.values()
