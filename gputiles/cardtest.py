@@ -6,24 +6,39 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from itertools import product
-from typing import Any
+from typing import Any, Literal
 
+import imagecodecs
 import numpy as np
 from numpy.typing import NDArray
 
 from gputiles import png
-from gputiles.backends import DownsampleJob, MeasureJob, Outcome, Raster, RenderJob, ResampleJob, tables
+from gputiles.backends import (
+    Chunk,
+    DecodeJob,
+    DownsampleJob,
+    MeasureJob,
+    Outcome,
+    Raster,
+    RenderJob,
+    ResampleJob,
+    decoding,
+    nvimage,
+    tables,
+)
 from gputiles.backends.cuda import CudaBackend
 from gputiles.backends.host import HostBackend
-from gputiles.backends.paste import raster_of
+from gputiles.backends.paste import decode_tiles, raster_of
 from gputiles.backends.proving import colours_of
 from gputiles.encoded import Encoding, Format
 from gputiles.geometry import Rect
 from gputiles.image import Reduction
 from gputiles.recipe import BandRecipe, Blend, Conversion, ConversionKind, Recipe
 from gputiles.selftest import WrongAnswer
+from gputiles.sources.bytecodec import ByteCodec
 
 COPIED = 1 << 28  # bytes, if the card has them
+CARRIED = 1 << 24  # bytes of a copy from and to the host
 ENCODINGS = (
     Encoding(Format.NPY, shown=True),
     Encoding(Format.PNG),
@@ -131,6 +146,49 @@ def _expect_same(ours: Sequence[Any], theirs: Sequence[Any]) -> None:
             raise WrongAnswer(f"answer {at} differs from the host's")
 
 
+def packed(values: NDArray[Any], codec: ByteCodec) -> bytes:
+    """Return (rows, columns, samples) as a codec finds them when they are decompressed."""
+    if codec.predictor == 3:
+        return bytes(np.asarray(imagecodecs.floatpred_encode(values, axis=-2)))
+    if codec.predictor == 2:
+        values = np.asarray(imagecodecs.delta_encode(values.view(f"u{values.itemsize}"), axis=-2))
+    return values.astype(values.dtype.newbyteorder(codec.order)).tobytes()
+
+
+def _packings(dtype: np.dtype[Any]) -> Iterator[DecodeJob]:
+    """Yield chunks of one type in both byte orders, with every predictor that it may have."""
+    values, place = _values(dtype, 4), Rect(0, 0, 131, 37)
+    orders: tuple[Literal["<", ">"], ...] = ("<", ">")
+    for order, predictor in product(orders, (1, 2, 3) if dtype.kind == "f" else (1, 2)):
+        codec = ByteCodec(1, 3, 8 * dtype.itemsize, dtype.kind, order, predictor)
+        chunks = (Chunk(codec, packed(values, codec), place),)
+        yield DecodeJob(chunks, (place, Rect(17, 3, 70, 30)), (131, 37), 3, dtype)
+
+
+def _chunks(backend: CudaBackend) -> str:
+    """Unpack chunks of every type as one batch, and compare."""
+    jobs = [job for dtype in tables.TYPES for job in _packings(dtype)]
+    for job, tiles in zip(jobs, backend.decode(jobs), strict=True):
+        made = [tile for tile in tiles if isinstance(tile, Raster)] if isinstance(tiles, tuple) else []
+        expected = [tile.pixels for tile in decode_tiles(job) if isinstance(tile, Raster)]
+        _expect_same(backend.download(made), expected)
+    return f"{len(jobs)} chunks, the host's bits"
+
+
+def _codecs(backend: CudaBackend) -> str:
+    """Have nvImageCodec decode its trial pictures, and tell which kinds are left to the host."""
+    lane, known = backend.lanes[0], {stream.kind for stream, _ in nvimage.trials()}
+    pictures = lane.decoder.pictures
+    if pictures is None:
+        return "the host decodes all: nvImageCodec is not there, or does not work"
+    trusted = pictures.kinds
+    backend.on_card(partial(decoding.prove, lane.card, pictures))
+    if pictures.kinds < trusted:
+        raise WrongAnswer(f"no longer right: {', '.join(sorted(trusted - pictures.kinds))}")
+    left = ", ".join(sorted(known - pictures.kinds)) or "nothing"
+    return f"nvImageCodec decodes {', '.join(sorted(pictures.kinds))}; left to the host: {left}"
+
+
 def _card(backend: CudaBackend) -> str:
     """Tell what the card is, and how much of it is free."""
 
@@ -165,12 +223,46 @@ def bandwidth(backend: CudaBackend, most: int = COPIED, times: int = 8) -> float
     return backend.on_card(measure)
 
 
+def carried(backend: CudaBackend, size: int, times: int = 10) -> tuple[float, float]:
+    """Return the bytes a second that go from pinned memory to the card, and back, ``size`` at a time."""
+
+    def measure() -> tuple[float, float]:
+        device, road = backend.card.device, backend.card.road
+        pinned, block = device.pinned(size), device.allocate(size)
+        try:
+            up = _rate(backend, partial(road.upload, pinned, block.address), size, times)
+            down = _rate(backend, partial(road.download, block.address, pinned), size, times)
+        finally:
+            device.free(block)
+        return up, down
+
+    return backend.on_card(measure)
+
+
+def _rate(backend: CudaBackend, copy: Callable[[], None], size: int, times: int) -> float:
+    device, road = backend.card.device, backend.card.road
+    copy()
+    begun = road.mark()
+    for _ in range(times):
+        copy()
+    ended = road.mark()
+    device.fence()
+    return size * times / max(device.between(begun, ended), 1e-9)
+
+
 def _copying(backend: CudaBackend) -> str:
-    return f"{bandwidth(backend) / 1e9:,.1f} GB/s read and written inside the card"
+    up, down = carried(backend, CARRIED)
+    inside = bandwidth(backend)
+    return (
+        f"{up / 1e9:,.1f} GB/s to the card, {down / 1e9:,.1f} from it, "
+        f"{inside / 1e9:,.1f} read and written inside"
+    )
 
 
 CARD_TESTS: dict[str, Callable[[CudaBackend], str]] = {
     "card": _card,
+    "card's codecs": _codecs,
+    "card's chunks": _chunks,
     "card's pictures": _pictures,
     "card's rasters": _rasters,
     "card's copies": _copying,

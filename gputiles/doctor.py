@@ -24,8 +24,9 @@ LIBRARIES = (
     "prometheus-client", "tifffile",
 )  # fmt: skip
 OPTIONAL = (
-    "cupy-cuda13x", "cupy-cuda12x", "nvidia-cuda-nvrtc", "nvidia-cuda-nvrtc-cu12", "nvidia-nvimgcodec-cu13",
-    "nvidia-nvimgcodec-cu12",
+    "cupy-cuda13x", "cupy-cuda12x", "nvidia-cuda-nvrtc", "nvidia-cuda-nvrtc-cu12",
+    "nvidia-nvimgcodec-cu13", "nvidia-nvimgcodec-cu12", "nvidia-nvjpeg", "nvidia-nvjpeg-cu12",
+    "nvidia-nvjpeg2k-cu13", "nvidia-nvjpeg2k-cu12",
 )  # fmt: skip
 
 B = TypeVar("B")

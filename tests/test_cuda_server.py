@@ -17,14 +17,16 @@ from click.testing import CliRunner
 
 from gputiles import app as app_module
 from gputiles.app import create_app
-from gputiles.backends import load
-from gputiles.cardtest import shown
+from gputiles.backends import load, nvimage
+from gputiles.backends.cuda import CudaBackend
+from gputiles.cardtest import CARD_TESTS, shown
 from gputiles.commands import cli
 from gputiles.config import Config
 from gputiles.errors import BadRequest, DeviceLost, Unsupported
+from gputiles.selftest import WrongAnswer
 from gputiles.state import STATE
 from tests.gpu.test_card import compared
-from tests.standin import CUDARuntimeError, StandIn
+from tests.standin import CUDARuntimeError, StandIn, codecs
 
 STYLE = (
     '{"bands":[{"framedelta":0,"palette":"%23f00","min":100,"max":3000,"composite":"additive"},'
@@ -212,11 +214,41 @@ def test_auto_is_the_host_where_the_card_cannot_be_used(
     backend.close()
 
 
-def test_the_doctor_puts_a_card_to_the_test(card: StandIn) -> None:
+@pytest.mark.parametrize(
+    ("library", "decoders"),
+    [
+        (lambda: None, "the host decodes all"),
+        (codecs, "nvImageCodec decodes JPEG 2000 uint16 1, "),
+    ],
+    ids=["without", "with"],
+)
+def test_the_doctor_puts_a_card_to_the_test(
+    card: StandIn, monkeypatch: pytest.MonkeyPatch, library: Callable[[], Any], decoders: str
+) -> None:
+    found = library()
+    monkeypatch.setattr(load, "find_codecs", lambda: found)
     result = CliRunner().invoke(cli, ["doctor", "--device", "cuda"])
     assert result.exit_code == 0, result.output
-    for told in ("card stand-in", "files, the host's bytes", "types, the host's bits", "GB/s"):
+    for told in (
+        "card stand-in", "MiB free", "files, the host's bytes", "types, the host's bits",
+        "chunks, the host's bits", "GB/s to the card", decoders,
+    ):  # fmt: skip
         assert told in result.output
+
+
+def test_the_doctor_tells_of_a_codec_that_is_no_longer_right(
+    card: StandIn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    library = codecs()
+    monkeypatch.setattr(load, "find_codecs", lambda: library)
+    backend = load.load_backend("cuda", 1)
+    assert isinstance(backend, CudaBackend)
+    pictures = backend.lanes[0].decoder.pictures
+    assert pictures is not None
+    monkeypatch.setattr(nvimage, "TOLERANCE", -1)
+    with pytest.raises(WrongAnswer, match="no longer right: JPEG 2000 uint16 1, "):
+        CARD_TESTS["card's codecs"](backend)
+    backend.close()
 
 
 def test_the_doctor_says_that_there_is_no_card(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,16 +11,18 @@ from typing import Any
 import imagecodecs
 import numpy as np
 import pytest
-from numpy.typing import NDArray
 
 from gputiles.backends import Chunk, DecodeJob, Raster, packing, tables
 from gputiles.backends.card import Sizes
 from gputiles.backends.cuda import CudaBackend
 from gputiles.backends.paste import decode_tiles
+from gputiles.cardtest import packed
 from gputiles.errors import Damaged, GputilesError, OutOfMemory
 from gputiles.geometry import Rect
 from gputiles.sources.bytecodec import ByteCodec
+from tests.conftest import shared
 from tests.standin import StandIn
+from tests.test_cuda_decode import jobs_of
 from tests.test_cuda_memory import MIB, U16, opened, replaced, tile_job
 
 LEVEL = (100, 40)
@@ -36,6 +38,14 @@ PACK: dict[int, Any] = {
     34925: lzma.compress,
     50000: imagecodecs.zstd_encode,
 }
+REAL = (
+    "Pillow__hopper.Lab.tif", "Pillow__tiff_tiled_planar_16bit_RGBa.tiff", "cogeotiff__be_cog.tiff",
+    "cantaloupe__tif-rgb-3res-64x56x16-tiled-uncompressed.tif", "exampletiffs__shapes_lzw_predictor3.tif",
+    "exampletiffs__multi-channel-time-series.ome.tif", "image-tiff__BigTIFFMotorola.tif",
+    "image-tiff__tiled-rect-rgb-u8.tif",
+    "imagecodecs__rgba.separate.tiled.u1.tif", "imageio-ext__emptyTiles.tif", "imageio-ext__zstd_p3.tif",
+    "large_image__yb10kx5k.zstd.tiff", "libtiff__deflate-last-strip-extra-data.tiff",
+)  # fmt: skip
 LARGE = Sizes(64 * MIB, scratch=2 * MIB, returns=MIB, room=4 * MIB, slab=MIB)
 
 
@@ -44,18 +54,6 @@ def backend(request: pytest.FixtureRequest) -> Iterator[CudaBackend]:
     backend = CudaBackend(StandIn(order=request.param), 0, 2)
     yield backend
     backend.close()
-
-
-def stored(values: NDArray[Any], codec: ByteCodec) -> bytes:
-    """Return a chunk's values as a codec reads them."""
-    if codec.predictor == 3:
-        return bytes(
-            PACK[codec.compression](bytes(np.asarray(imagecodecs.floatpred_encode(values, axis=-2))))
-        )
-    if codec.predictor == 2:
-        values = np.asarray(imagecodecs.delta_encode(values.view(f"u{values.itemsize}"), axis=-2))
-    packed = values.astype(values.dtype.newbyteorder(codec.order)).tobytes()
-    return bytes(PACK[codec.compression](packed))
 
 
 def job_of(
@@ -71,7 +69,7 @@ def job_of(
                 values = rng.integers(0, 256, (height, width, codec.samples * dtype.itemsize)).astype(
                     np.uint8
                 )
-                data = stored(values.view(dtype), codec)
+                data = bytes(PACK[codec.compression](packed(values.view(dtype), codec)))
                 chunks.append(Chunk(codec, data, Rect(x, y, width, height), sample))
     return DecodeJob(tuple(chunks), tiles, LEVEL, samples, dtype)
 
@@ -80,6 +78,17 @@ def codec_of(
     dtype: np.dtype[Any], samples: int, order: Any = "<", predictor: int = 1, compression: int = 1
 ) -> ByteCodec:
     return ByteCodec(compression, samples, 8 * dtype.itemsize, dtype.kind, order, predictor)
+
+
+def every_packing(dtype: np.dtype[Any]) -> list[DecodeJob]:
+    """Return jobs in both byte orders, with the predictors of a type, interleaved and planar."""
+    return [
+        job_of(dtype, codec_of(dtype, own, order, predictor), samples, seed)
+        for seed, (own, samples) in enumerate([(1, 1), (3, 3), (1, 3), (2, 2)])
+        for order in "<>"
+        for predictor in (1, 2, 3)
+        if predictor < 3 or dtype.kind == "f"
+    ]
 
 
 def check(backend: CudaBackend, jobs: list[DecodeJob]) -> None:
@@ -108,15 +117,7 @@ def expect_the_hosts(backend: CudaBackend, outcome: Any, job: DecodeJob) -> None
 
 @pytest.mark.parametrize("dtype", tables.TYPES, ids=str)
 def test_samples_of_every_type_are_the_hosts(backend: CudaBackend, dtype: np.dtype[Any]) -> None:
-    """In both byte orders, with the predictors that the type has, interleaved and planar, as one batch."""
-    jobs = [
-        job_of(dtype, codec_of(dtype, own, order, predictor), samples, seed)
-        for seed, (own, samples) in enumerate([(1, 1), (3, 3), (1, 3), (2, 2)])
-        for order in "<>"
-        for predictor in (1, 2, 3)
-        if predictor < 3 or dtype.kind == "f"
-    ]
-    check(backend, jobs)
+    check(backend, every_packing(dtype))
 
 
 @pytest.mark.parametrize("compression", PACK)
@@ -194,5 +195,16 @@ def test_a_chunk_larger_than_a_tray_is_decoded_by_the_host() -> None:
     for job, outcome in zip(jobs, outcomes, strict=True):
         assert isinstance(outcome, tuple)
         assert isinstance(outcome[0], Raster)
+        expect_the_hosts(backend, outcome, job)
+    backend.close()
+
+
+@pytest.mark.parametrize("name", REAL)
+def test_chunks_of_real_files_are_the_hosts(name: str) -> None:
+    """The first of each file's full resolution, and the one at its rim."""
+    jobs = jobs_of(shared("data", name))
+    backend = CudaBackend(StandIn(), 0, 2)
+    chosen = [*jobs[:3], jobs[-1]]
+    for job, outcome in zip(chosen, backend.decode(chosen), strict=True):
         expect_the_hosts(backend, outcome, job)
     backend.close()

@@ -30,6 +30,7 @@ from gputiles.backends import (
     Tiles,
     decoding,
     making,
+    nvimage,
     proving,
 )
 from gputiles.backends.attic import Attic
@@ -166,6 +167,11 @@ class CudaBackend:
             logger.warning("the host decodes: nvImageCodec: %s", error)
             return None
         decoding.prove(self.card, pictures)
+        wrong = sorted({stream.kind for stream, _ in nvimage.trials()} - pictures.kinds)
+        if wrong:
+            logger.warning(
+                "the host decodes %s: nvImageCodec's trial pictures are not right", ", ".join(wrong)
+            )
         return pictures
 
     def batch_size(self, verb: str, waiting: int) -> int:

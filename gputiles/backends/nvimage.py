@@ -95,6 +95,7 @@ class Pictures:
         ``fetch`` brings what lies at an address into an array.
         """
         made = [(stream, expected, place(stream.size)) for stream, expected in trials()]
+        self._decoders.clear()
         self._try(self._engine, made, fetch)
         left = [each for each in made if each[0].kind not in self._decoders]
         if left:
