@@ -203,7 +203,7 @@ def test_nvimagecodec_makes_the_jpegs_of_a_card_whose_kernel_is_wrong(written: C
         assert isinstance(ours, bytes)
         assert file != ours  # another encoder's
         found, expected = (imagecodecs.jpeg8_decode(each).astype(int) for each in (file, ours))
-        assert np.abs(found - expected).max() <= nvencode.TOLERANCE, job.encoding
+        assert np.abs(found - expected).max() <= 4, job.encoding
     assert proving.colours_of(png).tobytes() == proving.colours_of(known_png).tobytes()  # type: ignore[arg-type]
     assert writer._encoder.calls == [1, 1, 1, 1]  # of each quality and subsampling one
 
@@ -298,7 +298,9 @@ def test_kinds_that_come_out_wrong_are_not_made(monkeypatch: pytest.MonkeyPatch)
     backend.close()
 
 
-@pytest.mark.parametrize("harm", [lambda pixels: pixels // 2, lambda pixels: pixels[:-1]])
+@pytest.mark.parametrize(
+    "harm", [lambda pixels: pixels // 2, lambda pixels: pixels[:-1], lambda pixels: pixels[..., ::-1]]
+)
 def test_a_file_of_other_pixels_is_not_like(harm: Callable[[Any], Any]) -> None:
     pixels = proving.trials()[2]
     kind = Kind(3, 80, 2)
@@ -306,6 +308,17 @@ def test_a_file_of_other_pixels_is_not_like(harm: Callable[[Any], Any]) -> None:
     wrong = np.ascontiguousarray(harm(pixels))
     assert not nvencode.is_like(imagecodecs.jpeg8_encode(wrong, level=80, subsampling="420"), pixels, kind)
     assert not nvencode.is_like(b"no jpeg", pixels, kind)
+
+
+@pytest.mark.parametrize(
+    ("quality", "subsampling", "is_like"),
+    [(79, "420", True), (80, "444", False), (40, "420", False), (97, "420", False)],
+)
+def test_a_file_of_another_form_is_not_like(quality: int, subsampling: str, is_like: bool) -> None:
+    """What other arithmetic makes of it may differ as much as one step of quality does."""
+    pixels = proving.trials()[2]
+    file = imagecodecs.jpeg8_encode(pixels, level=quality, subsampling=subsampling)
+    assert nvencode.is_like(file, pixels, Kind(3, 80, 2)) is is_like
 
 
 def test_the_encoder_belongs_to_the_cards_thread(written: CudaBackend) -> None:

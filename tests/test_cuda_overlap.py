@@ -170,7 +170,7 @@ def test_batches_of_every_kind_side_by_side_are_the_hosts(backend: CudaBackend) 
     check_side_by_side(backend)
 
 
-def check_side_by_side(backend: CudaBackend) -> None:
+def check_side_by_side(backend: CudaBackend, rounds: int = 25) -> None:
     """Run six threads, each with its own order of verbs, over rasters that come and go."""
     host = HostBackend(1)
     encodings = [JPEG, PNG, VALUES]
@@ -184,7 +184,7 @@ def check_side_by_side(backend: CudaBackend) -> None:
 
     def work(seed: int) -> int:
         chance, done = random.Random(seed), 0
-        for _ in range(25):
+        for _ in range(rounds):
             chosen = chance.sample(range(len(made)), chance.randint(1, 12))
             if chance.random() < 0.5:
                 files = backend.render([made[at] for at in chosen])
@@ -198,7 +198,7 @@ def check_side_by_side(backend: CudaBackend) -> None:
             done += 1
         return done
 
-    assert side_by_side([lambda seed=seed: work(seed) for seed in range(6)]) == [25] * 6  # type: ignore[misc]
+    assert side_by_side([lambda seed=seed: work(seed) for seed in range(6)]) == [rounds] * 6  # type: ignore[misc]
 
 
 STAGES = {

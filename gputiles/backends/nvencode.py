@@ -5,6 +5,7 @@ A kind of file is made there only if trial pictures come out as the host's encod
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -14,11 +15,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gputiles.backends.card import Card
-from gputiles.backends.nvimage import UNFIT, Place
+from gputiles.backends.nvimage import UNFIT, Place, sampling
 from gputiles.backends.proving import placed, trials
+from gputiles.errors import GputilesError
 
 SAMPLINGS = ("CSS_444", "CSS_422", "CSS_420")  # by Encoding.subsampling
-TOLERANCE = 4  # levels by which trial pictures may differ from libjpeg's of the same quality
+# How much larger than libjpeg's of the same quality files may be, and what they lose (mean square of
+# levels): other arithmetic rounds other coefficients, at the edge between two steps, up or down.
+LARGER, WORSE, ROUNDED = 1.25, 1.25, 0.5
 FIRST_ROOM = 1 << 17  # bytes of an output stream, which grows where it must
 UINT8 = np.dtype(np.uint8)
 
@@ -119,11 +123,18 @@ class Writer:
 
 
 def is_like(file: bytes, pixels: NDArray[np.uint8], kind: Kind) -> bool:
-    """Say whether a file decodes to what libjpeg would have made of the pixels, give or take some levels."""
-    sampling = ("444", "422", "420")[kind.subsampling] if kind.samples == 3 else None
-    known = imagecodecs.jpeg8_encode(pixels.squeeze(), level=kind.quality, subsampling=sampling)
+    """Say whether a file is sampled as asked for, and neither much larger nor much worse than libjpeg's."""
+    wanted = ("444", "422", "420")[kind.subsampling] if kind.samples == 3 else None
+    known = bytes(imagecodecs.jpeg8_encode(pixels.squeeze(), level=kind.quality, subsampling=wanted))
     try:
-        ours, theirs = (imagecodecs.jpeg8_decode(each).astype(np.int64) for each in (file, known))
-    except imagecodecs.Jpeg8Error:
+        ours, theirs = (_loss(each, pixels) for each in (file, known))
+        alike = kind.samples == 1 or sampling(file) == sampling(known)
+    except (imagecodecs.Jpeg8Error, GputilesError):
         return False
-    return ours.shape == theirs.shape and int(np.abs(ours - theirs).max()) <= TOLERANCE
+    return alike and len(file) <= LARGER * len(known) and ours <= WORSE * theirs + ROUNDED
+
+
+def _loss(file: bytes, pixels: NDArray[np.uint8]) -> float:
+    """Return the mean square by which a file differs from (rows, columns, samples)."""
+    found = np.asarray(imagecodecs.jpeg8_decode(file)).astype(np.float64)
+    return float(np.square(found - pixels.squeeze()).mean()) if found.size == pixels.size else math.inf
