@@ -23,22 +23,21 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
-import imagecodecs
 import numpy as np
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from gputiles.backends import Chunk, DecodeJob, Raster, RenderJob, load, modules  # noqa: E402
+from benchmarks import cardchunks  # noqa: E402
+from benchmarks.cardhttp import Load, over_http, percentiles  # noqa: E402
+from gputiles.backends import Raster, RenderJob, load, modules  # noqa: E402
 from gputiles.backends.cuda import CudaBackend  # noqa: E402
 from gputiles.backends.host import HostBackend  # noqa: E402
 from gputiles.backends.nvencode import Writer  # noqa: E402
 from gputiles.backends.paste import raster_of  # noqa: E402
-from gputiles.cardtest import bandwidth, shown  # noqa: E402
+from gputiles.cardtest import bandwidth, carried, shown  # noqa: E402
 from gputiles.encoded import Encoding, Format  # noqa: E402
-from gputiles.geometry import Rect  # noqa: E402
 from gputiles.recipe import BandRecipe, Blend, Recipe  # noqa: E402
-from gputiles.sources.imagecodec import Frame, JpegCodec  # noqa: E402
 
 JPEG = Encoding(Format.JPEG, 80, 2)
 PNG = Encoding(Format.PNG)
@@ -59,10 +58,11 @@ class Plan:
     channels: tuple[int, ...] = (8, 40)
     jpegs: tuple[int, ...] = (1, 2, 4, 8, 16, 32, 64)
     clients: int = 64
+    threads: tuple[int, ...] = (1, 8, 15)
     level2: int | None = None  # bytes of the card's cache, where the working set shall be smaller
 
 
-MINIATURE = Plan(32, (1, 4), 0.01, (1 << 12, 1 << 16), 4, (3, 5), (1, 2), 4, 1 << 14)
+MINIATURE = Plan(32, (1, 4), 0.01, (1 << 12, 1 << 16), 4, (3, 5), (1, 2), 4, (1,), 1 << 14)
 
 
 class Bench:
@@ -84,13 +84,7 @@ class Bench:
             began = time.perf_counter()
             call()
             taken.append((time.perf_counter() - began) * 1000)
-        p50, p95, p99 = np.percentile(taken, [50, 95, 99])
-        return {
-            "p50_ms": round(p50, 4),
-            "p95_ms": round(p95, 4),
-            "p99_ms": round(p99, 4),
-            "calls": len(taken),
-        }
+        return percentiles(taken)
 
     @contextmanager
     def marked(self) -> Iterator[dict[str, list[tuple[Any, Any]]]]:
@@ -126,18 +120,19 @@ class Bench:
     # -- what is rendered
 
     def rasters(self, number: int, channels: int) -> list[tuple[Raster, ...]]:
-        """Return the resident channels of tiles: uint16, smooth with noise, all of them different."""
+        """Return the resident channels of tiles: uint16, smooth with noise, windows of one large field."""
         rng = np.random.default_rng(channels)
         side, backend = self.plan.side, self.backend
-        y, x = np.mgrid[:side, :side]
-        base = 1500 + 1000 * np.sin(x / 17) * np.cos(y / 23)
+        y, x = np.mgrid[: 4 * side, : 4 * side]
+        field = rng.poisson(1500 + 1000 * np.sin(x / 17) * np.cos(y / 23)).astype(np.uint16)
+
+        def plane() -> Raster:
+            top, left = rng.integers(0, 3 * side, 2).tolist()
+            window = field[top : top + side, left : left + side, np.newaxis].copy()
+            return backend.card.upload(raster_of(window))
 
         def up() -> list[tuple[Raster, ...]]:
-            made = []
-            for _ in range(number):
-                planes = (rng.poisson(base + 300 * rng.random()) for _ in range(channels))
-                hosts = [raster_of(plane.astype(np.uint16)[..., np.newaxis]) for plane in planes]
-                made.append(tuple(backend.card.upload(host) for host in hosts))
+            made = [tuple(plane() for _ in range(channels)) for _ in range(number)]
             backend.card.courier.settle()
             return made
 
@@ -186,33 +181,22 @@ class Bench:
 
     def copies(self) -> dict[str, Any]:
         """Return GB/s of copies through pinned memory by size, and inside the card."""
-        device, road = self.backend.card.device, self.backend.card.road
-
-        def measure() -> dict[str, Any]:
-            found: dict[str, Any] = {}
-            for size in self.plan.copies:
-                pinned, block = device.pinned(size), device.allocate(size)
-                up = self._each(partial(road.upload, pinned, block.address), road.mark)
-                down = self._each(partial(road.download, block.address, pinned), road.mark)
-                found[f"up {size >> 10} KiB"] = round(size / up / 1e9, 2)
-                found[f"down {size >> 10} KiB"] = round(size / down / 1e9, 2)
-                device.free(block)
-            return found
-
+        found: dict[str, Any] = {}
+        for size in self.plan.copies:
+            up, down = carried(self.backend, size)
+            found[f"up {size >> 10} KiB"] = round(up / 1e9, 2)
+            found[f"down {size >> 10} KiB"] = round(down / 1e9, 2)
         inside = bandwidth(self.backend, max(self.plan.copies) * 2)
-        return {**self.backend.on_card(measure), "inside": round(inside / 1e9, 1)}
+        return {**found, "inside": round(inside / 1e9, 1)}
 
-    def _each(
-        self, work: Callable[[], object], mark: Callable[[], Any] | None = None, times: int = 10
-    ) -> float:
-        """Return the seconds that work takes on the stream that ``mark`` marks: that of kernels."""
+    def _each(self, work: Callable[[], object], times: int = 10) -> float:
+        """Return the seconds that work takes on the stream of kernels."""
         device = self.backend.card.device
-        mark = mark or device.mark
         work()
-        first = mark()
+        first = device.mark()
         for _ in range(times):
             work()
-        last = mark()
+        last = device.mark()
         device.fence()
         return max(device.between(first, last) / times, 1e-9)
 
@@ -255,20 +239,21 @@ class Bench:
         return found
 
     def decodes(self) -> list[dict[str, Any]]:
-        """Return the times of batches of JPEG chunks (4:2:0, quality 90), decoded where they are trusted."""
-        side = self.plan.side
-        rng = np.random.default_rng(7)
-        noise = rng.integers(0, 40, (side, side, 3)) + np.linspace(20, 200, side)[:, None, None]
-        data = bytes(imagecodecs.jpeg8_encode(noise.astype(np.uint8), level=90, subsampling="420"))
-        place, dtype = Rect(0, 0, side, side), np.dtype(np.uint8)
-        codec = JpegCodec(7, Frame(3, dtype, (side, side)))
-        job = DecodeJob((Chunk(codec, data, place),), (place,), (side, side), 3, dtype)
-        found = []
-        for number in self.plan.batches:
-            jobs = [job] * min(number, 64)
-            row: dict[str, Any] = {"chunks": len(jobs), "decoders": self.backend.decoders or "host"}
-            found.append(row | self.wall(lambda jobs=jobs: self.backend.decode(jobs)))
-        return found
+        """Return the times of batches of chunks, by compression."""
+        return cardchunks.decodes(self.backend, self.wall, self.plan.side, self.plan.batches)
+
+    def beside(self) -> dict[str, Any]:
+        """Return what it costs to send a batch up while another is drawn."""
+        number = min(64, max(self.plan.batches))
+        rasters = self.rasters(number, 8)
+        return cardchunks.beside(
+            self.backend, self.wall, self.plan.side, number, lambda: self.render(rasters, JPEG)
+        )
+
+    def engines(self) -> list[dict[str, Any]]:
+        """Return what nvImageCodec decodes, by threads and sides."""
+        sides = (self.plan.side, 2 * self.plan.side)
+        return cardchunks.engines(self.backend, self.plan.seconds / 2, self.plan.threads, sides)
 
     def composite(self) -> list[dict[str, Any]]:
         """Return the composite's share of the copy bandwidth, over more than four level 2 caches."""
@@ -379,60 +364,6 @@ class Bench:
         return found
 
 
-async def over_http(device: str, plan: Plan, folder: Path) -> dict[str, Any]:
-    """Return R2: tiles in random styles over HTTP, each client's next request after its last answer.
-
-    Clients run in the server's process and share its interpreter.
-    """
-    import tifffile
-    from aiohttp.test_utils import TestClient, TestServer
-
-    from gputiles.app import create_app
-    from gputiles.config import Config
-
-    side = plan.side * 8
-    data = np.random.default_rng(1).poisson(1500, (8, side, side)).astype(np.uint16)
-    path = folder / "benchmark.ome.tif"
-    tifffile.imwrite(path, data, tile=(plan.side, plan.side), metadata={"axes": "CYX"})
-    app = create_app(Config(roots=(path,), device=device, tile_cache=1 << 20, raw_cache=1 << 28))
-    taken: list[float] = []
-    try:
-        async with TestClient(TestServer(app)) as client:
-            (item,) = await (await client.get("/item")).json()
-            told = await (await client.get(f"/item/{item['id']}/tiles")).json()
-            z, across = told["levels"] - 1, side // told["tileWidth"]
-
-            async def client_of(number: int, until: float) -> None:
-                rng = np.random.default_rng(number)
-                while time.perf_counter() < until:
-                    x, y = rng.integers(0, across, 2).tolist()
-                    bands = [
-                        {"frame": c, "min": int(rng.integers(500)), "max": 4000, "palette": "%23fa8"}
-                        for c in range(8)
-                    ]
-                    query = f"jpegQuality=80&jpegSubsampling=2&style={json.dumps({'bands': bands})}"
-                    began = time.perf_counter()
-                    response = await client.get(f"/item/{item['id']}/tiles/zxy/{z}/{x}/{y}?{query}")
-                    await response.read()
-                    assert response.status == 200, response.status
-                    taken.append((time.perf_counter() - began) * 1000)
-
-            for seconds in (plan.seconds, 5 * plan.seconds):  # the first fills the cache
-                taken.clear()
-                until = time.perf_counter() + seconds
-                await asyncio.gather(*(client_of(number, until) for number in range(plan.clients)))
-    finally:
-        path.unlink()
-    p50, p99 = np.percentile(taken, [50, 99])
-    rate = len(taken) / (5 * plan.seconds)
-    return {
-        "tiles_per_s": round(rate),
-        "p50_ms": round(p50, 2),
-        "p99_ms": round(p99, 2),
-        "clients": plan.clients,
-    }
-
-
 def crossover(rows: Sequence[dict[str, Any]]) -> int:
     """Return the least batch from which on the card encodes JPEGs as fast as the host, or faster.
 
@@ -477,7 +408,10 @@ def measure(backend: CudaBackend, plan: Plan) -> dict[str, Any]:
         "batches": bench.stages(),
         "jpegs_by_card_and_host": jpegs,
         "card_jpegs": crossover(jpegs),
+        "decoders": backend.decoders or "host",
         "decoding": bench.decodes(),
+        "sent_up_beside_kernels": bench.beside(),
+        "nvImageCodec_by_threads": bench.engines(),
         "composite_against_copy": bench.composite(),
         "encoders": bench.encoders(),
         "jpeg_by_threads_of_a_block_ms": bench.blocks(),
@@ -509,7 +443,8 @@ def main() -> None:
         results = measure(backend, plan)
     finally:
         backend.close()
-    results["R2_over_http"] = asyncio.run(over_http(arguments.device, plan, arguments.out.resolve().parent))
+    load_of = Load(plan.side, plan.seconds, plan.clients, plan.viewport)
+    results |= asyncio.run(over_http(arguments.device, load_of, arguments.out.resolve().parent))
     arguments.out.with_suffix(".json").write_text(json.dumps(results, indent=2) + "\n")
     arguments.out.with_suffix(".md").write_text(markdown(results) + "\n")
     print(markdown(results))

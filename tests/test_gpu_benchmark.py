@@ -37,6 +37,16 @@ def test_the_benchmark_of_a_card_writes_every_table(tmp_path: Path) -> None:
     assert found["R2_two_batches_under_way_tiles_per_s"] > 0
     assert [row["tiles"] for row in found["to_pinned_memory_and_back"]] == [1, 4]
     assert found["R2_over_http"]["tiles_per_s"] > 0
+    assert (found["R1_over_http"]["tiles"], found["R1_over_http"]["channels"]) == (4, 8)
+    assert [(row["compression"], row["chunks"]) for row in found["decoding"]] == [
+        (name, chunks)
+        for name in ("JPEG", "none", "none, big-endian", "Deflate, predictor 2")
+        for chunks in (1, 4)
+    ]
+    assert found["decoders"].startswith("nvimgcodec-")
+    assert {"drawn_ms", "sent_up_ms", "both_ms"} == found["sent_up_beside_kernels"].keys()
+    assert [(row["threads"], row["side"]) for row in found["nvImageCodec_by_threads"]] == [(1, 32), (1, 64)]
+    assert all(row["engine_per_s"] > 0 < row["without_per_s"] for row in found["nvImageCodec_by_threads"])
     assert all(f"## {title.replace('_', ' ')}" in told for title in found)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["found.json", "found.md"]
 
