@@ -66,7 +66,7 @@ class Batcher:
         self._most_weight = weight
         self._heap: list[Item] = []
         self._weight = 0
-        self._running = 0
+        self._running: Counter[str] = Counter()  # batches, by verb
         self._numbers = itertools.count()
         self._loop = asyncio.get_running_loop()
         self._ready: SimpleQueue[list[Item] | None] = SimpleQueue()  # half the cost of an executor
@@ -164,12 +164,18 @@ class Batcher:
 
     def dispatch(self) -> None:
         """Hand batches of what waits to the workers that are free."""
-        while self._heap and self._running < self.backend.workers + self.backend.ahead:
+        while self._heap and self._may_run(self._heap[0].verb):
             batch = self._next_batch()
-            self._running += 1
+            self._running[batch[0].verb] += 1
             self.batches += 1
             self.jobs[batch[0].verb] += len(batch)
             self._ready.put(batch)
+
+    def _may_run(self, verb: str) -> bool:
+        """Say whether a batch may go to the workers now, or waits for one that they have."""
+        if verb == "decode" and self._running[verb] >= self.backend.decodes:
+            return False
+        return self._running.total() < self.backend.workers + self.backend.ahead
 
     def _next_batch(self) -> list[Item]:
         """Take the foremost job, and more of its verb if the backend likes that."""
@@ -198,12 +204,14 @@ class Batcher:
         except Exception as error:  # a bug of the backend; it must reach the waiters, not end the worker
             outcomes = [error] * len(live)
         seconds = time.perf_counter() - started
-        self._loop.call_soon_threadsafe(self._finish, live, outcomes, started, seconds)
+        self._loop.call_soon_threadsafe(self._finish, batch[0].verb, live, outcomes, started, seconds)
 
-    def _finish(self, batch: list[Item], outcomes: Sequence[Any], started: float, seconds: float) -> None:
-        self._running -= 1
+    def _finish(
+        self, verb: str, batch: list[Item], outcomes: Sequence[Any], started: float, seconds: float
+    ) -> None:
+        self._running[verb] -= 1
         if batch:
-            self.seconds[batch[0].verb] = self.seconds.get(batch[0].verb, 0.0) + seconds
+            self.seconds[verb] = self.seconds.get(verb, 0.0) + seconds
         self._notice(batch, outcomes)
         for item, outcome in zip(batch, outcomes, strict=True):
             item.trace.add("queue", started - item.queued)
@@ -237,7 +245,7 @@ class Batcher:
         return {
             "waiting": len(self._heap),
             "waitingBytes": self._weight,
-            "running": self._running,
+            "running": self._running.total(),
             "batches": self.batches,
             "jobs": dict(self.jobs),
             "seconds": dict(self.seconds),

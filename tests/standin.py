@@ -136,7 +136,7 @@ class StandIn:
     __version__ = "stand-in"
 
     def __init__(
-        self, total: int = 1 << 28, order: int = 1, cards: int = 1, pace: str | int = "lazy"
+        self, total: int = 1 << 27, order: int = 1, cards: int = 1, pace: str | int = "lazy"
     ) -> None:
         self.pace = pace
         self.waiting: Callable[[], None] = lambda: None

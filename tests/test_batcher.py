@@ -21,8 +21,9 @@ class Recorder:
 
     name = "recorder"
 
-    def __init__(self, workers: int = 1, most: int = 1) -> None:
+    def __init__(self, workers: int = 1, most: int = 1, decodes: int = 100) -> None:
         self.workers = self.ahead = workers
+        self.decodes = decodes
         self._most = most
         self.ran: list[tuple[str, list[Any]]] = []
         self.gate = threading.Event()
@@ -78,6 +79,31 @@ async def test_the_latest_stage_runs_first_and_background_work_last(make: Make) 
     await asyncio.gather(*tasks)
     order = [job for _, jobs in backend.ran for job in jobs]
     assert order == ["a", "b", "e", "d", "c", "quiet"]
+
+
+async def test_a_worker_is_left_for_what_is_nearer_to_an_answer(make: Make) -> None:
+    """However many chunks wait to be decoded: what is drawn meanwhile does not wait for them."""
+    backend = Recorder(workers=2, decodes=1)
+    batcher = make(backend)
+    tasks = await _fill(batcher, *(("decode", number) for number in range(4)))
+    assert batcher.report()["running"] == 1
+    tasks += await _fill(batcher, ("render", "now"), ("downsample", "then"))
+    assert batcher.report()["running"] == 3
+    tasks += await _fill(batcher, ("decode", 4))
+    tasks.pop(1).cancel()
+    await asyncio.sleep(0)
+    backend.gate.set()
+    await asyncio.gather(*tasks)
+    assert sorted(map(str, (job for _, jobs in backend.ran for job in jobs))) == [
+        "0",
+        "2",
+        "3",
+        "4",
+        "now",
+        "then",
+    ]
+    assert {job for _, jobs in backend.ran[:3] for job in jobs} == {0, "now", "then"}
+    assert batcher.report()["running"] == 0
 
 
 async def test_what_queued_while_the_worker_was_busy_is_one_batch(make: Make) -> None:

@@ -51,7 +51,7 @@ LARGE = Sizes(64 * MIB, scratch=2 * MIB, returns=MIB, room=4 * MIB, slab=MIB)
 
 @pytest.fixture(params=[-1, 2], ids=["backwards", "shuffled"])
 def backend(request: pytest.FixtureRequest) -> Iterator[CudaBackend]:
-    backend = CudaBackend(StandIn(order=request.param), 0, 2)
+    backend = CudaBackend(StandIn(1 << 28, order=request.param), 0, 2)
     yield backend
     backend.close()
 

@@ -226,7 +226,7 @@ async def test_the_shelf_is_seen_and_emptied_with_the_others(card: StandIn, imag
 class Gated:
     """A device whose copies wait at a gate; ``fails`` is what becomes of them."""
 
-    name, workers, ahead, decoders, capacity, spare = "gated", 1, 1, "", 160, 100
+    name, workers, ahead, decodes, decoders, capacity, spare = "gated", 1, 1, 1, "", 160, 100
 
     def __init__(self) -> None:
         self.gate = threading.Event()

@@ -189,6 +189,9 @@ class Backend(Protocol):
     workers: int
     ahead: int
     """Batches that wait for a worker beside those that run, so that none idles for a turn of the loop."""
+    decodes: int
+    """Batches of ``decode`` that may be under way at once: the other workers are for what is nearer to an
+    answer."""
     capacity: int
     """Bytes of rasters that the shelf may hold."""
     spare: int

@@ -33,9 +33,9 @@ ORDER = (
 
 RESERVE = 1 << 31  # bytes of a card that are left to its context and to libraries
 MOST_SCRATCH = 1 << 29
-MOST_RETURNS = 1 << 28
+MOST_RETURNS = 1 << 27
 ROOM = 1 << 25  # of pinned memory for rasters, and of the card's behind it
-LANES = 2  # batches that may be under way: the results of one travel home while the next is computed
+LANES = 3  # batches under way: one is sent up, or decoded, one is computed, one travels home
 
 
 R = TypeVar("R")

@@ -78,6 +78,7 @@ class CudaBackend:
     name = "cuda"
     workers = LANES
     ahead = 1
+    decodes = LANES - 1  # they wait for helpers, while others have the card
 
     def __init__(
         self,

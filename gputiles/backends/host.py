@@ -75,6 +75,7 @@ class HostBackend:
 
     def __init__(self, workers: int, library: Library | None = None, capacity: int | None = None) -> None:
         self.workers = self.ahead = workers
+        self.decodes = 2 * workers
         self.capacity = host_rasters() if capacity is None else capacity
         self._run = library or Library()
         self._scratch = threading.local()
