@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import re
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -405,6 +406,17 @@ def test_a_table_of_more_jobs_than_a_grid_has_rows_is_launched_in_parts(backend:
     made, launches = backend.on_card(paste)
     assert launches == 2
     assert np.array_equal(made, np.arange(count) % 256)
+
+
+@pytest.mark.parametrize(("file", "constant", "kernel"), [
+    ("unpack.cu", "UNPACKERS", "unpack"), ("segment.h", "LANES", "png_deflate"),
+])  # fmt: skip
+def test_blocks_have_the_threads_that_their_kernel_shares_its_work_among(
+    file: str, constant: str, kernel: str
+) -> None:
+    found = re.search(rf"constexpr int {constant} = (\d+);", (modules.folder() / file).read_text())
+    assert found is not None
+    assert int(found[1]) == modules.THREADS[kernel]
 
 
 def test_the_compilers_options_change_with_every_source(

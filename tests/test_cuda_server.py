@@ -123,6 +123,24 @@ async def test_tiles_that_are_asked_for_together_are_few_launches(card: StandIn,
         assert counts["composite"] == counts["jpeg"]
 
 
+@pytest.mark.parametrize("frame", [0, 2])
+async def test_levels_that_the_file_lacks_are_made_without_a_copy_home(
+    card: StandIn, root: Path, frame: int
+) -> None:
+    """Of twelve tiles four are made, of these one: what comes home is the file that was asked for."""
+    async with serving(root, "cuda") as client:
+        (item,) = [each for each in await (await client.get("/item")).json() if "multi" in each["name"]]
+        engine = client.server.app[STATE].engine  # type: ignore[union-attr]
+        counts = engine.backend.card.device.counts
+        counts.clear()
+        style = f'{{"bands":[{{"frame":{frame},"min":0,"max":4000}}]}}'  # nothing to measure
+        response = await client.get(f"/item/{item['id']}/tiles/zxy/0/0/0?style={style}")
+        assert response.status == 200
+        assert engine.batcher.jobs["downsample"] == 5
+        assert counts["downsample"] >= 2
+        assert counts["downloads"] == 1
+
+
 async def test_a_server_that_lost_its_card_says_so_and_computes_no_more(card: StandIn, root: Path) -> None:
     async with serving(root, "cuda") as client:
         (item, *_) = await (await client.get("/item")).json()
