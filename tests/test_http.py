@@ -94,9 +94,9 @@ async def test_the_corners_of_every_level_are_there_and_nothing_beyond(
 @pytest.mark.parametrize(
     ("path", "status", "message"),
     [
-        ("zxy/-1/0/0", 400, "z: expected an integer from 0 on; got '-1'"),
-        ("zxy/0/a/0", 400, "x: expected an integer from 0 on; got 'a'"),
-        ("zxy/0/1.5/0", 400, "x: expected an integer from 0 on; got '1.5'"),
+        ("zxy/-1/0/0", 400, "x, y, and z must be positive integers"),
+        ("zxy/0/a/0", 400, "x, y, and z must be integers"),
+        ("zxy/0/1.5/0", 400, "x, y, and z must be integers"),
         ("zxy/3/0/0", 404, "z layer does not exist: 3; the image has 3"),
         ("zxy/0/1000000000000/0", 404, "x is outside layer: 1000000000000; layer 0 has 1 columns of tiles"),
         ("zxy/0/0/1", 404, "y is outside layer: 1; layer 0 has 1 rows of tiles"),

@@ -13,7 +13,6 @@ from gputiles.errors import BadRequest, BadStyle, LimitExceeded
 from gputiles.images import Image, Reference
 from gputiles.keys import Request
 from gputiles.references import AssociatedRef
-from gputiles.regions import ASPECT
 from gputiles.renderer import MOST_THUMBNAIL
 from gputiles.request import ThumbnailRequest, TileRequest, View
 from gputiles.routes import parameters
@@ -25,6 +24,7 @@ from gputiles.style import Style
 
 TEST_ITEM = "test"
 THUMBNAIL = 256  # pixels: the sides of a thumbnail where none is given
+ASPECT = 16  # a side that is not given may be this many times the other
 SHORT_STYLE = 16_384  # characters of a style that is parsed on the loop, in about a millisecond
 LONGEST_KEY = 4096  # characters of a URL that is remembered as parsed
 
@@ -113,7 +113,10 @@ async def once(request: web.Request, parse: Callable[[web.Request], Awaitable[As
 
 async def _tile(request: web.Request) -> Ask:
     query = parameters.single(request.query)
-    z, x, y = (part.of(request.match_info) for part in PLACE)
+    place = [parameters.parse_integer(request.match_info[name]) for name in "zxy"]
+    z, x, y = (number if number is not None else _not_integer() for number in place)
+    if min(z, x, y) < 0:
+        raise BadRequest("x, y, and z must be positive integers")
     if "frame" in request.match_info:
         query["frame"] = request.match_info["frame"]
     item = item_of(request, query)
@@ -123,6 +126,10 @@ async def _tile(request: web.Request) -> Ask:
         TileRequest(z, x, y, await view(request, query, default), EDGE.of(query)),
         saved_as(query, f"{z}-{x}-{y}"),
     )
+
+
+def _not_integer() -> int:
+    raise BadRequest("x, y, and z must be integers")
 
 
 async def _thumbnail(request: web.Request) -> Ask:
