@@ -95,14 +95,14 @@ class Grid:
         return Rect(left, top, min(self.tile_width, width - left), min(self.tile_height, height - top))
 
     def check(self, z: int, x: int, y: int) -> None:
-        """Raise NotFound unless tile (x, y) of level ``z`` exists."""
+        """Raise NotFound, in large_image's words, unless tile (x, y) of level ``z`` exists."""
         if not 0 <= z < self.levels:
-            raise NotFound(f"z layer does not exist: {z}; the image has {self.levels}")
+            raise NotFound("z layer does not exist")
         columns, rows = self.tiles(z)
         if not 0 <= x < columns:
-            raise NotFound(f"x is outside layer: {x}; layer {z} has {columns} columns of tiles")
+            raise NotFound("x is outside layer")
         if not 0 <= y < rows:
-            raise NotFound(f"y is outside layer: {y}; layer {z} has {rows} rows of tiles")
+            raise NotFound("y is outside layer")
 
 
 def covering(tiles: Sequence[Rect], size: tuple[int, int]) -> Rect:

@@ -130,9 +130,9 @@ class ImageInfo:
         return Rect(0, 0, self.width, self.height)
 
     def check_frame(self, frame: int) -> None:
-        """Raise NotFound unless the image has ``frame``."""
+        """Raise NotFound, in large_image's words, unless the image has ``frame``."""
         if not 0 <= frame < len(self.frames):
-            raise NotFound(f"Frame does not exist: {frame}; the image has {len(self.frames)}")
+            raise NotFound("Frame does not exist")
 
     def unit(self, z: int, x: int, y: int) -> Rect:
         """Return the tiles that are read or made together with tile (x, y) of level ``z``."""

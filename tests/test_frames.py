@@ -101,7 +101,7 @@ def test_fills_are_colours_and_may_start_at_a_corner(text: str, fill: Fill | Non
 def test_sheets_that_cannot_be_are_refused() -> None:
     with pytest.raises(BadRequest, match="fill: expected a colour"):
         parse_fill("corner:colour")
-    with pytest.raises(NotFound, match="Frame does not exist: 7; the image has 7"):
+    with pytest.raises(NotFound, match=r"^Frame does not exist$"):
         lay_out(RegionQuery(), info_of(), [0, 7], None, None)
     with pytest.raises(LimitExceeded, match="make 30000 x 18000"):
         lay_out(RegionQuery(width=10_000), info_of(), None, None, None)
@@ -242,8 +242,8 @@ async def test_sheets_are_kept_and_known_by_their_tags(client: Client) -> None:
 @pytest.mark.parametrize(
     ("query", "status", "reason"),
     [
-        ("frameList=0,9", 404, "Frame does not exist: 9"),
-        ("frameList=-1", 404, "Frame does not exist: -1"),
+        ("frameList=0,9", 404, "Frame does not exist"),
+        ("frameList=-1", 404, "Frame does not exist"),
         ("frameList=a", 400, "frameList: expected"),
         ("framesAcross=0", 400, "framesAcross: expected"),
         ("fill=nothing", 400, "fill: expected a colour"),
