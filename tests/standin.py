@@ -33,7 +33,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from gputiles.backends import modules, tables
+from gputiles.backends import load, modules, tables
 from tests.races import Changed, Fault, Ledger, Moment
 
 SHIM = Path(__file__).with_name("cuda_shim.h")
@@ -566,3 +566,10 @@ def codecs() -> Any:
         as_image=as_image,
         **{name: getattr(library, name) for name in names},
     )
+
+
+def plugged_in(monkeypatch: pytest.MonkeyPatch, card: StandIn) -> StandIn:
+    """Let the product find a card, without nvImageCodec."""
+    monkeypatch.setattr(load, "find_cupy", lambda: card)
+    monkeypatch.setattr(load, "find_codecs", lambda: None)
+    return card

@@ -38,7 +38,7 @@ from gputiles.sources.bytecodec import ByteCodec
 from gputiles.trace import Trace
 from gputiles.walk import FileRef
 from tests import parity
-from tests.standin import CUDARuntimeError, StandIn, WrongThread
+from tests.standin import CUDARuntimeError, StandIn, WrongThread, plugged_in
 
 MIB = 1 << 20
 U16 = np.dtype(np.uint16)
@@ -149,8 +149,7 @@ def test_what_no_jpeg_can_hold_is_refused_by_the_host_too(backend: CudaBackend) 
 
 
 def test_the_setting_reaches_the_card(card: StandIn, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(load, "find_cupy", lambda: card)
-    monkeypatch.setattr(load, "find_codecs", lambda: None)
+    plugged_in(monkeypatch, card)
     backend = load.load_backend("cuda", 1, 1 << 24, 1 << 20, 17)
     assert isinstance(backend, CudaBackend)
     assert (backend.habits.card_jpegs, backend.spare) == (17, 7 << 17)
@@ -535,8 +534,7 @@ async def test_tiles_are_right_under_memory_pressure(
     data = np.random.default_rng(3).integers(0, 4096, (4, 700, 900)).astype(np.uint16)
     path = tmp_path / "a.ome.tif"
     tifffile.imwrite(path, data, tile=(128, 128), metadata={"axes": "CYX"})
-    monkeypatch.setattr(load, "find_cupy", lambda: card)
-    monkeypatch.setattr(load, "find_codecs", lambda: None)
+    plugged_in(monkeypatch, card)
     places = np.random.default_rng(1).integers(0, (4, 8, 6), (300, 3)).tolist()
     async with Engine(Config(device="cuda", raw_cache=shelf, tile_cache=0, workers=2)) as engine:
         replaced(engine.backend, card, Sizes(3 * MIB, 2 * MIB, MIB, MIB, slab=MIB // 4))

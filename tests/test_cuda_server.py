@@ -26,7 +26,7 @@ from gputiles.errors import BadRequest, DeviceLost, Unsupported
 from gputiles.selftest import WrongAnswer
 from gputiles.state import STATE
 from tests.gpu.test_card import compared
-from tests.standin import CUDARuntimeError, StandIn, codecs
+from tests.standin import CUDARuntimeError, StandIn, codecs, plugged_in
 
 STYLE = (
     '{"bands":[{"framedelta":0,"palette":"%23f00","min":100,"max":3000,"composite":"additive"},'
@@ -51,10 +51,7 @@ ASKED = (
 
 @pytest.fixture
 def card(monkeypatch: pytest.MonkeyPatch) -> StandIn:
-    card = StandIn(1 << 27)
-    monkeypatch.setattr(load, "find_cupy", lambda: card)
-    monkeypatch.setattr(load, "find_codecs", lambda: None)
-    return card
+    return plugged_in(monkeypatch, StandIn(1 << 27))
 
 
 @pytest.fixture

@@ -19,13 +19,12 @@ from numpy.typing import NDArray
 
 from gputiles import capsules
 from gputiles.api import Image, _Background
-from gputiles.backends import load
 from gputiles.capsules import CUDA, capsule
 from gputiles.config import Config
 from gputiles.errors import NotFound, Overloaded, Unsupported
 from gputiles.loan import DeviceArray
 from gputiles.walk import FileRef
-from tests.standin import CUDARuntimeError, StandIn
+from tests.standin import CUDARuntimeError, StandIn, plugged_in
 
 CPU = 1  # of DLDeviceType, as CUDA is
 TILE = 128 * 128 * 2
@@ -41,10 +40,7 @@ def path(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def card(monkeypatch: pytest.MonkeyPatch) -> StandIn:
-    card = StandIn(1 << 27)
-    monkeypatch.setattr(load, "find_cupy", lambda: card)
-    monkeypatch.setattr(load, "find_codecs", lambda: None)
-    return card
+    return plugged_in(monkeypatch, StandIn(1 << 27))
 
 
 def background(**options: Any) -> Iterator[_Background]:

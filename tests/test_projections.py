@@ -18,7 +18,6 @@ from PIL import Image as Pillow
 
 import gputiles
 from gputiles.app import create_app
-from gputiles.backends import load
 from gputiles.backends.fold import Fold
 from gputiles.config import Config
 from gputiles.geometry import Grid
@@ -26,7 +25,7 @@ from gputiles.image import Alpha, Colour, ImageInfo
 from gputiles.projections import Kind
 from gputiles.state import STATE, State
 from tests.conftest import shared
-from tests.standin import StandIn
+from tests.standin import StandIn, plugged_in
 from tests.test_http import find
 from tests.test_omero import BLUE, GREEN, RED, picture, rendered
 
@@ -357,8 +356,7 @@ async def test_a_damaged_plane_is_an_error_and_the_others_are_still_projected(tm
 
 @pytest.mark.parametrize("kind", Kind)
 async def test_a_card_shows_the_same(folder: Path, kind: Kind, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(load, "find_cupy", lambda: StandIn(1 << 27))
-    monkeypatch.setattr(load, "find_codecs", lambda: None)
+    plugged_in(monkeypatch, StandIn(1 << 27))
     answers = []
     for device in ("cpu", "cuda"):
         async with serving(folder, device=device) as (client, state):

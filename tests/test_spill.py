@@ -16,7 +16,7 @@ import tifffile
 from aiohttp.test_utils import TestClient, TestServer
 
 from gputiles.app import create_app
-from gputiles.backends import Raster, load
+from gputiles.backends import Raster
 from gputiles.backends.cuda import CudaBackend
 from gputiles.backends.paste import raster_of
 from gputiles.batcher import Batcher
@@ -29,7 +29,7 @@ from gputiles.spill import Spill
 from gputiles.trace import Trace
 from gputiles.walk import FileRef
 from tests import parity
-from tests.standin import StandIn
+from tests.standin import StandIn, plugged_in
 from tests.test_cuda_memory import tile
 
 MIB = 1 << 20
@@ -38,10 +38,7 @@ TILE = 128 * 128 * 2
 
 @pytest.fixture
 def card(monkeypatch: pytest.MonkeyPatch) -> StandIn:
-    card = StandIn(1 << 27)
-    monkeypatch.setattr(load, "find_cupy", lambda: card)
-    monkeypatch.setattr(load, "find_codecs", lambda: None)
-    return card
+    return plugged_in(monkeypatch, StandIn(1 << 27))
 
 
 def written(path: Path, seed: int = 3) -> Path:
