@@ -7,6 +7,7 @@ from functools import lru_cache
 from typing import NamedTuple
 
 from gputiles.errors import LimitExceeded
+from gputiles.geometry import ceil_div
 
 LONGEST_SIDE = 65500  # of libjpeg, a little under the format's 65535
 
@@ -84,7 +85,7 @@ def mcu(subsampling: int) -> tuple[int, int]:
 
 def segments(height: int, subsampling: int) -> int:
     """Return how many rows of MCUs ``height`` pixels take."""
-    return -(-height // mcu(subsampling)[1])
+    return ceil_div(height, mcu(subsampling)[1])
 
 
 @lru_cache(maxsize=256)
@@ -111,7 +112,7 @@ def header(width: int, height: int, samples: int, quality: int, subsampling: int
             for kind in kinds
             for place, table in enumerate((DC, AC))
         ),
-        _segment(0xDD, struct.pack(">H", -(-width // mcu(subsampling)[0]))),
+        _segment(0xDD, struct.pack(">H", ceil_div(width, mcu(subsampling)[0]))),
         _segment(0xDA, bytes([samples, *scan, 0, 63, 0])),
     ]
     return b"".join(parts)

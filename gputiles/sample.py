@@ -13,6 +13,7 @@ import numpy as np
 import tifffile
 from numpy.typing import NDArray
 
+from gputiles.geometry import ceil_div
 from gputiles.tissue import CHANNELS, Tissue
 
 TILE = 512
@@ -27,13 +28,13 @@ def level_sizes(size: int) -> list[int]:
     """Return the side of every level, full resolution first, down to one that fits one tile."""
     sizes = [size]
     while sizes[-1] > TILE:
-        sizes.append(-(-sizes[-1] // 2))
+        sizes.append(ceil_div(sizes[-1], 2))
     return sizes
 
 
 def count_tiles(size: int) -> int:
     """Return how many tiles the sample has in all levels and channels."""
-    return len(CHANNELS) * sum((-(-side // TILE)) ** 2 for side in level_sizes(size))
+    return len(CHANNELS) * sum(ceil_div(side, TILE) ** 2 for side in level_sizes(size))
 
 
 def write_sample(path: Path, size: int = 8192, seed: int = 1, progress: Progress | None = None) -> None:

@@ -15,6 +15,8 @@ from typing import TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from gputiles.geometry import ceil_div
+
 PITCH = 32
 PERIOD = 1024
 LOCAL = PERIOD // PITCH
@@ -80,7 +82,7 @@ class Tissue:
     def __init__(self, size: int, seed: int) -> None:
         random = np.random.default_rng(seed)
         self._seed = seed
-        self._cells = -(-size // PERIOD) * LOCAL + 2  # a rim of one cell on each side
+        self._cells = ceil_div(size, PERIOD) * LOCAL + 2  # a rim of one cell on each side
         self._owner, self._parts = _shapes(random)
         self._extent, kinds = _anatomy(self._cells, size / PITCH, random)
         self._amounts = [_amounts(marker, kinds, random) for marker in CHANNELS]
