@@ -89,9 +89,9 @@ def parse(value: str | bytes | Mapping[str, object]) -> Style:
     if not top:
         return _style(None, None, None, icc)
     objects = _listed(top["bands"]) if "bands" in top else [("", top)]
-    _refuse_functions([("", top), *objects])
-    bands = tuple(_band(place, entry) for place, entry in objects)
     settings = [("", top), *objects]
+    _refuse_functions(settings)
+    bands = tuple(_band(place, entry) for place, entry in objects)
     return _style(bands, _dtype(settings), _axis(settings), icc)
 
 

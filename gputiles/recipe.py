@@ -38,8 +38,8 @@ class BandRecipe:
     n = (value - low) / (high - low), in float32 with a true division (a zero difference
     counts as 1). With ``clamp`` n is limited to 0 … 1, without it pixels outside are
     masked out. Masked pixels (``nodata``, not valid in the raster, NaN, outside when not
-    clamped) add nothing. ``palette`` has n evenly spaced stops (n ≥ 1), float32 RGBA
-    0 … 255, interpolated linearly, or taken as n equal steps where ``discrete``. Gamma is
+    clamped) add nothing. ``palette`` has one or more evenly spaced stops, float32 RGBA
+    0 … 255, interpolated linearly, or taken as equal steps where ``discrete``. Gamma is
     already in the palette's stops.
     """
 

@@ -22,6 +22,7 @@ LONGEST_PRESET = 256 * 1024  # bytes
 LONGEST_NAME = 120  # characters
 DEEPEST = 16  # objects and lists in each other
 KEYS = ("frame", "mode", "style", "groups")  # large_image's of a preset, beside its name, and the viewer's
+FRESH = {"Cache-Control": "no-cache"}
 MOST_GROUPS = 200
 MOST_CHANNELS = 10_000  # of a group
 
@@ -81,9 +82,6 @@ async def delete(request: web.Request) -> web.Response:
     if not await state.engine.reading_room.run(state.presets.delete, item, name):
         raise _absent(name)
     return as_json({"deleted": name})
-
-
-FRESH = {"Cache-Control": "no-cache"}
 
 
 def _absent(name: str) -> NotFound:
