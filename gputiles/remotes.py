@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import importlib
 import threading
 from collections.abc import Callable
@@ -117,8 +116,3 @@ class Remotes:
     def close(self) -> None:
         """Break off all requests and drop the connections."""
         self.wire.close()
-
-
-def identify(address: str) -> str:
-    """Return the id of a remote file as an item: the same after a restart."""
-    return hashlib.sha256(address.encode()).hexdigest()[:24]

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TypeAlias
 
 from gputiles.errors import NotFound
-from gputiles.remotes import RemoteRef, Remotes, identify
+from gputiles.remotes import RemoteRef, Remotes
 from gputiles.sources import Source
 from gputiles.sources.adapters import SUFFIXES as ADAPTED_SUFFIXES
 from gputiles.sources.bytesource import check_descriptors
@@ -134,7 +134,7 @@ def remote_item(remotes: Remotes, text: str) -> Item:
     ref = remotes.find(text)
     name = printable(ref.address.partition("?")[0])  # a query may hold a signature
     size = ref.place.look().size
-    return Item(identify(ref.address), name, size, (size, 0, 0, 0), ref)
+    return Item(_identify(ref.address), name, size, (size, 0, 0, 0), ref)
 
 
 def printable(name: str) -> str:
@@ -142,8 +142,9 @@ def printable(name: str) -> str:
     return os.fsencode(name).decode("utf-8", "replace")
 
 
-def _identify(relative: str) -> str:
-    return hashlib.sha256(os.fsencode(relative)).hexdigest()[:24]
+def _identify(name: str) -> str:
+    """Return the id of an item by its path below the root, or its address: the same after a restart."""
+    return hashlib.sha256(os.fsencode(name)).hexdigest()[:24]
 
 
 _Found: TypeAlias = tuple[str, FileRef, dict[str, os.stat_result]]
