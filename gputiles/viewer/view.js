@@ -15,11 +15,9 @@ import { readStyle } from "./reading.js";
 import { Readout } from "./readout.js";
 import { showScale } from "./scale.js";
 import { openShare } from "./share.js";
+import { loadLibrary, openViewer } from "./stage.js";
 import { TonePanel } from "./tone.js";
 
-const HINT =
-  "OpenSeadragon is not here: run `make viewer`, or start the server with --openseadragon URL.";
-const CACHE = 2 ** 28;
 const item = document.body.dataset.item;
 
 function say(text) {
@@ -27,42 +25,6 @@ function say(text) {
   get("notice").hidden = !text;
   words.textContent = text;
   dismiss.onclick = () => say("");
-}
-
-/** Load OpenSeadragon from where the page says. */
-function loadLibrary(address) {
-  return new Promise((resolve, reject) => {
-    if (!address) return void reject(new Error(HINT));
-    const failed = () => reject(new Error(`OpenSeadragon cannot be loaded from ${address}.`));
-    document.head.append(make("script", { src: address, onload: resolve, onerror: failed }));
-  });
-}
-
-/** Open the viewer of an image; it keeps tiles of about CACHE bytes, which pans and zooms find again. */
-function openViewer({ tileWidth, tileHeight }) {
-  const viewer = OpenSeadragon({
-    element: get("osd"),
-    drawer: "canvas",
-    showNavigationControl: false,
-    showNavigator: false,
-    visibilityRatio: 0.3,
-    maxZoomPixelRatio: 16,
-    minZoomImageRatio: 0.6,
-    zoomPerScroll: 1.25,
-    animationTime: 0.5,
-    springStiffness: 9,
-    maxTilesPerFrame: 1024, // all that are seen, so that they are one batch
-    imageLoaderLimit: 0,
-    maxImageCacheCount: Math.max(200, Math.floor(CACHE / (4 * tileWidth * tileHeight))),
-    timeout: 600_000, // the server gives up earlier, and says why
-    gestureSettingsMouse: { clickToZoom: false, dblClickToZoom: true },
-    gestureSettingsTouch: { pinchToZoom: true },
-    smoothTileEdgesMinZoom: Infinity,
-  });
-  // Before it draws, it drops what waits for a place, and as of 6.1.1 batches too, whose tiles then never come.
-  // Nothing else waits here: there is no limit.
-  viewer.imageLoader.clear = () => {};
-  return viewer;
 }
 
 /** Everything of one image that is seen and touched. */
@@ -275,7 +237,9 @@ function listenTo(view) {
 
 async function main() {
   const [facts] = await Promise.all([ask(tiles(item)), loadLibrary(document.body.dataset.library)]);
-  const name = item === "test" ? "test pattern" : (await ask(`item/${encodeURIComponent(item)}`)).name;
+  const isPattern = item === "test"; // which is no item: there are no facts of it
+  const name = isPattern ? "test pattern" : (await ask(`item/${encodeURIComponent(item)}`)).name;
+  get("facts").hidden = isPattern;
   get("name").textContent = name;
   document.title = `${name} · gputiles`;
   const view = new View(facts);

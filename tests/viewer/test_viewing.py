@@ -498,6 +498,17 @@ def test_text_has_the_contrast_of_wcag_aa(visit: Visit, path: str) -> None:
     assert bool(contrasts["edges"]) == (path in ("", "view/quarters.ome.tif"))
 
 
+@pytest.mark.parametrize("name", ["quarters.ome.tif", "test"])
+def test_every_link_of_a_page_leads_somewhere(visit: Visit, name: str) -> None:
+    visit.open(f"view/{ids(visit.base).get(name, name)}")
+    links = [link for link in visit.page.get_by_role("link").all() if link.is_visible()]
+    addresses = [link.evaluate("(link) => link.href") for link in links]
+    assert len(addresses) >= 2
+    for address in addresses:
+        reply = visit.page.request.get(address, headers={"Accept": "application/json"})
+        assert reply.status == 200, address
+
+
 def test_the_facts_are_numbers_as_people_read_them(visit: Visit) -> None:
     address = f"{visit.base}/item/{ids(visit.base)['quarters.ome.tif']}"
 
