@@ -122,6 +122,7 @@ async function fetchBatch(fetching, jobs) {
   if (!jobs.length) return;
   if (!hasBatches) return void jobs.forEach((job) => fetchTile(fetching, job));
   const body = JSON.stringify({ ...fetching.body, tiles: jobs.map(placeOf) });
+  const left = new Set(jobs); // that have neither come nor been refused
   try {
     const request = { method: "POST", body, signal: fetching.signal, priority: "high" };
     const reply = await fetch(`${fetching.path}:batch`, request);
@@ -129,13 +130,13 @@ async function fetchBatch(fetching, jobs) {
       hasBatches = ![404, 405].includes(reply.status);
       return void jobs.forEach((job) => fetchTile(fetching, job));
     }
-    const painting = [];
-    for await (const piece of pieces(reply.body))
-      painting.push(finishTile(fetching, jobs[piece.place], piece));
-    await Promise.all(painting);
-    fail(fetching, jobs, "the batch ended before this tile");
+    for await (const piece of pieces(reply.body)) {
+      left.delete(jobs[piece.place]);
+      void finishTile(fetching, jobs[piece.place], piece);
+    }
+    fail(fetching, left, "the batch ended before this tile");
   } catch (error) {
-    fail(fetching, jobs, error.message);
+    fail(fetching, left, error.message);
   }
 }
 

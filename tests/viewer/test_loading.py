@@ -101,23 +101,37 @@ def answered(tour: Visit, asked: dict[str, Any]) -> list[bytes]:
     return parts
 
 
-def test_a_tile_that_is_damaged_leaves_the_others_and_is_told(tour: Visit) -> None:
+def refusing(tour: Visit, place: list[int], status: int, reason: str) -> None:
+    """Let each batch bring the place's refusal, before the other tiles."""
+
     def batch(route: Route) -> None:
         asked = json.loads(route.request.post_data or "")
         parts = answered(tour, asked)
-        at = asked["tiles"].index([0, 0, 0])
-        refusal = json.dumps({"message": "this tile is damaged", "type": "rest"}).encode()
+        at = asked["tiles"].index(place)
+        refusal = json.dumps({"message": reason, "type": "rest"}).encode()
         others = [part for part in parts if struct.unpack_from("<I", part)[0] != at]
-        damaged = struct.pack("<III", at, 422, len(refusal)) + refusal
-        route.fulfill(content_type="application/octet-stream", body=b"".join([damaged, *others]))
+        body = b"".join([struct.pack("<III", at, status, len(refusal)) + refusal, *others])
+        route.fulfill(content_type="application/octet-stream", body=body)
 
     tour.page.route("**/tiles:batch", batch)
+
+
+def test_a_tile_that_is_damaged_leaves_the_others_and_is_told(tour: Visit) -> None:
+    refusing(tour, [0, 0, 0], 422, "this tile is damaged")
     view(tour, "large.ome.tif", MIDDLE)
     shows_quarters(tour, RED, GREEN, BLUE, WHITE)
     notice = tour.page.locator("#notice")
     tour.until(notice.inner_text, lambda text: "this tile is damaged" in text, "the reason")
     assert [url for url in tour.tiles() if "/zxy/" in url] == [], "which no second question helps"
     tour.forgive("failed to load")
+
+
+def test_a_tile_that_a_busy_server_refuses_is_asked_for_once_more(tour: Visit) -> None:
+    refusing(tour, [4, 8, 8], 503, "busy")
+    view(tour, "large.ome.tif", MIDDLE)
+    shows_quarters(tour, RED, GREEN, BLUE, WHITE)
+    assert [placed(url) for url in tour.tiles() if "/zxy/" in url] == [(4, 8, 8)]
+    assert tour.page.locator("#notice").is_hidden()
 
 
 @pytest.mark.parametrize("left", [0, 5])
