@@ -21,8 +21,7 @@ export function lookOf(facts) {
     facts,
     kind,
     axes,
-    channels:
-      kind === "channels" ? block.channels.map((entry, at) => channel(entry, at, colourOf(entry, at, facts))) : [],
+    channels: kind === "channels" ? block.channels.map((entry, at) => channel(entry, at, facts)) : [],
     groups: kind === "channels" ? readGroups(facts.channelGroups, block.channels.length) : [],
     tone: { brightness: 0, contrast: 0, gamma: 1, inverted: false, icc: true },
     base: block ? wholeWindow(block) : [0, 255],
@@ -40,19 +39,19 @@ function wholeWindow(block) {
   return [Math.min(...windows.map((each) => each.start)), Math.max(...windows.map((each) => each.end))];
 }
 
-/** Return a channel's colour; one that has none, and that the default look leaves out, is told from others. */
+/** Return a channel's colour; one without, that the default look leaves out, is told from others. */
 function colourOf({ color, active }, index, { channelColors }) {
   const hasOwn = active || channelColors?.[index] || color !== "FFFFFF";
   return hasOwn ? `#${color.toLowerCase()}` : HUES[index % HUES.length];
 }
 
-function channel(entry, index, colour) {
+function channel(entry, index, facts) {
   const { start, end, min, max } = entry.window;
   const isGiven = start !== min || end !== max;
   return {
     index,
     name: /^\d+$/.test(entry.label) ? `Channel ${entry.label}` : entry.label,
-    colour,
+    colour: colourOf(entry, index, facts),
     palette: null,
     active: entry.active,
     window: isGiven ? [start, end] : null, // null: what `auto` says, `known` once it was counted

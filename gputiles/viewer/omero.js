@@ -2,13 +2,13 @@
 
 const MOST = 10_000; // channels
 
-/** Return the block that an object is or has, or that says what `omero render info` tells; null for others. */
+/** Return the block that an object is or has, also of what `omero render info` tells; null for others. */
 export function blockOf(given) {
   const block = given?.omero ?? (given?.channels && given.rdefs ? given : null) ?? numbered(given);
   return Array.isArray(block?.channels) ? block : null;
 }
 
-/** Return a block of settings whose channels have numbers, from 1 on: those that are left out are not shown. */
+/** Return a block of settings whose channels have numbers, from 1 on: those left out are not shown. */
 function numbered(given) {
   const numbers = Object.keys(given?.channels ?? {}).map(Number);
   const areNumbers = numbers.every((number) => Number.isInteger(number) && number >= 1 && number <= MOST);

@@ -55,8 +55,8 @@ function channelOf(look, entry, base) {
 
 /** Return a style for a frame as one for another, `by` frames before it. */
 function rebased(style, by) {
-  const moved = (entry) =>
-    (entry.frame ?? entry.channel) === undefined ? { ...entry, framedelta: (entry.framedelta ?? 0) + by } : entry;
+  const isFixed = (entry) => (entry.frame ?? entry.channel) !== undefined;
+  const moved = (entry) => (isFixed(entry) ? entry : { ...entry, framedelta: (entry.framedelta ?? 0) + by });
   return style.bands ? { ...style, bands: style.bands.map(moved) } : moved(style);
 }
 

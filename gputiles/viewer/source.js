@@ -13,7 +13,7 @@ let hasBatches = true; // until the server, or a proxy before it, says otherwise
 /**
  * Return a source of tiles of `view`: {style: text or null, frame}.
  *
- * They are asked for in batches; over a `live` socket where it is open; one by one where there are no batches.
+ * They come in batches, over a `live` socket where it is open; one by one where there are no batches.
  */
 export function makeSource(item, facts, view, { floor = 0, live = null } = {}) {
   const number = ++count;

@@ -35,8 +35,8 @@ export function openViewer({ tileWidth, tileHeight }) {
     gestureSettingsTouch: { pinchToZoom: true },
     smoothTileEdgesMinZoom: Infinity,
   });
-  // Before it draws, it drops what waits to be asked for. As of 6.1.1 that are batches, and it takes their tiles
-  // for asked for all the same, so that they never come; nothing else waits, for there is no limit.
+  // Before it draws, it drops what waits to be asked for. As of 6.1.1 that are batches, and it takes their
+  // tiles for asked for all the same, so that they never come; nothing else waits, for there is no limit.
   viewer.imageLoader.clear = () => {};
   return viewer;
 }
