@@ -87,6 +87,27 @@ def test_blocks_that_name_all_planes_again_and_again_are_not_followed_to_the_end
     assert len(source.info.frames) == 250
 
 
+# -- tags that say what is not so
+
+
+@pytest.mark.parametrize("told", [1, 39, 1199])
+def test_a_strip_that_holds_more_than_its_count_tells_is_read_whole(told: int) -> None:
+    array = noise(30, 40)
+    written = tiff(page(40, 30, [array.tobytes()], {}))
+    with tifffile.TiffFile(io.BytesIO(written.getvalue())) as file:
+        tag = file.pages[0].aspage().tags[279]
+    data = bytearray(written.getvalue())
+    data[tag.valueoffset : tag.valueoffset + 4] = told.to_bytes(4, "little")
+    np.testing.assert_array_equal(full(open_source(io.BytesIO(bytes(data))))[..., 0], array)
+
+
+def test_alpha_in_the_webp_streams_of_a_page_without_it_is_left_out() -> None:
+    array = noise(30, 40, 4)
+    stream = imagecodecs.webp_encode(array, lossless=True)
+    tags = {258: (3, [8] * 3), 259: (3, 50001), 262: (3, 2), 277: (3, 3)}
+    np.testing.assert_array_equal(full(open_source(tiff(page(40, 30, [stream], tags)))), array[..., :3])
+
+
 # -- samples
 
 

@@ -108,10 +108,10 @@ class ImageCodec:
         self.frame.check_samples(
             name, _SAMPLES[self.compression](data) if self.compression in _SAMPLES else 1
         )
-        options: dict[str, Any] = (
-            {"hasalpha": True} if self.compression in _WEBP and self.frame.samples == 4 else {}
-        )
-        if self.compression in JPEG2000:
+        options: dict[str, Any] = {}
+        if self.compression in _WEBP:
+            options = {"hasalpha": self.frame.samples == 4}
+        elif self.compression in JPEG2000:
             streamsize.check_jpeg2000_end(data)
             options = {"numthreads": 1}
         elif self.compression in JPEGXL:

@@ -218,13 +218,20 @@ class Page:
         counts = self._table(code) if code in self.tags else np.zeros(0, np.int64)
         if _LSM in self.tags and self.compression != 1:  # Zeiss tells what the strips decode to
             counts = np.minimum(counts, self.source.size - self.offsets[: len(counts)])
+        full = self.row_bytes(self.chunk_width) * self.chunk_height
+        if self.rows_addressable and self._is_short(counts, full):
+            return np.array([full])
         if counts.any() or not self.offsets.any():  # of chunks that have places, not all are empty
             return counts
         if self.compression == 1:
-            full = self.row_bytes(self.chunk_width) * self.chunk_height
             return np.full(len(self.offsets), full, np.int64)
         ends = np.append(np.sort(self.offsets)[1:], self.source.size)
         return (ends - np.sort(self.offsets))[np.argsort(np.argsort(self.offsets))]
+
+    def _is_short(self, counts: NDArray[np.int64], full: int) -> bool:
+        """Whether a page's only strip has more bytes than its count tells: all readers take what is there."""
+        single = self.rows * self.planes == 1 and len(counts) == len(self.offsets) == 1
+        return single and 0 < counts[0] < full and 0 < self.offsets[0] <= self.source.size - full
 
     def _table(self, code: int) -> NDArray[np.int64]:
         values = self.tags.numbers(code)
