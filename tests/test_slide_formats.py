@@ -20,6 +20,8 @@ from gputiles.sources.dicom import NoDicom, read_series
 from gputiles.sources.open import open_source
 from gputiles.walk import walk
 from tests import dicoms
+from tests.mosaics import SIZE as MOSAIC
+from tests.mosaics import write_bif, write_trestle
 from tests.reading import full, read_level
 from tests.slidefiles import (
     MICRONS,
@@ -124,6 +126,20 @@ async def test_a_slide_is_one_item_that_hides_its_label_and_macro(kind: str, tmp
         pixel = await (await client.get(f"{tiles}/pixel?left=301&top=77")).json()
         assert np.abs(np.array(pixel["value"]) - pixels[77, 301]).max() <= KINDS[kind][2]
         assert (await client.get(f"{tiles}/internal_metadata")).status == 200
+
+
+@pytest.mark.parametrize(("name", "write", "others"), [
+    ("a.tif", write_trestle, ()), ("a.bif", write_bif, ("macro",)),
+])  # fmt: skip
+def test_tiles_that_overlap_are_put_together(
+    name: str, write: Write, others: tuple[str, ...], tmp_path: Path
+) -> None:
+    """Within 4 levels, as they are JPEG: our own reader refuses such files, OpenSlide takes them."""
+    pixels = smooth(*MOSAIC)
+    write(tmp_path / name, pixels)
+    source = open_source(tmp_path / name, root=tmp_path)
+    assert off(full(source), pixels) <= 4
+    assert (source.info.associated, source.info.magnification) == (others, 20)
 
 
 # -- what is missing or cut off
