@@ -1,4 +1,4 @@
-"""Slides in scanners' formats, three levels each, byte by byte: MIRAX, Hamamatsu VMS, Zeiss CZI."""
+"""Slides in scanners' formats, three levels each, byte by byte: MIRAX, Hamamatsu, Zeiss CZI."""
 
 from __future__ import annotations
 
@@ -119,7 +119,7 @@ def _mirax_sections(across: int, down: int) -> dict[str, dict[str, object]]:
     }  # fmt: skip
 
 
-# -- Hamamatsu VMS
+# -- Hamamatsu VMS and VMU
 
 
 def write_vms(path: Path, pixels: Pixels) -> None:
@@ -135,6 +135,27 @@ def write_vms(path: Path, pixels: Pixels) -> None:
         "PhysicalHeight": int(1000 * MICRONS * rows), "SourceLens": 20,
     }  # fmt: skip
     path.write_text(ini({"Virtual Microscope Specimen": about}))
+
+
+def write_vmu(path: Path, pixels: Pixels) -> None:
+    """Write a ``.vmu`` file and two files of raw pixels: all of them, and every second one."""
+    rows, columns = pixels.shape[:2]
+    for end, part in (("", pixels), ("_map", pixels[::2, ::2])):
+        (path.parent / f"{path.stem}{end}.ngr").write_bytes(_ngr(part, SIDE))
+    about = {
+        "NoLayers": 1, "ImageFile": f"{path.stem}.ngr", "MapFile": f"{path.stem}_map.ngr", "BitsPerPixel": 36,
+        "PixelOrder": "RGB", "PhysicalWidth": int(1000 * MICRONS * columns),
+        "PhysicalHeight": int(1000 * MICRONS * rows), "SourceLens": 20,
+    }  # fmt: skip
+    path.write_text(ini({"Uncompressed Virtual Microscope Specimen": about}))
+
+
+def _ngr(pixels: Pixels, width: int) -> bytes:
+    """Return pixels of 12 bits in columns of ``width`` pixels, one after the other."""
+    rows, columns = pixels.shape[:2]
+    head = struct.pack("<2s2xiii8xi", b"GN", columns, rows, width, 64).ljust(64, b"\0")
+    wide = pixels.astype("<u2") << 4
+    return head + b"".join(wide[:, left : left + width].tobytes() for left in range(0, columns, width))
 
 
 # -- Zeiss CZI

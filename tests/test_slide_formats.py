@@ -1,4 +1,4 @@
-"""Scanners' formats that OpenSlide reads, on true files: DICOM series, MIRAX, Hamamatsu VMS, Zeiss CZI."""
+"""Scanners' formats that OpenSlide reads, on true files: DICOM series, MIRAX, Hamamatsu, Zeiss CZI."""
 
 from __future__ import annotations
 
@@ -35,6 +35,7 @@ from tests.slidefiles import (
     write_czi,
     write_mirax,
     write_vms,
+    write_vmu,
 )
 from tests.test_http import find
 
@@ -52,6 +53,7 @@ KINDS: dict[str, tuple[str, Write, int, dict[str, Pixels]]] = {
     "DICOM, JPEG 2000": ("a.dcm", write_series("jpeg 2000"), 0, dicoms.OTHERS),
     "MIRAX": ("a.mrxs", write_mirax, 0, {"macro": picture(90, 60)}),
     "VMS": ("a.vms", write_vms, 4, {"macro": picture(60, 90)}),
+    "VMU": ("a.vmu", write_vmu, 0, {}),
     **{
         f"CZI, {name}": (
             "a.czi", lambda path, pixels, way=way: write_czi(path, pixels, way), 0,  # type: ignore[misc]
@@ -163,6 +165,7 @@ DAMAGE: list[tuple[str, str, Callable[[bytes], bytes] | None, type[GputilesError
     ("VMS", "a_map2.jpg", None, Damaged, "Couldn't open a_map2.jpg"),
     ("VMS", "a.jpg", halved, Damaged, "cannot read it"),
     ("VMS", "a.vms", zeroed, Damaged, "not beside it"),
+    ("VMU", "a.ngr", halved, Damaged, "cannot read it"),
     ("CZI, Zstandard", "a.czi", halved, Damaged, "a.czi"),
     ("CZI, Zstandard", "a.czi", zeroed, Damaged, "ZISRAW"),
     ("DICOM", "a.dcm", halved, Damaged, "end of filehandle"),
@@ -211,7 +214,8 @@ def test_a_series_without_its_full_resolution_says_so(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("kind", "name"), [
-    ("MIRAX", "a/Data0000.dat"), ("VMS", "a_map2.jpg"), ("DICOM", "a-4.dcm"), ("DICOM", "a-label.dcm"),
+    ("MIRAX", "a/Data0000.dat"), ("VMS", "a_map2.jpg"), ("VMU", "a_map.ngr"), ("DICOM", "a-4.dcm"),
+    ("DICOM", "a-label.dcm"),
 ])  # fmt: skip
 def test_a_companion_that_changes_goes_or_comes_is_another_version(
     kind: str, name: str, tmp_path: Path
