@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import matplotlib
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from benchmarks.stages import STAGES
@@ -54,6 +55,7 @@ def _ratios(rows: list[dict[str, Any]], against: str) -> Figure:
     high = [row["ratio_10_90"][1] - row["ratio"] for row in rows]
     axes.barh([row["name"] for row in rows], ratios, xerr=[low, high], color="#4878b0", capsize=3)
     axes.axvline(1, color="black", linewidth=0.8)
+    axes.set_xlim(0, 2 * max(ratios))  # a pair that something came between would leave no room for the others
     axes.invert_yaxis()
     axes.set_xlabel(f"times as fast as {against}")
     return figure
@@ -89,9 +91,15 @@ def _curves(points: list[dict[str, Any]]) -> Figure:
         axes.loglog(
             [point[curve] for point in found], [point["per_s"] for point in found], marker="o", base=2
         )
+        _widen(axes, [point["per_s"] for point in found])
         axes.set_xlabel(title)
         axes.set_ylabel("restyled tiles/s")
     return figure
+
+
+def _widen(axes: Axes, values: list[float]) -> None:
+    """Leave room above and below, so that what differs little looks so."""
+    axes.set_ylim(min(values) / 2, max(values) * 2)
 
 
 def _scaling(points: list[dict[str, Any]]) -> Figure:
@@ -105,6 +113,7 @@ def _scaling(points: list[dict[str, Any]]) -> Figure:
             line = [point for point in found if point["name"] == name]
             x, y = ([point[key] for point in line] for key in (curve, "per_s"))
             axes.loglog(x, y, marker="o", base=2, label=name)
+        _widen(axes, [point["per_s"] for point in found])
         axes.set_xlabel(title)
         axes.set_ylabel("tiles/s over HTTP")
         axes.legend()

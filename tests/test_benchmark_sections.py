@@ -115,6 +115,11 @@ import time:      9000 |       9000 | light
     assert start.heavy(found) == ["PIL", "other"]
 
 
+def test_the_cost_of_a_package_is_the_least_of_the_starts_that_loaded_it() -> None:
+    found = [Counter({"numpy": 30.0, "light": 25.0}), Counter({"numpy": 40.0, "light": 9.0, "PIL": 2.0})]
+    assert start.least(found) == Counter({"numpy": 30.0, "light": 9.0, "PIL": 2.0})
+
+
 def test_a_resident_tile_takes_its_samples(scope: Scope) -> None:
     planes, colours = memory.rows(scope)
     assert (planes["tiles"], planes["bytes_a_tile"]) == (4 * 6, 512 * 512 * 2)
