@@ -42,12 +42,12 @@ class Target:
         return f"no: {value / self.least:.2f} of it"
 
 
-def contests(kind: str, output: str) -> Callable[[Report], Iterator[Found]]:
-    """Return what finds the ratios of a kind of contest."""
+def contests(kind: str, output: str, file: str = "") -> Callable[[Report], Iterator[Found]]:
+    """Return what finds the ratios of a kind of contest, over files that are called so."""
 
     def find(report: Report) -> Iterator[Found]:
         for row in report["rows"]:
-            if row["class"] == kind and row["output"].startswith(output):
+            if row["class"] == kind and row["output"].startswith(output) and file in row["file"]:
                 yield row["picture"], row["ratio"], row["ratio_10_90"]
 
     return find
@@ -93,7 +93,7 @@ TARGETS = (
     Target("R1", "viewport, against large_image", "×", 8, 15, contests("viewport", "JPEG")),
     Target("R4", "cold 6-channel tile, against large_image", "×", 4, 7, contests("cold", "JPEG")),
     Target("R3", "cold slide tile, against large_image", "×", 5, 20, contests("slide", "JPEG")),
-    Target("R6", "overview, against large_image", "×", 8, 15, contests("overview", "PNG")),
+    Target("R6", "overview of 8192², against large_image", "×", 8, 15, contests("overview", "PNG", "8192²")),
     Target("R5", "hot tiles over HTTP, against Girder", "×", 6, 10, duels("girder", "hot tile")),
     Target("R3", "spread tiles over HTTP, against Girder", "×", 8, 15, duels("girder", "spread tiles")),
     Target("R2", "new styles over HTTP, against Girder", "×", 5, 10, duels("girder", "new styles")),

@@ -121,7 +121,7 @@ def test_every_kind_of_contest_has_its_class(tmp_path: Path) -> None:
 
 def test_every_target_finds_its_rows_and_no_invalid_ones() -> None:
     rows = [
-        {"class": kind, "output": f"{output} q95", "picture": "noise"}
+        {"class": kind, "output": f"{output} q95", "picture": "noise", "file": "8192²"}
         | {"ratio": 9.0, "ratio_10_90": [8.0, 9.5]}
         | {"png_by_level_2": 0.97 if output == "PNG" else None}
         for kind, output in (
@@ -146,6 +146,8 @@ def test_every_target_finds_its_rows_and_no_invalid_ones() -> None:
         }
     )  # fmt: skip
     assert len(found) == len(targets.TARGETS) - 1
+    small = {"rows": [row | {"file": "2048²"} for row in rows], "sections": {}}
+    assert not any("overview" in line[1] for line in targets.cells(small))
     assert (
         "R7",
         "restyle, JPEG, outside the encoder, noise",
