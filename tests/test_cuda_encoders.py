@@ -148,22 +148,28 @@ MUTANTS = [
 
 
 class Changed:
-    """The product's kernels, but for those of a changed ``deflate.cu``."""
+    """The product's kernels, but for those of a changed file."""
 
-    def __init__(self, folder: Path) -> None:
-        self._own = compiled(folder, "deflate.cu")
+    def __init__(self, folder: Path, file: str = "deflate.cu") -> None:
+        self._own = compiled(folder, file)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._own, name) if hasattr(self._own, name) else getattr(compiled(), name)
 
 
-@pytest.mark.parametrize(("file", "before", "after"), MUTANTS)
-def test_the_trial_notices_a_changed_operator(tmp_path: Path, file: str, before: str, after: str) -> None:
+def changed(tmp_path: Path, file: str, before: str, after: str) -> Path:
+    """Return a copy of the kernels' sources, in which one place is another."""
     folder = tmp_path / "kernels"
     shutil.copytree(modules.folder(), folder)
     text = (folder / file).read_text()
     assert text.count(before) == 1, before
     (folder / file).write_text(text.replace(before, after))
+    return folder
+
+
+@pytest.mark.parametrize(("file", "before", "after"), MUTANTS)
+def test_the_trial_notices_a_changed_operator(tmp_path: Path, file: str, before: str, after: str) -> None:
+    folder = changed(tmp_path, file, before, after)
     card = StandIn()
     card.library = Changed(folder)  # type: ignore[assignment]
     backend = CudaBackend(card, 0, 1)

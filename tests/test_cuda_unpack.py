@@ -5,7 +5,9 @@ from __future__ import annotations
 import lzma
 import zlib
 from collections.abc import Iterator
+from contextlib import nullcontext
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import imagecodecs
@@ -23,6 +25,7 @@ from gputiles.sources.bytecodec import ByteCodec
 from tests.conftest import shared
 from tests.standin import StandIn
 from tests.test_cuda_decode import jobs_of
+from tests.test_cuda_encoders import Changed, changed
 from tests.test_cuda_memory import MIB, U16, opened, replaced, tile_job
 
 LEVEL = (100, 40)
@@ -112,7 +115,7 @@ def expect_the_hosts(backend: CudaBackend, outcome: Any, job: DecodeJob) -> None
         (found,) = backend.download([ours])
         assert isinstance(found, np.ndarray)
         assert (found.shape, found.dtype) == (theirs.shape, theirs.dtype)
-        assert found.tobytes() == theirs.pixels.tobytes()
+        assert found.tobytes() == theirs.pixels.tobytes(), "unpacked otherwise than by the host"
 
 
 @pytest.mark.parametrize("dtype", tables.TYPES, ids=str)
@@ -129,7 +132,7 @@ def test_what_is_no_whole_sample_or_not_all_there_is_the_hosts_work() -> None:
     job = job_of(U16, codec_of(U16, 1), 1)
     first, *others = job.chunks
     assert packing.sizes(job) == [64 * 32 * 2] * 4
-    for changed in (
+    for other in (
         replace(job, chunks=(replace(first, data=None), *others)),
         replace(job, chunks=(replace(first, data=Damaged("a read failed")), *others)),
         replace(job, chunks=tuple(others)),
@@ -142,7 +145,7 @@ def test_what_is_no_whole_sample_or_not_all_there_is_the_hosts_work() -> None:
         replace(job, chunks=(replace(first, codec=ByteCodec(4, 1, 1, "u", "<")), *others)),
         replace(job, chunks=(replace(first, sample=1), *others)),
     ):
-        assert packing.sizes(changed) == [], changed
+        assert packing.sizes(other) == [], other
 
 
 def test_a_damaged_chunk_fails_the_tiles_above_it_alone(backend: CudaBackend) -> None:
@@ -196,6 +199,36 @@ def test_a_chunk_larger_than_a_tray_is_decoded_by_the_host() -> None:
         assert isinstance(outcome, tuple)
         assert isinstance(outcome[0], Raster)
         expect_the_hosts(backend, outcome, job)
+    backend.close()
+
+
+MUTANTS = [
+    ("if (!job.swapped) return value;", "return value;"),
+    ("(u64)value >> (8 * i) & 255", "(u64)value >> (8 * i) & 127"),
+    ("for (int i = 0; i < lane; ++i) sum", "for (int i = 0; i <= lane; ++i) sum"),
+    ("from += (i64)job.left * job.samples;", ""),
+    ("(i64)(i / job.samples) * job.stride", "(i64)(i / job.samples) * job.samples"),
+    ("share_of(job.left + job.columns, lane)", "share_of(job.columns, lane)"),
+    ("if (x >= job.left)", "if (x > job.left)"),
+    ("(i64)(x - job.left) * job.stride + s", "(i64)(x - job.left) * job.stride"),
+    ("share_of(job.width * job.size, lane)", "share_of(job.width * job.size - 1, lane)"),
+    ("byte = job.size - 1 - k / job.width", "byte = k / job.width"),
+    ("x = k % job.width - job.left", "x = k % job.width"),
+    ("if (job.predictor == 2)", "if (job.predictor == 4)"),
+    ("// What all threads", "// What all threads"),  # as it is
+]
+
+
+@pytest.mark.parametrize(("before", "after"), MUTANTS)
+def test_a_changed_operator_shows(tmp_path: Path, before: str, after: str) -> None:
+    card = StandIn()
+    backend = CudaBackend(card, 0, 2)
+    card.library = Changed(changed(tmp_path, "unpack.cu", before, after), "unpack.cu")  # type: ignore[assignment]
+    replaced(backend, card, LARGE)
+    jobs = [job for name in ("uint16", "float32") for job in every_packing(np.dtype(name))]
+    with nullcontext() if before == after else pytest.raises(AssertionError, match="unpacked otherwise"):
+        for job, outcome in zip(jobs, backend.decode(jobs), strict=True):
+            expect_the_hosts(backend, outcome, job)
     backend.close()
 
 
