@@ -39,7 +39,7 @@ class Decoder:
         packed = {at: packing.sizes(job) for at, job in enumerate(jobs) if at not in streams}
         hosts = self._by_host(jobs, [at for at, sizes in packed.items() if not loading.holds(sizes)])
         try:
-            for at in packed.keys() - hosts.keys():
+            for at in sorted(packed.keys() - hosts.keys()):
                 loading.add(at, Packed(jobs[at], loading.room(packed[at]), self.helpers))
             if streams:
                 loading.found |= self.card.device.call(partial(self._by_card, jobs, streams))
