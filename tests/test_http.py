@@ -135,7 +135,6 @@ async def test_what_cannot_be_answered_says_why_in_json(
         ("0/1/0", 404, "x is outside layer"),
         ("0/0/1", 404, "y is outside layer"),
         ("0/0/0?frame=9", 404, "Frame does not exist"),
-        ("0/0/0?style=[", 400, "Style is not a valid json object."),
     ],
 )
 async def test_clients_that_know_large_image_read_its_very_words(
