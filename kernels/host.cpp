@@ -1,4 +1,4 @@
-// The host library: every kernel but those of blocks as a plain C function over a table of jobs.
+// The host library: every kernel that the host uses as a plain C function over a table of jobs.
 //
 // Called through ctypes, which releases the GIL. Nothing is kept between calls, so any
 // number of threads may call at once.
@@ -19,7 +19,7 @@ extern "C" __attribute__((visibility("default"))) void layout(i64* sizes) {
                      sizeof(Resample), sizeof(Extremes), sizeof(Measure),   sizeof(PngFilter),
                      sizeof(JpegTable), sizeof(Jpeg),  sizeof(Icc),      sizeof(Paste),     sizeof(Follow),
                      sizeof(Pack),      sizeof(PngLook), sizeof(PngDeflate), sizeof(PngCheck), sizeof(PngTail),
-                     sizeof(PngDense), sizeof(Unpack)};
+                     sizeof(PngDense), sizeof(Unpack), sizeof(Turned)};
   for (int i = 0; i < (int)(sizeof all / sizeof *all); ++i) sizes[i] = all[i];
 }
 

@@ -295,6 +295,19 @@ struct Unpack {
   i32 predictor;  // 1: none, 2: differences of integers, 3: of the bytes of floats
 };
 
+// Turns a picture of (rows, columns, samples): see Turn in encoded.py.
+struct Turned {
+  u64 from;
+  u64 to;
+  i64 runs;  // of RUN pixels, wherever rows end
+  i32 rows;
+  i32 columns;
+  i32 samples;
+  i32 quarter;
+  i32 mirror;
+  i32 tone;  // 0: in colour, 1: grey, 2: black and white
+};
+
 static_assert(sizeof(Source) == 48, "see tables.py");
 static_assert(sizeof(Band) == 128, "see tables.py");
 static_assert(sizeof(Composite) == 80, "see tables.py");
@@ -316,3 +329,4 @@ static_assert(sizeof(Paste) == 56, "see tables.py");
 static_assert(sizeof(Follow) == 24, "see tables.py");
 static_assert(sizeof(Pack) == 48, "see tables.py");
 static_assert(sizeof(Unpack) == 72, "see tables.py");
+static_assert(sizeof(Turned) == 48, "see tables.py");

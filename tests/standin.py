@@ -363,7 +363,7 @@ class StandIn:
         for name in ("source", "child"):
             for source in table[name].reshape(-1) if name in names else ():
                 self._check_source(source)
-        if "from" in names:
+        if "from_pitch" in names:
             for job in table:
                 self._check_windows(job)
 

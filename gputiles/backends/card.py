@@ -27,7 +27,7 @@ from gputiles.backends.tables import Placed
 
 ORDER = (
     "unpack", "paste", "icc", "downsample", "resample", "extremes", "histogram", "composite", "unstyled",
-    "jpeg", "png_look", "png_reduce", "png_filter", "png_deflate", "png_tail", "follow", "pack",
+    "turn", "jpeg", "png_look", "png_reduce", "png_filter", "png_deflate", "png_tail", "follow", "pack",
 )  # fmt: skip
 """The kernels of a batch in the order in which they are launched: none reads what a later one makes."""
 

@@ -26,10 +26,12 @@ from gputiles.backends.making import attempt
 from gputiles.backends.modules import RUN
 from gputiles.backends.nvencode import Drawn, Kind
 from gputiles.backends.pieces import Drawing, Form, Piece, PlainForm, WrittenForm, next_pieces
-from gputiles.backends.streams import JpegStreams, Places, Room
-from gputiles.encoded import UPRIGHT, Encoding, Format
+from gputiles.backends.streams import JpegStreams, Places, Room, room
+from gputiles.backends.turn import turned_shape
+from gputiles.encoded import UPRIGHT, Encoding, Format, Tone
 from gputiles.errors import GputilesError
 
+TONES = {Tone.COLOUR: 0, Tone.GREY: 1, Tone.BITONAL: 2}
 NOWHERE = Places(0, 0, 0, 0, 0)
 CHECK = tables.PNG_CHECK.itemsize
 
@@ -103,13 +105,30 @@ class Draughtsman:
         A profile that a PNG is to carry is one of all its samples: none are left out.
         """
         pixels = aligned(math.prod(shape))
-        if encoding.turn != UPRIGHT or encoding.format.is_whole:
+        if encoding.format.is_whole:
             return PlainForm(shape)
+        if encoding.turn != UPRIGHT:
+            return self._turned(shape, encoding)
         if encoding.format not in self._habits.own:
             return self._written(shape, encoding) if pixels <= self._card.returns.size else PlainForm(shape)
         if encoding.format is Format.JPEG:
             return JpegStreams(shape, encoding)
         return png_streams(shape, pixels, self._room, looks=not encoding.embed)
+
+    def _turned(self, shape: tuple[int, int, int], encoding: Encoding) -> Form:
+        """Return how a picture becomes a file that is turned before: by the card if all of it has room."""
+        if encoding.format not in self._habits.own:
+            return PlainForm(shape)
+        to = turned_shape(shape, encoding.turn)
+        pixels = aligned(math.prod(shape)) + aligned(math.prod(to))
+        form: Streamed = (
+            JpegStreams(to, encoding)
+            if encoding.format is Format.JPEG
+            else png_streams(to, pixels, self._room, looks=not encoding.embed)
+        )
+        need = room(form, range(form.units))
+        fits = need.scratch + pixels <= self._room.scratch and need.returns <= self._room.returns
+        return form if fits else PlainForm(shape)
 
     def _written(self, shape: tuple[int, int, int], encoding: Encoding) -> PlainForm:
         """Return how a picture becomes a file that kernels of the card do not make."""
@@ -142,12 +161,26 @@ class Draughtsman:
 
     def _composite(self, piece: Piece, address: int) -> int:
         """Queue the drawing of a piece's rows from ``address`` on; return where row 0 would lie."""
+        if piece.drawing.turns:
+            return self._turn(piece.drawing, address)
         picture, first = piece.drawing.picture, piece.rows.start
         table = plans.cut(picture.table, piece.rows, RUN)
         origin = address - first * piece.drawing.line
         table["out"] = origin
         self._card.queue(picture.kernel, table)
         return origin
+
+    def _turn(self, drawing: Drawing, address: int) -> int:
+        """Queue the drawing of a whole picture, and its turning to ``address``."""
+        picture, turn = drawing.picture, drawing.job.encoding.turn
+        rows, columns, samples = picture.shape
+        upright = self._card.scratch.take(math.prod(picture.shape))
+        picture.table["out"] = upright
+        self._card.queue(picture.kernel, picture.table)
+        size, how = (rows, columns, samples), (turn.quarter, turn.mirror, TONES[turn.tone])
+        job = (upright, address, tables.runs(rows * columns, 1, RUN), *size, *how)
+        self._card.queue("turn", np.array([job], tables.TURNED))
+        return address
 
     # -- pixels
 
@@ -243,7 +276,7 @@ class Draughtsman:
 
 def _is_jpeg(encoding: Encoding) -> bool:
     """Say whether a card's own encoder can make a file, if it is right."""
-    return encoding.format is Format.JPEG and encoding.turn == UPRIGHT
+    return encoding.format is Format.JPEG
 
 
 def _end(pieces: Sequence[tuple[Piece, Place]]) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
@@ -15,6 +16,7 @@ from gputiles.backends.deflating import PngStreams, Streamed
 from gputiles.backends.nvencode import Kind
 from gputiles.backends.plans import Picture
 from gputiles.backends.streams import Room, room
+from gputiles.encoded import UPRIGHT
 from gputiles.errors import OutOfMemory
 
 
@@ -64,8 +66,13 @@ class Drawing:
 
     @property
     def line(self) -> int:
-        """Bytes of a row of the picture."""
-        return self.picture.shape[1] * self.picture.shape[2]
+        """Bytes of a row as it is encoded."""
+        return self.form.shape[1] * self.form.shape[2]
+
+    @property
+    def turns(self) -> bool:
+        """Whether the card turns the picture, which it then makes at once."""
+        return isinstance(self.form, Streamed) and self.job.encoding.turn != UPRIGHT
 
 
 class Piece(NamedTuple):
@@ -84,7 +91,7 @@ class Piece(NamedTuple):
     @property
     def pixels(self) -> int:
         """How many pixels are drawn."""
-        return len(self.rows) * self.drawing.picture.shape[1]
+        return len(self.rows) * self.drawing.form.shape[1]
 
 
 def next_pieces(drawings: Sequence[Drawing], limit: Room) -> list[Piece]:
@@ -110,7 +117,7 @@ def _next_piece(drawing: Drawing, room: list[int]) -> Piece | None:
     form, begin = drawing.form, drawing.planned
     most = form.units - begin
     while most and not _fits(_needs(drawing, range(begin, begin + most)), room):
-        most = 0 if _at_once(form) else most // 2
+        most = 0 if drawing.turns or _at_once(form) else most // 2
     if not most:
         return None
     units = range(begin, begin + most)
@@ -139,6 +146,7 @@ def _needs(drawing: Drawing, units: range) -> tuple[int, int]:
     """Return the bytes of scratch memory and of results that some units take."""
     form = drawing.form
     pixels = aligned(len(_drawn(form, units)) * drawing.line)
+    pixels += aligned(math.prod(drawing.picture.shape)) if drawing.turns else 0
     if isinstance(form, Streamed):
         need = room(form, units)
         return pixels + need.scratch, need.returns

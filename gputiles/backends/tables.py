@@ -158,10 +158,16 @@ UNPACK = np.dtype(
         ("size", "i4"), ("swapped", "i4"), ("predictor", "i4"),
     ]
 )  # fmt: skip
+TURNED = np.dtype(
+    [
+        ("from", "u8"), ("to", "u8"), ("runs", "i8"), ("rows", "i4"), ("columns", "i4"), ("samples", "i4"),
+        ("quarter", "i4"), ("mirror", "i4"), ("tone", "i4"),
+    ]
+)  # fmt: skip
 
 LAYOUT = (
     SOURCE, BAND, COMPOSITE, UNSTYLED, DOWNSAMPLE, RESAMPLE, EXTREMES, MEASURE, PNG_FILTER, JPEG_TABLE, JPEG,
-    ICC, PASTE, FOLLOW, PACK, PNG_LOOK, PNG_DEFLATE, PNG_CHECK, PNG_TAIL, PNG_DENSE, UNPACK,
+    ICC, PASTE, FOLLOW, PACK, PNG_LOOK, PNG_DEFLATE, PNG_CHECK, PNG_TAIL, PNG_DENSE, UNPACK, TURNED,
 )  # fmt: skip
 """All job structs, in the order in which the host library reports their sizes."""
 

@@ -10,6 +10,13 @@ from gputiles.encoded import LUMA, Tone, Turn
 THRESHOLD = 128  # from which on a grey is white
 
 
+def turned_shape(shape: tuple[int, int, int], turn: Turn) -> tuple[int, int, int]:
+    """Return the (rows, columns, samples) of a picture that is turned."""
+    rows, columns, samples = shape
+    kept = samples if turn.tone is Tone.COLOUR else 2 - samples % 2
+    return (columns, rows, kept) if turn.quarter % 2 else (rows, columns, kept)
+
+
 def turned(pixels: NDArray[np.uint8], turn: Turn) -> NDArray[np.uint8]:
     """Return (rows, columns, 1 … 4 samples), turned: contiguous, perhaps the same array.
 
