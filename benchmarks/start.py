@@ -22,7 +22,7 @@ from benchmarks.pairs import PixelsDiffer
 from benchmarks.scope import Scope
 from benchmarks.section import Section, number, span, text
 
-NEEDED = {"gputiles", "aiohttp", "numpy", "imagecodecs"}  # whatever they cost: no tile without them
+NEEDED = {"gputiles", "aiohttp", "numpy", "imagecodecs", "click"}  # whatever they cost: no tile without them
 THEIRS = {
     "aiohappyeyeballs", "aiosignal", "attr", "frozenlist", "idna", "multidict", "propcache",
     "typing_extensions", "yarl",
