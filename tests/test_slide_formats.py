@@ -202,6 +202,40 @@ def test_what_is_missing_or_cut_off_is_named_and_harms_nothing_else(
     assert len(str(refused.value)) < 400
 
 
+@pytest.mark.parametrize("old", [b"BitsPerPixel=36", b"PixelOrder=RGB"])
+@pytest.mark.parametrize(
+    "new",
+    [
+        b"",
+        b"PixelOrder=",
+        b"BitsPerPixel=",
+        b"NoLayers=\0\r\nPixelOrder=RGB",
+        b"[Other]\r\nPixelOrder=RGB",
+        b"twice",
+    ],
+)
+def test_a_vmu_file_that_does_not_tell_its_samples_harms_nobody(
+    old: bytes, new: bytes, tmp_path: Path
+) -> None:
+    """OpenSlide would end the process."""
+    path, _ = written("VMU", tmp_path)
+    data = path.read_bytes()
+    more = old + b"\r\n" + old.partition(b"=")[0] + b"=" if new == b"twice" else new
+    path.write_bytes(data.replace(old, more))
+    with pytest.raises(Damaged, match="BitsPerPixel has to be 36"):
+        open_source(path, root=tmp_path)
+    (item,) = walk([tmp_path]).values()
+    assert item.name == "a.vmu"
+
+
+def test_a_reason_names_no_folder(tmp_path: Path) -> None:
+    path, _ = written("VMS", tmp_path)
+    path.write_bytes(path.read_bytes().replace(b"ImageFile=a.jpg", b"ImageFile="))
+    with pytest.raises(Damaged, match="cannot open it") as refused:
+        open_source(path, root=tmp_path)
+    assert str(tmp_path) not in str(refused.value)
+
+
 def test_a_series_without_its_full_resolution_says_so(tmp_path: Path) -> None:
     path, pixels = written("DICOM", tmp_path)
     path.unlink()

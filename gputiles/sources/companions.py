@@ -14,6 +14,7 @@ _MOST = 10_000  # companions of a slide
 _MOST_TEXT = 1 << 20  # bytes of a VMS file
 _NAMED = re.compile(r"^\s*(?:ImageFile|MacroImage|MapFile|OptimisationFile)[^=\n]*=[ \t]*(\S.*?)\s*$", re.M)
 _LISTS = (".vms", ".vmu")
+_RAW = "[Uncompressed Virtual Microscope Specimen]"
 _SERIES = ".dcm"
 
 
@@ -106,6 +107,8 @@ def _named(path: Path) -> list[Path]:
     """Return the files that a VMS or VMU file names, there or not: they lie beside it."""
     with path.open("rb") as file:
         text = file.read(_MOST_TEXT).decode("latin-1")
+    if path.suffix.lower() == ".vmu":
+        _check_raw(path, text)
     names = dict.fromkeys(_NAMED.findall(text))
     for name in names:
         if Path(name).name != name or "\0" in name:
@@ -113,3 +116,16 @@ def _named(path: Path) -> list[Path]:
     if len(names) > _MOST:
         raise Unsupported(f"{path.name}: {len(names)} files make one slide; most {_MOST}")
     return [path.parent / name for name in names]
+
+
+def _check_raw(path: Path, text: str) -> None:
+    """Raise Damaged where a VMU file does not tell its samples: OpenSlide 4.0 would end the process."""
+    group, told = "", dict[str, str]()
+    for line in map(str.strip, text.split("\n")):
+        group = line if line.startswith("[") else group
+        key, _, value = line.partition("=")
+        told |= {key.strip(): value.strip()} if group == _RAW else {}
+    if "\0" in text or (told.get("BitsPerPixel"), told.get("PixelOrder")) != ("36", "RGB"):
+        raise Damaged(
+            f"{path.name}: no VMU file that OpenSlide reads: BitsPerPixel has to be 36, PixelOrder RGB"
+        )

@@ -103,7 +103,8 @@ class Slide:
 
     def _reason(self, error: Exception) -> str:
         """Return what OpenSlide says, without the folders of this machine and what a file is full of."""
-        told = str(error).replace(f"{self._path.parent}/", "")[:_MOST_REASON]
+        folder = str(self._path.parent)
+        told = str(error).replace(f"{folder}/", "").replace(folder, "")[:_MOST_REASON]
         return "".join(sign if sign.isprintable() else "\ufffd" for sign in told)
 
     def internals(self) -> dict[str, Any]:
