@@ -51,9 +51,9 @@ ICC = 3 * (3 + 3 + 2 + 4 + 3)  # a row of the matrix, limits, a straight line, r
 YCC = 3 * (3 + 3 + 1 + 1)  # three products, their sum, rounding and a shift, less 128; for three components
 TRANSFORM = 3 * 2 * 8 * (12 + 32) // 64  # rows and columns of 8 × 8: 12 products, 32 sums each
 QUANTISED = 3 * 4
-FILTERS = 3 * (
-    1 + 1 + 3 + 12 + 5 * 2 + 3
-)  # sub, up, average, Paeth; the cost of five; one again, to store it
+# Sub, up, average, Paeth; the cost of five, of half of the bytes; one again, to store it; of four samples.
+FILTERS = 4 * ((1 + 1 + 3 + 12 + 5 * 2) // 2 + 3)
+CODED = 4 * (2 + 1 + 1)  # a code and its length found, put behind those before; of four samples
 
 
 @dataclass(frozen=True)
@@ -170,7 +170,8 @@ def kernels(load: Load) -> list[Kernel]:
         ("composite", f"{BANDS} uint16 of {side} to RGB", partial(drawn, Format.JPEG),
          BANDS * plane + picture, composite),
         ("jpeg", f"RGB {side}, q95 4:4:4", partial(drawn, Format.JPEG), picture, encode),
-        ("png_filter", f"RGB {side}", partial(drawn, Format.PNG), 2 * picture + SIDE, FILTERS),
+        ("png_filter", f"RGBA {side}", partial(drawn, Format.PNG), 8 * PIXELS + SIDE, FILTERS),
+        ("png_dense", f"filtered rows of RGBA {side}", partial(drawn, Format.PNG), 4 * PIXELS + SIDE, CODED),
         ("unstyled", f"uint16 {side} to grey", load.plain, plane + PIXELS, 1),
         ("icc", f"RGB {side}, curves and a matrix", load.converted, 2 * picture, ICC),
         ("downsample", f"uint16, four of {side} to one", load.halved, 5 * plane, MEAN),
@@ -179,7 +180,7 @@ def kernels(load: Load) -> list[Kernel]:
         ("histogram", f"uint16 {side}, 256 bins", partial(load.measured, edges), plane, BIN),
     ]  # fmt: skip
     return [
-        Kernel(name, work, call, moved, a_pixel * PIXELS, name == "jpeg")
+        Kernel(name, work, call, moved, a_pixel * PIXELS, name in ("jpeg", "png_dense"))
         for name, work, call, moved, a_pixel in found
     ]
 
