@@ -231,7 +231,7 @@ def test_the_roofline_counts_what_kernels_must_move() -> None:
     assert found["unstyled"].moved == pixels * (2 + 1)
     # nine components of six colours: 6 × 5 + 9 × 2 + 3 × 3
     assert found["composite"].operations == pixels * 57
-    assert [kernel.name for kernel in found.values() if kernel.writes_file] == ["jpeg"]
+    assert [kernel.name for kernel in found.values() if kernel.writes_file] == ["jpeg", "png_dense"]
 
 
 def test_iipimage_is_asked_for_the_same_tiles_and_draws_the_same(scope: Scope) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -367,3 +368,26 @@ def test_what_is_no_dicom_file_is_of_no_series(data: bytes, tmp_path: Path) -> N
     (tmp_path / "a.dcm").write_bytes(data)
     with pytest.raises(NoDicom):
         read_series(tmp_path / "a.dcm")
+
+
+@pytest.mark.parametrize("data", [b"nothing", head(SERIES)])
+def test_a_file_is_read_once_for_its_series_until_it_changes(
+    data: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, opened = tmp_path / "a.dcm", 0
+
+    def counted(self: Path, *args: Any, **kwargs: Any) -> Any:
+        nonlocal opened
+        opened += 1
+        return original(self, *args, **kwargs)
+
+    original = Path.open
+    path.write_bytes(data)
+    monkeypatch.setattr(Path, "open", counted)
+    for number in range(6):
+        with suppress(NoDicom):
+            read_series(path)
+        if number == 2:
+            path.write_bytes(data + b" ")
+            opened = 1  # for what was read so far; writing opens it, too
+    assert opened == 2

@@ -29,16 +29,20 @@ def read_series(path: Path) -> str | None:
     Raises NoDicom for other files, OSError where the file cannot be read.
     """
     status = os.stat(path)
-    return _series_of(path, (status.st_ino, status.st_size, status.st_mtime_ns))
+    is_dicom, series = _look(path, (status.st_ino, status.st_size, status.st_mtime_ns))
+    if not is_dicom:
+        raise NoDicom(f"{path.name}: not a DICOM file")
+    return series
 
 
 @lru_cache(1 << 14)
-def _series_of(path: Path, version: tuple[int, int, int]) -> str | None:
+def _look(path: Path, version: tuple[int, int, int]) -> tuple[bool, str | None]:
+    """Return whether a file is DICOM's, and its series; of a version a file is read once, whatever it is."""
     with path.open("rb") as file:
         head = file.read(_HEAD)
     if head[_PREAMBLE : _PREAMBLE + len(_MAGIC)] != _MAGIC:
-        raise NoDicom(f"{path.name}: not a DICOM file")
-    return _find_series(head)
+        return False, None
+    return True, _find_series(head)
 
 
 def _find_series(head: bytes) -> str | None:
