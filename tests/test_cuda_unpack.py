@@ -148,6 +148,22 @@ def test_what_is_no_whole_sample_or_not_all_there_is_the_hosts_work() -> None:
         assert packing.sizes(other) == [], other
 
 
+@pytest.mark.parametrize(
+    ("dtype", "predictor"), [(np.uint16, 34892), (np.uint16, 34893), (np.float32, 34894), (np.float32, 34895)]
+)
+def test_predictors_that_the_kernel_does_not_know_are_the_hosts_work(dtype: Any, predictor: int) -> None:
+    """Those of DNG, which look further to the left."""
+    job = job_of(np.dtype(dtype), codec_of(np.dtype(dtype), 1), 1)
+    chunks = tuple(replace(chunk, codec=replace(chunk.codec, predictor=predictor)) for chunk in job.chunks)  # type: ignore[type-var]
+    job = replace(job, chunks=chunks)
+    assert packing.sizes(job) == []
+    backend = opened(StandIn(), LARGE)
+    (outcome,) = backend.decode([job])
+    assert backend.card.device.counts["unpack"] == 0
+    expect_the_hosts(backend, outcome, job)
+    backend.close()
+
+
 def test_a_damaged_chunk_fails_the_tiles_above_it_alone(backend: CudaBackend) -> None:
     dtype = np.dtype(np.uint8)
     whole = job_of(dtype, codec_of(dtype, 1, compression=8), 1)

@@ -24,6 +24,7 @@ from gputiles.geometry import Rect
 from gputiles.sources.bytecodec import FAX, ByteCodec
 
 NATIVE = "<" if sys.byteorder == "little" else ">"
+PREDICTORS = (1, 2, 3)  # those of unpack.cu
 
 
 def sizes(job: DecodeJob) -> list[int]:
@@ -47,7 +48,7 @@ def _is_packed(chunk: Chunk, job: DecodeJob) -> bool:
     codec = chunk.codec
     if not isinstance(codec, ByteCodec) or not isinstance(chunk.data, bytes):
         return False
-    whole = codec.compression not in FAX and not codec.lsb_first
+    whole = codec.compression not in FAX and not codec.lsb_first and codec.predictor in PREDICTORS
     return whole and (codec.kind, codec.bits) == (job.dtype.kind, 8 * job.dtype.itemsize)
 
 
