@@ -11,7 +11,8 @@ from gputiles.image import Reduction
 from gputiles.images import Image
 from gputiles.request import RegionRequest, ThumbnailRequest, TileRequest, View
 
-CODECS = "jpeg1-isal1-webp1"  # part of every entity tag: other encoders, or other arithmetic, are other bytes
+# Part of every entity tag: other encoders, or other arithmetic, are other bytes.
+CODECS = "jpeg1-dense1-isal1-webp1"
 ICC = "icc1"  # likewise, of pictures in converted colours
 
 Request = TileRequest | ThumbnailRequest | RegionRequest | FramesRequest | CountRequest

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import zlib
 
 import numpy as np
@@ -9,8 +10,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gputiles.backends import tables
+from gputiles.backends import RenderJob, tables
 from gputiles.backends.host import HostBackend
+from gputiles.backends.paste import raster_of
+from gputiles.encoded import Encoding, Format
+from gputiles.keys import CODECS
+from gputiles.recipe import Recipe
 from tests import spec_dense
 
 BACKEND = HostBackend(1)
@@ -74,3 +79,16 @@ def test_dense_rows_of_any_detail_and_runs_equal_the_specification(
     made = block(data, last=True)
     assert made == spec_dense.stream(data, last=True)
     assert not made or zlib.decompress(made, -15) == data
+
+
+def test_entity_tags_tell_the_bytes_of_our_encoders_from_others() -> None:
+    """Where other bytes are meant, CODECS has to be another text too: clients keep what has the same tag."""
+    noise = np.random.default_rng(7).geometric(0.1, (300, 300, 3))
+    raster = raster_of(np.minimum(noise, 255).astype(np.uint8))
+    jobs = [
+        RenderJob(Recipe((0,)), (raster,), 300, 300, Encoding(format)) for format in (Format.JPEG, Format.PNG)
+    ]
+    digests = [
+        hashlib.sha256(file).hexdigest()[:16] for file in BACKEND.render(jobs) if isinstance(file, bytes)
+    ]
+    assert (CODECS, *digests) == ("jpeg1-dense1-isal1-webp1", "69443c915960afe3", "1bdbb5f6251a8245")
