@@ -69,7 +69,6 @@ class Renderer:
 
     async def tile(self, image: Image, request: TileRequest, trace: Trace) -> EncodedTile:
         """Return one encoded tile. Raises NotFound outside the grid or the frames."""
-        check_view(image.info, request.view)
         if self.passing.may_be_stored(image.info, request):
             return await self._stored(image, request, trace)
         return await self.answered(image, request, trace, self._render_tile)
@@ -129,6 +128,7 @@ class Renderer:
 
     async def _stored(self, image: Image, request: TileRequest, trace: Trace) -> EncodedTile:
         """Return a tile as it is stored; rendered, where that is not the answer."""
+        check_view(image.info, request.view)
         key = keys.key(image, request)
         try:
             stored = self.passing.at_hand(image, request) if self.tiles.lacks(key) else None

@@ -19,6 +19,7 @@ from gputiles.backends import tables
 from gputiles.backends.turn import turned
 from gputiles.encoded import Encoding, Format
 from gputiles.errors import LimitExceeded
+from gputiles.geometry import ceil_div
 from gputiles.png import Part
 
 DEFLATE_LEVEL = 1
@@ -155,7 +156,7 @@ class PngFile:
         self._pixels = pixels
         self._line = columns * samples + 1
         self._filtered = buffer("filtered", rows * self._line)
-        self._capacity = tables.png_capacity(-(-rows // self.units) * self._line)
+        self._capacity = tables.png_capacity(ceil_div(rows, self.units) * self._line)
         self._checks = [0] * self.units
 
     def rows(self, units: range) -> range:

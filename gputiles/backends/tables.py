@@ -18,6 +18,7 @@ from gputiles import jfif
 from gputiles.backends import DownsampleJob, MeasureJob
 from gputiles.encoded import LUMA
 from gputiles.errors import BadStyle
+from gputiles.geometry import ceil_div
 from gputiles.recipe import BandRecipe, Blend, Conversion, ConversionKind
 
 TYPES = {
@@ -357,7 +358,7 @@ def jpeg_capacity(width: int, samples: int, subsampling: int) -> int:
 
 def png_capacity(count: int) -> int:
     """Return the room for ``count`` filtered bytes as a deflate block of ``png_dense``."""
-    return -(-count * 14 // 8) + 1024
+    return ceil_div(count * 14, 8) + 1024
 
 
 @lru_cache(maxsize=256)
