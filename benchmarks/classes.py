@@ -23,7 +23,8 @@ from gputiles.engine import Engine
 from gputiles.walk import FileRef
 
 JPEG = "JPEG q95 4:4:4"
-OPTIONS = {"jpegQuality": 95, "jpegSubsampling": 0}
+OURS: dict[str, Any] = {"encoding": "JPEG", "quality": 95, "subsampling": 0}
+OPTIONS = {"jpegQuality": 95, "jpegSubsampling": 0}  # the same of large_image
 CODEC_NAMES = {"zlib": "deflated", "lzw": "LZW", "zstd": "zstd", None: "not compressed"}
 CODECS = ("lzw", "zstd", None)  # beside deflate, which has a row of its own
 STAIN = {
@@ -118,14 +119,13 @@ def _cold(scope: Scope, picture: str, codec: str | None, kind: str) -> Iterator[
     look = restyle.style(0)
     source = large_image_source_ometiff.open(str(path), style=json.dumps(look), encoding="JPEG", **OPTIONS)
     with gputiles.open(path) as image:
-        options: dict[str, Any] = {"style": look, "encoding": "JPEG", "quality": 95, "subsampling": 0}
         yield Contest(
             kind=kind,
             file=f"6 channels {across * 512}² uint16, 512² tiles, {CODEC_NAMES[codec]}; each call another",
             picture=picture,
             output=JPEG,
             threads=threads(),
-            ours=_walk(across, lambda x, y: image.tile(image.info.levels - 1, x, y, **options)),
+            ours=_walk(across, lambda x, y: image.tile(image.info.levels - 1, x, y, style=look, **OURS)),
             theirs=_walk(across, lambda x, y: source.getTile(x, y, source.levels - 1)),
             burst=1,
         )
@@ -158,14 +158,13 @@ def styled_slides(scope: Scope, picture: str) -> Iterator[Contest]:
     path = inputs.slide(scope.folder / f"styled-{picture}.tif", picture, scope.slide)
     source = large_image_source_tiff.open(str(path), style=json.dumps(STAIN), encoding="JPEG", **OPTIONS)
     with gputiles.open(path) as image:
-        options: dict[str, Any] = {"style": STAIN, "encoding": "JPEG", "quality": 95, "subsampling": 0}
         yield Contest(
             kind="slide styled",
             file=f"{STORED.format(side=scope.slide)}; each call another tile, a window for each colour",
             picture=picture,
             output=JPEG,
             threads=threads(),
-            ours=_walk(across, lambda x, y: image.tile(image.info.levels - 1, x, y, **options)),
+            ours=_walk(across, lambda x, y: image.tile(image.info.levels - 1, x, y, style=STAIN, **OURS)),
             theirs=_walk(across, lambda x, y: source.getTile(x, y, source.levels - 1)),
             burst=min(16, (across * across - 1) // scope.pairs),
         )

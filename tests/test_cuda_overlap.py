@@ -71,6 +71,11 @@ def card(request: pytest.FixtureRequest) -> StandIn:
 
 @pytest.fixture
 def backend(card: StandIn) -> Iterator[CudaBackend]:
+    yield from with_spill(card)
+
+
+def with_spill(card: StandIn) -> Iterator[CudaBackend]:
+    """Yield the backend of a card, which nothing keeps from closing afterwards."""
     backend = CudaBackend(card, 0, 2, None, spilled=1 << 22)
     yield backend
     card.waiting = lambda: None

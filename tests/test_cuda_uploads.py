@@ -19,7 +19,7 @@ from gputiles.trace import Trace
 from tests.races import Changed, Fault, Ledger, Race
 from tests.standin import StandIn
 from tests.test_cuda_memory import MIB, replaced, tile_job
-from tests.test_cuda_overlap import JPEG, PACES, Together, batches, side_by_side
+from tests.test_cuda_overlap import JPEG, PACES, Together, batches, side_by_side, with_spill
 from tests.test_cuda_unpack import expect_the_hosts
 
 TILE = 64 * 64 * 2
@@ -33,10 +33,7 @@ def card(request: pytest.FixtureRequest) -> StandIn:
 
 @pytest.fixture
 def backend(card: StandIn) -> Iterator[CudaBackend]:
-    backend = CudaBackend(card, 0, 2, None, spilled=1 << 22)
-    yield backend
-    card.waiting = lambda: None
-    backend.close()
+    yield from with_spill(card)
 
 
 def jobs_of(count: int, seed: int = 0) -> list[DecodeJob]:

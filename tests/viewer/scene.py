@@ -104,6 +104,15 @@ def view(visit: Visit, name: str, more: str = "") -> None:
     visit.open(f"view/{ids(visit.base)[name]}{more}")
 
 
+def view_stack(visit: Visit) -> None:
+    """Open the stack, its channel shown from 0 to TOP."""
+    view(visit, "stack.ome.tif")
+    visit.page.get_by_label("Settings of A").click()
+    visit.page.get_by_label("A: least value").fill("0")
+    visit.page.get_by_label("A: greatest value").fill(str(TOP))
+    visit.page.keyboard.press("Enter")
+
+
 def kept_style(visit: Visit) -> Any:
     """Return the style that the address names."""
     return json.loads(visit.page.request.get(f"{visit.base}/styles/{visit.style()}").text())

@@ -12,7 +12,7 @@ from playwright.sync_api import Browser, Route, WebSocketRoute
 
 from gputiles import assets
 from tests.browser import SIZE, Visit, ids, serving
-from tests.viewer.scene import BLACK, BLUE, GREEN, RED, TOP, WHITE, shows_quarters, view
+from tests.viewer.scene import BLACK, BLUE, GREEN, RED, TOP, WHITE, shows_quarters, view, view_stack
 
 RESOURCES = "performance.getEntriesByType('resource').map((entry) => entry.name)"
 LOADED = "() => [...document.images].every((image) => image.complete && image.naturalWidth > 0)"
@@ -97,12 +97,8 @@ def test_an_image_is_looked_at_in_channels(island: Island) -> None:
 
 
 def test_a_stack_is_scrubbed(island: Island) -> None:
-    view(island, "stack.ome.tif")
+    view_stack(island)
     page = island.page
-    page.get_by_label("Settings of A").click()
-    page.get_by_label("A: least value").fill("0")
-    page.get_by_label("A: greatest value").fill(str(TOP))
-    page.keyboard.press("Enter")
     for plane in (4, 1):
         page.get_by_label("Z", exact=True).fill(str(plane))
         island.shows(0.5, 0.5, (255 * plane // 4, 0, 0))

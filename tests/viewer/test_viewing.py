@@ -27,6 +27,7 @@ from tests.viewer.scene import (
     kept_style,
     shows_quarters,
     view,
+    view_stack,
 )
 
 
@@ -177,12 +178,8 @@ def test_channels_are_found_by_name_and_by_being_on(visit: Visit) -> None:
 
 
 def test_scrubbing_z_shows_other_planes_in_the_same_window(visit: Visit) -> None:
-    view(visit, "stack.ome.tif")
+    view_stack(visit)
     page = visit.page
-    page.get_by_label("Settings of A").click()
-    page.get_by_label("A: least value").fill("0")
-    page.get_by_label("A: greatest value").fill(str(TOP))
-    page.keyboard.press("Enter")
     slider = page.get_by_label("Z", exact=True)
     slider.focus()
     for plane in range(1, 5):
