@@ -9,6 +9,9 @@ constexpr int BLOCKS = SPAN / BLOCK;            // blocks beside each other in a
 constexpr int WORST = 224;                      // bytes that a block may take: 64 codes of 26 bits, rounded up
 constexpr int PLANES = 4;                       // block rows of a span: luma (two where 4:2:0), two of chroma
 constexpr int SPAN_BYTES = 3 * BLOCKS * WORST;  // of a span's bits
+constexpr int AC_BITS = 11;                     // of an AC coefficient with its sign
+constexpr u16 LOW = (1 << AC_BITS) - 1;
+constexpr u16 FAR = 31;                         // a gap that is marked as this is not known
 
 // One span's blocks: [plane][row][column][block].
 typedef i16 Samples[PLANES][BLOCK][BLOCK][BLOCKS];
@@ -132,6 +135,31 @@ INLINE void transform_plane(i16 (&plane)[BLOCK][BLOCK][BLOCKS], const JpegTable&
   }
 }
 
+// Tells by the middle ones whether most coefficients of a plane are not 0.
+INLINE bool is_dense(const i16 (&plane)[BLOCK][BLOCK][BLOCKS]) {
+  i16 count = 0;
+  for (int k = COEFS / 2; k < COEFS / 2 + 4; ++k) {
+    const i16* v = plane[ZIGZAG[k] / BLOCK][ZIGZAG[k] % BLOCK];
+    for (int b = 0; b < BLOCKS; ++b) count += v[b] != 0;
+  }
+  return count > 3 * BLOCKS;
+}
+
+INLINE i16 unmarked(i16 mark) { return (i16)((i16)(mark << (16 - AC_BITS)) >> (16 - AC_BITS)); }
+
+// Puts above each AC coefficient that is not 0 how far behind the last such one it comes, FAR at most.
+INLINE void mark_gaps(i16 (&plane)[BLOCK][BLOCK][BLOCKS]) {
+  u16 gaps[BLOCKS] = {};
+  for (int k = 1; k < COEFS; ++k) {
+    i16* v = plane[ZIGZAG[k] / BLOCK][ZIGZAG[k] % BLOCK];
+    for (int b = 0; b < BLOCKS; ++b) {
+      const u16 gap = smaller((u16)(gaps[b] + 1), FAR), value = (u16)v[b];
+      v[b] = (i16)(value ? (u16)(gap << AC_BITS) | (value & LOW) : 0);
+      gaps[b] = value ? 0 : gap;
+    }
+  }
+}
+
 // Gathers each block's coefficients, in zigzag order.
 INLINE void gather(const i16 (&plane)[BLOCK][BLOCK][BLOCKS], i16 (&out)[BLOCKS][COEFS]) {
   for (int k = 0; k < COEFS; k += BLOCK) {
@@ -147,6 +175,12 @@ struct Symbols {
   u32 tail[COEFS];   // the bits after the code, above 6 zero bits
   u8 width[COEFS];   // how many
   u8 counts[COEFS];  // 1: the coefficient is not 0
+};
+
+// A marked block: where its codes are in the table, and the bits after them.
+struct Marked {
+  u32 tails[COEFS];
+  u16 places[COEFS];
 };
 
 // One bit for each coefficient that is not 0.
@@ -171,6 +205,13 @@ INLINE void put_coefficient(const JpegTable& table, const Symbols& symbols, int 
   at = k;
 }
 
+INLINE u32 dc_entry(const JpegTable& table, int value, int& last) {
+  const i32 step = value - last;
+  const int width = width_of(step);
+  last = value;
+  return table.dc[width] + (tail_of(step, width) << 6);
+}
+
 INLINE void put_block(const JpegTable& table, const i16* coefs, int& last, Bits& to) {
   Bits bits = to;  // in registers: nothing that is written may be one of these
   Symbols symbols;
@@ -180,11 +221,7 @@ INLINE void put_block(const JpegTable& table, const i16* coefs, int& last, Bits&
     symbols.tail[k] = tail_of(coefs[k], width) << 6;
     symbols.counts[k] = coefs[k] != 0;
   }
-  const i32 step = coefs[0] - last;
-  const int width = width_of(step);
-  last = coefs[0];
-  put(bits, table.dc[width] + (tail_of(step, width) << 6));
-
+  put(bits, dc_entry(table, coefs[0], last));
   u64 mask = gaps_of(symbols.counts) & ~1ull;
   int at = 0;
   while (mask) {
@@ -199,6 +236,52 @@ INLINE void put_block(const JpegTable& table, const i16* coefs, int& last, Bits&
   if (at != COEFS - 1) put(bits, table.end);
   drain(bits);
   to = bits;
+}
+
+// At most 64 - 8 bits, and nothing may wait to be written but less than 8.
+INLINE void put_long(Bits& bits, u64 code, int count) {
+  bits.held = bits.held << count | code;
+  bits.count += count;
+  drain(bits);
+}
+
+// The entry of a marked coefficient that is not the DC; 0, which puts nothing, where it is 0.
+INLINE u64 ac_entry(const JpegTable& table, const Marked& block, int k) {
+  u64 entry = table.ac[block.places[k]] + block.tails[k];
+  one_by_one(entry);
+  return entry;
+}
+
+// The same for a block that is mostly not 0, and marked: the codes of four coefficients, which do
+// not wait for each other, are joined before they are put. Says no where a gap is too long for that.
+INLINE bool put_dense(const JpegTable& table, const i16* marks, int& last, Bits& to) {
+  Marked block;
+  i16 far = 0;
+  for (int k = 0; k < COEFS; ++k) {
+    const i16 mark = k ? marks[k] : 0;
+    const int gap = (u16)mark >> AC_BITS, value = unmarked(mark), width = width_of(value);
+    block.tails[k] = tail_of(value, width) << 6;
+    block.places[k] = (u16)(gap * 16 + width);
+    far |= gap > 16;
+  }
+  if (far) return false;
+  Bits bits = to;
+  const u64 dc = dc_entry(table, marks[0], last);
+  for (int k = 0; k < COEFS; k += 4) {
+    const u64 e0 = k ? ac_entry(table, block, k) : dc, e1 = ac_entry(table, block, k + 1);
+    const u64 e2 = ac_entry(table, block, k + 2), e3 = ac_entry(table, block, k + 3);
+    const u64 first = e0 >> 6 << (e1 & 63) | e1 >> 6, second = e2 >> 6 << (e3 & 63) | e3 >> 6;
+    const int first_count = (e0 & 63) + (e1 & 63), second_count = (e2 & 63) + (e3 & 63);
+    if (first_count + second_count <= 64 - 8) {
+      put_long(bits, first << second_count | second, first_count + second_count);
+    } else {
+      put_long(bits, first, first_count);
+      put_long(bits, second, second_count);
+    }
+  }
+  if (!marks[COEFS - 1]) put_long(bits, table.end >> 6, table.end & 63);
+  to = bits;
+  return true;
 }
 
 // Copies the scan's bytes, a 0 after each 255; returns where they end.
@@ -222,16 +305,37 @@ struct Scan {
   Bits bits;
 };
 
+struct Coefs {
+  i16 blocks[PLANES][BLOCKS][COEFS];
+  bool marked[PLANES];
+};
+
+INLINE bool has_plane(const Jpeg& job, int plane) {
+  return plane == 0 || (plane == 1 ? job.subsampling == 2 : job.samples == 3);
+}
+
+// Plane `p`'s block `b`.
+INLINE void put_any(const JpegTable* tables, const Coefs& all, int p, int b, int& last, Bits& bits) {
+  const i16* coefs = all.blocks[p][b];
+  i16 plain[COEFS];
+  if (all.marked[p]) {
+    if (put_dense(tables[p > 1], coefs, last, bits)) return;
+    for (int k = 0; k < COEFS; ++k) plain[k] = k ? unmarked(coefs[k]) : coefs[0];
+    coefs = plain;
+  }
+  put_block(tables[p > 1], coefs, last, bits);
+}
+
 // The blocks of one span in the order of the scan.
-INLINE void put_span(const Jpeg& job, i16 (&blocks)[PLANES][BLOCKS][COEFS], int mcus, Scan& scan) {
+INLINE void put_span(const Jpeg& job, const Coefs& coefs, int mcus, Scan& scan) {
   const JpegTable* tables = (const JpegTable*)job.tables;
   const int across = job.subsampling ? 2 : 1, down = job.subsampling == 2 ? 2 : 1;
   for (int m = 0; m < mcus; ++m) {
     for (int y = 0; y < down; ++y)
-      for (int x = 0; x < across; ++x) put_block(tables[0], blocks[y][m * across + x], scan.last[0], scan.bits);
+      for (int x = 0; x < across; ++x) put_any(tables, coefs, y, m * across + x, scan.last[0], scan.bits);
     if (job.samples == 1) continue;
-    put_block(tables[1], blocks[2][m], scan.last[1], scan.bits);
-    put_block(tables[1], blocks[3][m], scan.last[2], scan.bits);
+    put_any(tables, coefs, 2, m, scan.last[1], scan.bits);
+    put_any(tables, coefs, 3, m, scan.last[2], scan.bits);
   }
 }
 
@@ -240,7 +344,7 @@ INLINE void encode_span(const Jpeg& job, i64 segment, int from, Scan& scan) {
   const int count = smaller(SPAN, job.width - from);
   const bool high = job.subsampling == 2;
   Samples samples;
-  i16 blocks[PLANES][BLOCKS][COEFS];
+  Coefs coefs;
   if (high)
     read_high(job, segment * 2 * BLOCK, from, count, samples);
   else
@@ -248,10 +352,12 @@ INLINE void encode_span(const Jpeg& job, i64 segment, int from, Scan& scan) {
   for (int p = 0; p < PLANES; ++p) {
     if ((p == 1 && !high) || (p > 1 && job.samples == 1)) continue;
     transform_plane(samples[p], tables[p > 1]);
-    gather(samples[p], blocks[p]);
+    coefs.marked[p] = IN_VECTORS && is_dense(samples[p]);
+    if (coefs.marked[p]) mark_gaps(samples[p]);
+    gather(samples[p], coefs.blocks[p]);
   }
   const int side = job.subsampling ? 2 * BLOCK : BLOCK;
-  put_span(job, blocks, (count + side - 1) / side, scan);
+  put_span(job, coefs, (count + side - 1) / side, scan);
 }
 
 INLINE void jpeg_segment(const Jpeg& job, i64 run) {

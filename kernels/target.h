@@ -22,6 +22,7 @@ typedef unsigned long long u64;
 
 constexpr int RUN = 4;
 constexpr int SPAN = 16;
+constexpr bool IN_VECTORS = false;  // whether a thread does many values at a time
 constexpr int SHARED_BINS = 4096;
 
 INLINE u32 bits_of(float value) { return __float_as_uint(value); }
@@ -38,6 +39,8 @@ INLINE void lower(u32* value, u32 to) { atomicMin(value, to); }
 #define BARRIER() __syncthreads()
 
 INLINE int lowest(u64 mask) { return __ffsll((long long)mask) - 1; }
+
+INLINE void one_by_one(u64&) {}
 
 INLINE void store_big_endian(u8* to, u64 value) {
   for (int i = 0; i < 8; ++i) to[i] = (u8)(value >> (56 - 8 * i));
@@ -106,6 +109,7 @@ INLINE int copy_until_255(const u8* from, const u8* end, u8* to) {
 
 constexpr int RUN = 1024;
 constexpr int SPAN = 256;  // pixels of a JPEG segment at a time: what a level 1 cache holds; a multiple of 128
+constexpr bool IN_VECTORS = true;
 constexpr int SHARED_BINS = 4096;
 
 INLINE u32 bits_of(float value) {
@@ -132,6 +136,9 @@ INLINE void join_bits(u32* word, u32 bits) { *word |= bits; }
 
 // The place of the lowest bit that is set; there must be one.
 INLINE int lowest(u64 mask) { return __builtin_ctzll(mask); }
+
+// A value that was looked up: several of them are not to be gathered into a vector, which is slower.
+INLINE void one_by_one(u64& value) { __asm__ volatile("" : "+r"(value)); }
 
 INLINE void store_big_endian(u8* to, u64 value) {
   value = __builtin_bswap64(value);

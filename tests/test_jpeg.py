@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from io import BytesIO
 from itertools import product
+from typing import Any
 
 import imagecodecs
 import numpy as np
@@ -27,7 +28,12 @@ from tests.conftest import shared
 
 BACKEND = HostBackend(1)
 SUBSAMPLINGS = ("444", "422", "420")
-KINDS = ("noise", "smooth", "black", "white", "checked", "sparse")
+KINDS = ("noise", "smooth", "black", "white", "checked", "sparse", "loud", "mixed")
+
+
+def wave(at: NDArray[Any], number: int) -> NDArray[Any]:
+    """Return the cosine that coefficient ``number`` of a block stands for, along one axis."""
+    return np.cos((2 * at + 1) * number * np.pi / 16)
 
 
 def picture(kind: str, rows: int, columns: int, samples: int, seed: int = 5) -> NDArray[np.uint8]:
@@ -41,6 +47,13 @@ def picture(kind: str, rows: int, columns: int, samples: int, seed: int = 5) -> 
         "white": lambda: np.full(shape, 255),
         "checked": lambda: np.broadcast_to(((x + y) % 2 * 255)[..., None], shape),
         "sparse": lambda: (rng.random(shape) > 0.99) * 255,
+        "loud": lambda: rng.integers(0, 2, shape) * 255,  # the longest codes
+        # most blocks are full of coefficients, the others have one behind a gap that is too long for a code
+        "mixed": lambda: np.where(
+            ((x // 8 + y // 8) % 9 == 0)[..., None],
+            np.where(y < 8, wave(x, 5) * wave(y, 3), wave(x, 5) * wave(y, 1))[..., None] * 120 + 128,
+            rng.integers(0, 256, shape),
+        ),
     }
     return np.ascontiguousarray(pictures[kind]().astype(np.uint8))
 

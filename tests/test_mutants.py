@@ -34,6 +34,7 @@ from gputiles.recipe import BandRecipe, Blend, Conversion, ConversionKind, Finis
 from tests import spec, spec_dense, spec_icc, spec_jpeg
 from tests.test_dense import DENSE, SPARSE, block, rows_like
 from tests.test_icc import CONVERSIONS, shown
+from tests.test_jpeg import encoded, picture
 from tests.test_kernels import KERNELS, band, raster
 
 FLAGS = (
@@ -115,6 +116,11 @@ MUTANTS = [
     ("value < 0 ? -level : level", "level"),
     (">> 23) - 126", ">> 23) - 127"),
     ("value + (value >> 31)", "value"),
+    ("smaller((u16)(gaps[b] + 1), FAR)", "(u16)(gaps[b] + 1)"),
+    ("gaps[b] = value ? 0 : gap;", "gaps[b] = value ? 0 : 1;"),
+    ("far |= gap > 16;", "far |= gap > 30;"),
+    ("first_count + second_count <= 64 - 8", "first_count + second_count <= 64"),
+    ("if (!marks[COEFS - 1])", "if (marks[COEFS - 1])"),
     # ICC
     ("(T)(between(level, 0.0f, job.top) + 0.5f)", "(T)between(level, 0.0f, job.top)"),
     ("(T)(between(level, 0.0f, job.top) + 0.5f)", "(T)(between(level, 0.0f, 255.0f) + 0.5f)"),
@@ -297,6 +303,10 @@ def scans_agree(backend: HostBackend) -> bool:
             (file,) = backend.render([RenderJob(Recipe((0,)), (raster_of(pixels),), 50, 40, encoding)])
             if file != spec_jpeg.encode(pixels, quality, number % 3):
                 return False
+    for kind, quality in (("mixed", 90), ("loud", 100)):  # most coefficients are not 0
+        pixels = picture(kind, 16, 256, 3)
+        if encoded(pixels, quality, 0, backend) != spec_jpeg.encode(pixels, quality, 0):
+            return False
     return True
 
 
@@ -364,7 +374,7 @@ def agrees(backend: HostBackend) -> bool:
 def test_a_changed_operator_is_noticed(tmp_path: Path, operator: str, changed: str) -> None:
     kernels = tmp_path / "kernels"
     shutil.copytree(KERNELS, kernels, ignore=shutil.ignore_patterns("__pycache__"))
-    sources = [*kernels.glob("*.h"), *(kernels / f"{name}.cu" for name in ("dense", "icc", "png"))]
+    sources = [*kernels.glob("*.h"), *(kernels / f"{name}.cu" for name in ("dense", "icc", "jpeg", "png"))]
     (header,) = [each for each in sources if operator in each.read_text()]
     header.write_text(header.read_text().replace(operator, changed))
     assert not agrees(build(kernels, tmp_path / "mutant.so", "-O0", "-w"))
