@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -41,7 +41,7 @@ class Converter:
         for name, plane in (("out", out), ("curves", icc.curves), ("table", icc.table)):
             table[name] = self.address(plane)
         self.run("icc", table)
-        return replace(source, pixels=self.address(out))
+        return source._replace(pixels=self.address(out))
 
     def band_pixels(self, recipe: Recipe, sources: list[Placed], frames: list[int]) -> list[int]:
         """Return where the values of each band lie; ``frames`` says which source a band reads.

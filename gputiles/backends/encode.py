@@ -67,6 +67,11 @@ class Streams(NamedTuple):
         out, capacity = self.out.data, self.capacity
         return [out[at * capacity : at * capacity + size] for at, size in enumerate(self.lengths.tolist())]
 
+    def files(self) -> list[list[Part]]:
+        """Return the bytes of each unit of each job."""
+        parts, units = self.parts(), len(self.lengths) // len(self.table)
+        return [parts[at : at + units] for at in range(0, len(parts), units)]
+
 
 def _in_scratch(
     units: range, capacity: int, buffer: Buffer, encode: Callable[[range, NDArray[np.uint8]], list[Part]]
@@ -128,12 +133,19 @@ class JpegFile(JpegForm):
 
         return _in_scratch(units, self.capacity, buffer, scans)
 
-    def scan(self, units: range, out: NDArray[np.uint8]) -> Streams:
-        """Return what the kernel needs to know to encode some rows of MCUs into ``out``."""
-        lengths = np.empty(len(units), np.int64)
+    def scan(self, units: range, out: NDArray[np.uint8], files: int = 1) -> Streams:
+        """Return what the kernel needs to know to encode some rows of MCUs into ``out``.
+
+        Of several ``files``, whose pixels come to lie in the same place in turn, there is a job each,
+        and the streams of the second follow those of the first.
+        """
+        lengths = np.empty(files * len(units), np.int64)
         planes = (self._pixels, out, lengths, self.codes)
         at_pixels, at_out, at_lengths, at_codes = (plane.ctypes.data for plane in planes)
-        table = self.table(units, (at_pixels, at_out, at_lengths, at_codes))
+        table = np.repeat(self.table(units, (at_pixels, at_out, at_lengths, at_codes)), files)
+        before = np.arange(files, dtype=np.uint64) * len(units)  # streams
+        table["out"] += before * self.capacity
+        table["lengths"] += before * lengths.itemsize
         return Streams(table, out, lengths, self.capacity)
 
     def join(self, parts: Sequence[Part]) -> bytes:

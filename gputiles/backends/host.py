@@ -7,8 +7,7 @@ import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import AbstractContextManager, contextmanager
-from functools import partial
-from itertools import pairwise
+from itertools import groupby, pairwise
 from types import MappingProxyType
 from typing import Any, NamedTuple, TypeVar
 
@@ -29,7 +28,7 @@ from gputiles.backends import (
     tables,
 )
 from gputiles.backends.conversion import Converter
-from gputiles.backends.encode import SCRATCH, File, JpegFile, PngFile, encode_turned, whole_file
+from gputiles.backends.encode import File, JpegFile, PngFile, encode_turned, whole_file
 from gputiles.backends.hostlib import Call, Library
 from gputiles.backends.paste import decode_tiles, mosaic, raster_of
 from gputiles.backends.plans import Target, address, placed
@@ -42,6 +41,7 @@ from gputiles.png import Part
 RUN = 1024  # pixels of a run: RUN in target.h
 MOST_TILES = {"render": 4, "downsample": 8}  # that one worker makes before it says that any is done
 SHARE = 65536  # pixels that are worth the waking of another thread
+LARGEST_IN_ONE_GO = 1 << 18  # pixels of a tile; the streams of one take at most 6 MB of scratch memory
 
 J = TypeVar("J")
 R = TypeVar("R")
@@ -57,9 +57,9 @@ class Canvas(NamedTuple):
 
 
 class Begun(NamedTuple):
-    """A tile of several: the kernels to run, in turn, what completes it then, what the kernels read."""
+    """A tile of several, or a sheet: the kernels to run, in turn, what completes it then, what they read."""
 
-    calls: tuple[Call, ...]
+    calls: Sequence[Call]
     finish: Callable[[], Any]
     held: object = None
 
@@ -108,7 +108,13 @@ class HostBackend:
         """Composite and encode each job's tile."""
         if len(jobs) == 1:  # idle workers may help
             return self._each(self._render, jobs)
-        return self._chained(self._begin, enumerate(jobs))
+        sheets = [list(alike) for _, alike in groupby(jobs, _sheet)]
+        made = self._chained(self._begin, enumerate(sheets))
+        return [
+            tile
+            for jobs, tiles in zip(sheets, made, strict=True)
+            for tile in (tiles if isinstance(tiles, list) else [tiles] * len(jobs))
+        ]
 
     def download(self, jobs: Sequence[Raster]) -> list[Outcome[NDArray[Any]]]:
         """Copy each raster to a new NumPy array of (rows, columns, samples)."""
@@ -220,19 +226,23 @@ class HostBackend:
         self._draw(canvas)
         return whole_file(canvas.pixels, job.encoding)
 
-    def _begin(self, job: tuple[int, RenderJob]) -> Begun:
-        """Plan a tile of several, by its number; all of their pictures lie in the same memory."""
-        number, wanted = job
-        plain = wanted.encoding.format is Format.JPEG and wanted.encoding.turn == UPRIGHT
-        if not plain or wanted.recipe.icc is not None:
-            return Begun((), partial(self._render, wanted))
-        canvas = self._plan(wanted)
-        file = JpegFile(canvas.pixels, wanted.encoding)
-        if file.units * file.capacity > SCRATCH:
-            return Begun((), partial(self._encode, canvas, file))
-        scan = file.scan(range(file.units), self._buffer(f"scan {number}", file.units * file.capacity))
-        calls = Call(canvas.kernel, canvas.table), Call("jpeg", scan.table)
-        return Begun(calls, lambda: file.join(scan.parts()), canvas)
+    def _begin(self, sheet: tuple[int, list[RenderJob]]) -> Begun:
+        """Plan a sheet of tiles, by its number; their pictures lie in the same memory in turn."""
+        number, jobs = sheet
+        encoding = jobs[0].encoding
+        if not _in_one_go(jobs[0]):
+            return Begun((), lambda: [self._render(job) for job in jobs])
+        if jobs[0].recipe.bands is None:
+            canvas = self._plan(jobs[0])
+        else:
+            canvas = self._canvas(plans.sheet(jobs, [_sources(job) for job in jobs], self._target))
+        file = JpegFile(canvas.pixels, encoding)
+        out = self._buffer(f"scan {number}", len(jobs) * file.units * file.capacity)
+        scan = file.scan(range(file.units), out, len(jobs))
+        steps = ((canvas.kernel, canvas.table), ("jpeg", scan.table))
+        rows = (slice(at, at + 1) for at in range(len(jobs)))
+        calls = [Call(kernel, table[row]) for row in rows for kernel, table in steps]
+        return Begun(calls, lambda: [file.join(parts) for parts in scan.files()], canvas)
 
     def _turned(self, canvas: Canvas, encoding: Encoding) -> bytes:
         self._draw(canvas)
@@ -275,7 +285,9 @@ class HostBackend:
         self._run(canvas.kernel, canvas.table)
 
     def _plan(self, job: RenderJob) -> Canvas:
-        plan = plans.picture(job, [placed(raster) for raster in job.rasters], self._target)
+        return self._canvas(plans.picture(job, _sources(job), self._target))
+
+    def _canvas(self, plan: plans.Picture) -> Canvas:
         pixels = self._buffer("picture", math.prod(plan.shape)).reshape(plan.shape)
         plan.table["out"] = pixels.ctypes.data
         return Canvas(plan.kernel, plan.table, pixels, plan.held)
@@ -287,3 +299,19 @@ class HostBackend:
             buffer = np.empty(size, np.uint8)
             setattr(self._scratch, name, buffer)
         return buffer[:size]
+
+
+def _sources(job: RenderJob) -> list[Placed]:
+    return [placed(raster) for raster in job.rasters]
+
+
+def _in_one_go(job: RenderJob) -> bool:
+    """Say whether a tile of several is made with the others, one kernel after the other."""
+    plain = job.encoding.format is Format.JPEG and job.encoding.turn == UPRIGHT
+    return plain and job.recipe.icc is None and job.width * job.height <= LARGEST_IN_ONE_GO
+
+
+def _sheet(job: RenderJob) -> object:
+    """Return what tells jobs apart that cannot be planned together."""
+    alike = _in_one_go(job) and job.recipe.bands is not None
+    return (plans.look(job), job.encoding) if alike else id(job)

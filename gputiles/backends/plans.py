@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any, NamedTuple
@@ -33,6 +33,8 @@ class Target:
 class Picture(NamedTuple):
     """A picture to be made: its kernel, a table of one job that lacks ``out``, and its shape.
 
+    Of pictures that look alike the table has a job each.
+
     ``held`` is what the table points to, where its target does not keep copies.
     """
 
@@ -47,19 +49,30 @@ class Picture(NamedTuple):
 
 def picture(job: RenderJob, sources: list[Placed], target: Target) -> Picture:
     """Return the plan of a job's composite, or of its unstyled conversion; ``sources`` are its rasters."""
-    return _unstyled(job, sources, target) if job.recipe.bands is None else _styled(job, sources, target)
+    return _unstyled(job, sources, target) if job.recipe.bands is None else sheet([job], [sources], target)
 
 
-def _styled(job: RenderJob, sources: list[Placed], target: Target) -> Picture:
-    likes = tuple((source.shape, source.dtype) for source in sources)
-    frame = Frame(job.width, job.height, job.encoding.format is Format.JPEG, job.fill, job.background)
-    plan = _composite(job.recipe, likes, frame, target.run)
-    bands, table = plan.bands.copy(), plan.table.copy()
+def sheet(jobs: Sequence[RenderJob], sources: Sequence[list[Placed]], target: Target) -> Picture:
+    """Return the plan of composites with one ``look``; ``sources`` are the rasters of each.
+
+    Of several none may have an ICC conversion, whose scratch memory the next one would use again.
+    """
+    plan = _composite(*look(jobs[0]), target.run)
+    bands, table = np.tile(plan.bands, (len(jobs), 1)), np.repeat(plan.table, len(jobs))
     bands["palette"] += target.address(plan.palettes)
-    bands["source"]["pixels"] = target.colours.band_pixels(job.recipe, sources, plan.frames)
-    bands["source"]["valid"] = [sources[frame].valid for frame in plan.frames]
-    table["bands"] = target.address(bands)
+    bands["source"]["pixels"] = [
+        target.colours.band_pixels(jobs[0].recipe, each, plan.frames) for each in sources
+    ]
+    bands["source"]["valid"] = [[each[frame].valid for frame in plan.frames] for each in sources]
+    table["bands"] = target.address(bands) + np.arange(len(jobs), dtype=np.uint64) * bands.strides[0]
     return Picture("composite", table, plan.shape, (bands, plan.palettes))
+
+
+def look(job: RenderJob) -> tuple[Recipe, tuple[Like, ...], Frame]:
+    """Return what a job's composite has in common with others of a viewport."""
+    likes = tuple((raster.shape, raster.dtype) for raster in job.rasters)
+    jpeg = job.encoding.format is Format.JPEG
+    return job.recipe, likes, Frame(job.width, job.height, jpeg, job.fill, job.background)
 
 
 class Frame(NamedTuple):

@@ -6,10 +6,9 @@ Addresses are in the memory of the target; the builders take them as integers.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import lru_cache
 from itertools import product
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -173,8 +172,7 @@ LAYOUT = (
 """All job structs, in the order in which the host library reports their sizes."""
 
 
-@dataclass(frozen=True, slots=True)
-class Placed:
+class Placed(NamedTuple):
     """A raster whose planes lie at addresses of the target; ``valid`` 0: everywhere valid."""
 
     pixels: int
