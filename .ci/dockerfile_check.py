@@ -1,6 +1,7 @@
 """Run the install lines of Dockerfile.cuda in an empty venv, start the server that they install.
 
-Needs no Docker and no card. The health check of the image is run against the server.
+Needs no Docker and no card. The health check of the image is run against the server; the wheel must find
+all that it needs installed before it; the context must hold what is copied from it, and nothing else.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 TEXT = (ROOT / "Dockerfile.cuda").read_text(encoding="utf-8").replace("\\\n", " ")
+INSTALLS = ["pip wheel", "python -c", "pip install", "pip install"]  # in the order of the file
 
 
 def run(command: str | list[str | Path], env: dict[str, str], folder: Path = ROOT) -> str:
@@ -28,12 +30,33 @@ def run(command: str | list[str | Path], env: dict[str, str], folder: Path = ROO
     return done.stdout
 
 
-def install_lines(dist: Path) -> list[str]:
-    """Return the image's pip commands, with its folder of wheels elsewhere."""
-    lines = re.findall(r"^RUN (pip .*)$", TEXT, re.MULTILINE)
-    if len(lines) != 2:
-        sys.exit(f"Dockerfile.cuda: expected a line that builds and one that installs; got {lines}")
-    return [line.replace("/dist", str(dist)) for line in lines]
+def install_lines(folder: Path) -> list[str]:
+    """Return the image's lines that build, list, install what is listed and install the wheel.
+
+    What they write to the root of the image they write to the folder.
+    """
+    lines = re.findall(r"^RUN ((?:pip|python) .*)$", TEXT, re.MULTILINE)
+    if [" ".join(line.split()[:2]) for line in lines] != INSTALLS:
+        sys.exit(f"Dockerfile.cuda: expected lines that build, list, install and install; got {lines}")
+    return [re.sub(r"/(dist|requirements\.txt)\b", rf"{folder}/\1", line) for line in lines]
+
+
+def check_install(folder: Path, env: dict[str, str]) -> None:
+    """Install as the image does. The last line may ask no index: its layer is the wheel's alone."""
+    *before, last = install_lines(folder)
+    for line in before:
+        run(line, env)
+    run(last, env | {"PIP_NO_INDEX": "1"})
+
+
+def check_context() -> None:
+    """Compare what .dockerignore lets through with what is copied."""
+    copies = re.findall(r"^COPY (?!--from)(.*) \S+$", TEXT, re.MULTILINE)
+    copied = {name for names in copies for name in names.split()}
+    lines = (ROOT / ".dockerignore").read_text(encoding="utf-8").splitlines()
+    allowed = {line[1:] for line in lines if line.startswith("!")}
+    if "*" not in lines or allowed != copied:
+        sys.exit(f".dockerignore: expected everything but {sorted(copied)}; got all but {sorted(allowed)}")
 
 
 def check_viewer(folder: Path, env: dict[str, str]) -> None:
@@ -79,6 +102,7 @@ def main() -> None:
     """Build, install, start."""
     default = re.search(r"^ARG EXTRA=(\w+)$", TEXT, re.MULTILINE)
     assert default is not None
+    check_context()
     with tempfile.TemporaryDirectory() as temporary:
         home = Path(temporary)
         venv.create(home / "venv", with_pip=True)
@@ -89,8 +113,7 @@ def main() -> None:
             "EXTRA": default[1],
             "PIP_DISABLE_PIP_VERSION_CHECK": "1",
         }
-        for line in install_lines(home / "dist"):
-            run(line, env)
+        check_install(home, env)
         check_viewer(home / "viewer", env)
         (home / "images").mkdir()
         check_server(bin_folder, home / "images", env)
