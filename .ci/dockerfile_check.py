@@ -56,7 +56,7 @@ def check_context() -> None:
     lines = (ROOT / ".dockerignore").read_text(encoding="utf-8").splitlines()
     allowed = {line[1:] for line in lines if line.startswith("!")}
     if "*" not in lines or allowed != copied:
-        sys.exit(f".dockerignore: expected everything but {sorted(copied)}; got all but {sorted(allowed)}")
+        sys.exit(f".dockerignore: expected * and the exceptions {sorted(copied)}; got {lines}")
 
 
 def check_viewer(folder: Path, env: dict[str, str]) -> None:
