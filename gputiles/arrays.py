@@ -14,7 +14,6 @@ from gputiles import png
 from gputiles.encoded import Format
 from gputiles.errors import BadRequest, LimitExceeded
 
-DEFLATE_LEVEL = 1
 _SHORT, _LONG = 3, 4  # TIFF types: 16 and 32 bits
 _SAMPLE_FORMATS = {"u": 1, "i": 2, "f": 3}
 _STRIP = 273  # the tag that says where the strip lies
@@ -58,8 +57,8 @@ def _png(array: NDArray[Any]) -> bytes:
     filtered = np.full((height, 1 + rows.shape[1]), png.UP, np.uint8)
     filtered[0, 1:] = rows[0]
     np.subtract(rows[1:], rows[:-1], out=filtered[1:, 1:])
-    stream = isal_zlib.compress(filtered.tobytes(), DEFLATE_LEVEL)
-    return png.frame([stream], width, height, samples, bits=8 * array.dtype.itemsize)
+    stream = png.zlib_stream([png.searched(filtered.reshape(-1))], isal_zlib.adler32(filtered))
+    return png.frame(stream, width, height, samples, bits=8 * array.dtype.itemsize)
 
 
 def _tiff(array: NDArray[Any]) -> bytes:

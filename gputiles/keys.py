@@ -12,7 +12,7 @@ from gputiles.images import Image
 from gputiles.request import RegionRequest, ThumbnailRequest, TileRequest, View
 
 # Part of every entity tag: other encoders, or other arithmetic, are other bytes.
-CODECS = "jpeg1-dense1-isal1-webp1"
+CODECS = "jpeg1-dense1-isal2-webp1"
 ICC = "icc1"  # likewise, of pictures in converted colours
 
 Request = TileRequest | ThumbnailRequest | RegionRequest | FramesRequest | CountRequest

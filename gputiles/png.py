@@ -8,12 +8,16 @@ from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from typing import TypeAlias
 
+import numpy as np
 from isal import isal_zlib
+from numpy.typing import NDArray
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 COLOUR_TYPES = {1: 0, 2: 4, 3: 2, 4: 6}  # samples of a pixel → colour type
 UP = 2  # the filter that subtracts the row above
 ADLER_BASE = 65_521
+DEFLATE_LEVEL = 1
+LEAD = 8  # bytes that are compressed before all others
 END = b"\x00\x00\x00\x00IEND\xaeB`\x82"
 
 
@@ -29,6 +33,19 @@ def frame(stream: Sequence[Part], width: int, height: int, samples: int, bits: i
 def zlib_stream(deflated: Iterable[Part], checksum: int) -> list[Part]:
     """Return the parts of a deflate stream as those of a zlib stream (RFC 1950); ``checksum`` is Adler-32."""
     return [b"\x78\x01", *deflated, checksum.to_bytes(4, "big")]
+
+
+def searched(rows: bytes | NDArray[np.uint8], *, last: bool = True) -> bytes:
+    """Return bytes as a deflate stream, in which ISA-L looks for what repeats; it ends at a whole byte.
+
+    One that is not the ``last`` may be followed by others. ISA-L files the third byte under a hash of its
+    compressor's address where it begins with many bytes at once, so that now and then a stream would be
+    another from one call to the next: with a few at first it does not.
+    """
+    compressor = isal_zlib.compressobj(DEFLATE_LEVEL, isal_zlib.DEFLATED, -15)
+    lead: bytes = compressor.compress(rows[:LEAD]) + compressor.flush(isal_zlib.Z_SYNC_FLUSH)
+    rest: bytes = compressor.compress(rows[LEAD:])
+    return lead + rest + compressor.flush(isal_zlib.Z_FINISH if last else isal_zlib.Z_SYNC_FLUSH)
 
 
 def adler32(parts: Iterable[tuple[int, int]]) -> int:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import zlib
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from io import BytesIO
 
 import imagecodecs
@@ -10,10 +12,12 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from isal import isal_zlib
 from numpy.typing import NDArray
 from PIL import Image
 
 from gputiles import png
+from gputiles.arrays import file_of
 from gputiles.backends import RenderJob
 from gputiles.backends.host import HostBackend
 from gputiles.backends.paste import raster_of
@@ -87,6 +91,36 @@ def test_every_chunk_carries_its_checksum() -> None:
 def test_the_checksum_of_parts_is_that_of_the_whole(parts: list[bytes]) -> None:
     parts = [part * 300 for part in parts]  # sums go beyond the base
     assert png.adler32((zlib.adler32(part), len(part)) for part in parts) == zlib.adler32(b"".join(parts))
+
+
+def png16(data: bytes) -> bytes:
+    return file_of(np.frombuffer(data, np.uint8).reshape(1, -1, 1), Format.PNG)
+
+
+@pytest.mark.parametrize("make", [png.searched, png16])
+def test_bytes_do_not_depend_on_where_in_memory_they_are_compressed(make: Callable[[bytes], bytes]) -> None:
+    """ISA-L alone makes one in 3000 of these another stream elsewhere."""
+    rng = np.random.default_rng(1)
+    starts = [rng.integers(0, 256, 24, np.uint8).tobytes() for _ in range(40_000)]
+    rows = [start * 2 + bytes(40) + start * 8 + bytes(200) for start in starts]
+    here = [make(each) for each in rows]
+
+    def elsewhere() -> list[bytes]:
+        beside = isal_zlib.compressobj()  # lies where another may have been before
+        return [make(each) for each in rows] if beside else []
+
+    with ThreadPoolExecutor(1) as pool:
+        there = pool.submit(elsewhere).result()
+    assert sum(one != other for one, other in zip(here, there, strict=True)) == 0
+
+
+@given(st.binary(max_size=2 * png.LEAD), st.binary(max_size=900), st.integers(0, 9))
+def test_compressed_parts_follow_each_other(first: bytes, other: bytes, times: int) -> None:
+    parts = [first, other * times, first * times, other]
+    stream = b"".join(png.searched(part, last=False) for part in parts) + png.searched(first)
+    inflated = zlib.decompressobj(-15)
+    assert inflated.decompress(stream) == b"".join((*parts, first))
+    assert (inflated.eof, inflated.unused_data) == (True, b"")
 
 
 @pytest.mark.parametrize("place", ["IHDR", "IDAT", "adler", "IEND", "end", "nothing"])

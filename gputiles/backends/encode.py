@@ -22,7 +22,6 @@ from gputiles.errors import LimitExceeded
 from gputiles.geometry import ceil_div
 from gputiles.png import Part
 
-DEFLATE_LEVEL = 1
 DEFLATED = 131_072  # pixels of a PNG that are compressed by themselves
 LONGEST_WEBP = 16_383  # pixels on a side
 SCRATCH = 8 * 1024**2  # bytes for streams at a time, if one unit fits
@@ -188,7 +187,10 @@ class PngFile:
         def deflated(some: range, out: NDArray[np.uint8]) -> list[Part]:
             dense = self._dense(some, out)
             run("png_dense", dense.table)
-            return [part or self._searched(unit) for unit, part in zip(some, dense.parts(), strict=True)]
+            return [
+                part or png.searched(self._bytes(unit), last=self._is_last(unit))
+                for unit, part in zip(some, dense.parts(), strict=True)
+            ]
 
         return _in_scratch(units, self._capacity, buffer, deflated)
 
@@ -208,14 +210,6 @@ class PngFile:
             for at, (unit, span) in enumerate((unit, self._span(unit)) for unit in units)
         ]
         return Streams(np.array(jobs, tables.PNG_DENSE), out, lengths, self._capacity)
-
-    def _searched(self, unit: int) -> bytes:
-        """Return the compressed rows of a unit in which much is repeated."""
-        compressor = isal_zlib.compressobj(DEFLATE_LEVEL, isal_zlib.DEFLATED, -15)
-        stream: bytes = compressor.compress(self._bytes(unit))
-        return stream + compressor.flush(
-            isal_zlib.Z_FINISH if self._is_last(unit) else isal_zlib.Z_SYNC_FLUSH
-        )
 
     def _span(self, unit: int) -> range:
         """Return where the filtered rows of a unit lie."""
