@@ -1,8 +1,8 @@
 """Hot encoded tiles over HTTP against an aiohttp handler that returns constant bytes.
 
 Both servers have the same route, headers and body; ``wrk`` asks each in turn, pair by pair, for
-a few seconds on loopback. Run: ``python benchmarks/hot.py [--pairs N] [--seconds N]``; needs
-``wrk`` on the path. Prints requests per second, and the ratio of each pair.
+a few seconds on loopback. Run: ``python -m benchmarks.hot [--pairs N] [--seconds N]``;
+needs ``wrk`` on the path. Prints requests per second, and the ratio of each pair.
 """
 
 from __future__ import annotations
@@ -15,7 +15,6 @@ import os
 import re
 import shutil
 import statistics
-import subprocess
 import sys
 import tempfile
 import threading
@@ -29,13 +28,14 @@ import numpy as np
 import tifffile
 from aiohttp import web
 
+from benchmarks import process
 from gputiles.app import SERVER, run
 from gputiles.config import Config
 from gputiles.walk import walk
 
 OWN = {"Date", "Server", "Content-Length", "Connection"}  # headers that each server sets itself
 START, END = 120, 10  # seconds in which a server must start; in which it may end by itself
-PATIENCE = 300  # seconds for an answer, and for the generator to end: a machine may stand still for a while
+PATIENCE = 60  # seconds for an answer, and for the generator to end; a standstill counts as one of them
 ROUTE = "/item/{item}/tiles/zxy/{z}/{x}/{y}"
 
 
@@ -79,17 +79,17 @@ def serving(target: Callable[..., None], *arguments: object) -> Iterator[str]:
     """
     fresh = multiprocessing.get_context("spawn")  # this one may have threads
     ours, theirs = fresh.Pipe()
-    process = fresh.Process(target=_guarded, args=(target, *arguments, theirs), daemon=True)
-    process.start()
+    server = fresh.Process(target=_guarded, args=(target, *arguments, theirs), daemon=True)
+    server.start()
     try:
         if not ours.poll(START):
             raise RuntimeError(f"a server did not start within {START} s")
         yield str(ours.recv())
     finally:
-        process.terminate()
-        process.join(END)
-        process.kill()
-        process.join()
+        server.terminate()
+        server.join(END)
+        server.kill()
+        server.join()
 
 
 def _guarded(target: Callable[..., None], *arguments: object) -> None:
@@ -108,14 +108,14 @@ def _follow() -> None:
 def asked(url: str, seconds: int, script: Path | None = None, connections: int = 8) -> str:
     """Return what ``wrk`` says of connections that ask for ``url``, or for what ``script`` makes of it.
 
-    Raises RuntimeError where an answer was none, or a refusal.
+    Raises RuntimeError where an answer was none, or a refusal, and where it does not end.
     """
     words = ["wrk", "-t1", f"-c{connections}", f"-d{seconds}s", "--latency", "--timeout", f"{PATIENCE}s"]
     words += [*(["-s", str(script)] if script else []), url]
-    done = subprocess.run(words, capture_output=True, text=True, check=True, timeout=seconds + PATIENCE)
-    if "Non-2xx" in done.stdout or "Socket errors" in done.stdout:
-        raise RuntimeError(done.stdout)
-    return done.stdout
+    said = process.output(words, seconds + PATIENCE)
+    if "Non-2xx" in said or "Socket errors" in said:
+        raise RuntimeError(said)
+    return said
 
 
 def rate(said: str) -> float:

@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections import Counter
 from dataclasses import replace
+from itertools import count
 from pathlib import Path
 
 import numpy as np
@@ -168,6 +169,36 @@ def test_a_server_by_its_command_ends_with_its_block(tmp_path: Path) -> None:
 def test_a_server_that_does_not_start_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(RuntimeError, match="did not start"), process.gputiles(tmp_path / "absent.tif"):
         pass
+
+
+def test_a_program_gets_its_input_though_it_is_slow_to_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(process, "SLICE", 0.02)
+    given = "word " * 100_000  # more than a pipe holds
+    assert process.output(["sh", "-c", "sleep 0.2; cat"], 3600, given) == given
+
+
+def test_a_program_that_fails_or_does_not_end_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(RuntimeError, match="sh failed: the reason"):
+        process.output(["sh", "-c", "echo the reason >&2; exit 3"], 3600)
+    monkeypatch.setattr(process, "SLICE", 0.02)
+    with pytest.raises(RuntimeError, match=r"sleep did not end within 0\.1 s"):
+        process.output(["sleep", "60"], 0.1)
+
+
+def test_what_a_program_says_of_a_standstill_is_not_believed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The clock jumps as it does for a process that is stopped and goes on, or on a machine that is."""
+    runs = tmp_path / "runs"
+    words = ["sh", "-c", f"echo run >> {runs}; cat {runs}"]
+    jumps = iter([0.0, 2 * process.STANDSTILL])
+    monkeypatch.setattr(process, "monotonic", lambda: next(jumps, 0.0))
+    assert process.output(words, 3600) == "run\nrun\n"
+    ever = count(0.0, 2 * process.STANDSTILL)
+    monkeypatch.setattr(process, "monotonic", lambda: next(ever))
+    with pytest.raises(process.StoodStill, match="in each of 3 runs"):
+        process.output(words, 3600)
+    assert runs.read_text() == "run\n" * (2 + process.AGAIN)
 
 
 def test_a_command_ends_where_its_parent_is_killed() -> None:
