@@ -6,10 +6,11 @@ All images share one engine on one background event loop, started at the first `
 from __future__ import annotations
 
 import asyncio
+import io
 import json
 import os
 import threading
-from collections.abc import Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO, Literal, TypeVar, overload
@@ -36,9 +37,13 @@ PAUSE = 0.1  # seconds until a full queue is tried again
 
 
 class _Background:
-    """The daemon thread that runs the event loop of the one shared engine."""
+    """The daemon thread that runs the event loop of the one shared engine.
+
+    ``lost`` says that this is a forked child, into which the thread did not come along.
+    """
 
     def __init__(self, config: Config) -> None:
+        self.lost = False
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="gputiles", daemon=True)
         self._thread.start()
@@ -87,11 +92,12 @@ _background: _Background | None = None
 _starting = threading.Lock()  # two threads may open their first image at once
 
 
-def _shared(config: Config | None) -> _Background:
+def _shared(config: Config | None, otherwise: Config | None = None) -> _Background:
+    """Return the one background; where there is none yet, one with ``config``, or ``otherwise``."""
     global _background
     with _starting:
         if _background is None:
-            _background = _Background(config or Config())
+            _background = _Background(config or otherwise or Config())
         elif config is not None and config != _background.engine.config:
             raise BadRequest("config: the shared engine already runs with another configuration")
         return _background
@@ -100,6 +106,8 @@ def _shared(config: Config | None) -> _Background:
 def _reset() -> None:
     """Forget the parent's engine in a forked child: its threads did not come along."""
     global _background, _starting
+    if _background is not None:
+        _background.lost = True
     _background = None
     _starting = threading.Lock()
 
@@ -110,7 +118,8 @@ os.register_at_fork(after_in_child=_reset)
 class Image:
     """An open image: ``info`` and its tiles. Close it, or use it in a ``with`` block.
 
-    Any thread may use it. Errors are those of ``gputiles.errors``.
+    Any thread may use it. A forked child opens the file anew when it first uses the image; a binary file
+    object it cannot, whose position it shares with its parent. Errors are those of ``gputiles.errors``.
     """
 
     def __init__(self, background: _Background, reference: FileRef | ObjectRef | RemoteRef) -> None:
@@ -147,7 +156,7 @@ class Image:
             frame or 0, _style(style), frame is not None, parse_format(encoding, quality, subsampling)
         )
         request = TileRequest(z, x, y, view, _edge(edge))
-        return self._call(self._tile(request))
+        return self._call(partial(self._tile, request))
 
     @overload
     def raster(
@@ -167,8 +176,19 @@ class Image:
         no card is in use.
         """
         if device:
-            return self._call(self._lend(frame, z, x, y))
-        return self._call(self._raster(frame, z, x, y))
+            return self._call(partial(self._lend, frame, z, x, y))
+        return self._call(partial(self._raster, frame, z, x, y))
+
+    def _settle(self) -> None:
+        """Give an image that came with a fork to this process's engine. Raises Unsupported for an object."""
+        if not self._background.lost:
+            return
+        if isinstance(self._reference, ObjectRef):
+            raise Unsupported("file: an object cannot be read in a forked process too: open it there anew")
+        background = _shared(None, self._background.engine.config)
+        with _starting:  # the parent's threads, which may have held the image, did not come along
+            if self._background.lost:
+                self._background, self._calls, self._idle = background, 0, threading.Condition()
 
     async def _tile(self, request: TileRequest) -> bytes:
         engine = self._background.engine
@@ -195,14 +215,14 @@ class Image:
             raise
         return DeviceArray(raster, device, partial(self._background.give_back, hold))
 
-    def _call(self, work: Coroutine[Any, Any, R]) -> R:
+    def _call(self, work: Callable[[], Coroutine[Any, Any, R]]) -> R:
+        self._settle()
         with self._idle:
             if self._closed:
-                work.close()
                 raise ValueError("the image is closed")
             self._calls += 1
         try:
-            return self._background.call(work)
+            return self._background.call(work())
         finally:
             with self._idle:
                 self._calls -= 1
@@ -210,6 +230,9 @@ class Image:
 
     def close(self) -> None:
         """Wait for the calls that run in other threads, then close the file."""
+        if self._background.lost:  # nothing of it is this process's
+            self._closed = True
+            return
         with self._idle:
             already, self._closed = self._closed, True
             self._idle.wait_for(lambda: not self._calls)
@@ -230,7 +253,7 @@ def open(file: str | os.PathLike[str] | BinaryIO, *, config: Config | None = Non
     leave its server.
 
     The first call may give the shared engine its ``config``. Raises NotFound, Unsupported
-    or Damaged with the reason.
+    or Damaged with the reason, BadRequest for what is none of these.
     """
     background = _shared(config)
     if isinstance(file, str) and is_address(file):
@@ -238,7 +261,14 @@ def open(file: str | os.PathLike[str] | BinaryIO, *, config: Config | None = Non
     if isinstance(file, (str, os.PathLike)):
         path = Path(file).resolve()
         return Image(background, FileRef(path, path.parent))
-    return Image(background, ObjectRef(file))
+    return Image(background, ObjectRef(_binary(file)))
+
+
+def _binary(file: BinaryIO) -> BinaryIO:
+    """Return a binary file object. Raises BadRequest where it is none."""
+    if isinstance(file, io.TextIOBase) or not (hasattr(file, "read") and hasattr(file, "seek")):
+        raise BadRequest(f"file: expected a path, an address or a binary file object; got {file!r:.99}")
+    return file
 
 
 def _style(style: Mapping[str, object] | str | None) -> Style | None:

@@ -1,0 +1,151 @@
+"""Images in a program: opened, used by threads and by forked processes, closed."""
+
+from __future__ import annotations
+
+import io
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tifffile
+
+import gputiles
+from gputiles import errors
+from gputiles.api import Image
+from gputiles.config import Config
+
+DATA = np.random.default_rng(5).integers(0, 4096, (2, 300, 500)).astype(np.uint16)
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    path = tmp_path / "image.ome.tif"
+    tifffile.imwrite(path, DATA, tile=(128, 128), metadata={"axes": "CYX"})
+    return path
+
+
+@pytest.fixture
+def image(path: Path) -> Iterator[Image]:
+    with gputiles.open(path) as opened:
+        yield opened
+
+
+def test_a_path_and_a_binary_object_are_the_same_image(path: Path, image: Image) -> None:
+    expected = image.tile(2, 1, 1)
+    assert np.array_equal(image.raster(2, 1, 1, frame=1)[..., 0], DATA[1, 128:256, 128:256])
+    with path.open("rb") as file:
+        for source in (str(path), io.BytesIO(path.read_bytes()), file):
+            with gputiles.open(source) as other:
+                assert other.tile(2, 1, 1) == expected
+        assert not file.closed  # it stays the caller's
+
+
+@pytest.mark.parametrize("file", [5, None, io.StringIO("text"), b"image.tif"], ids=repr)
+def test_what_is_no_file_is_refused_by_its_name(file: Any) -> None:
+    with pytest.raises(errors.BadRequest, match="expected a path, an address or a binary file object; got"):
+        gputiles.open(file)
+
+
+def test_what_cannot_be_read_is_refused_with_the_reason(tmp_path: Path) -> None:
+    with pytest.raises(errors.NotFound, match=r"'absent\.tif' does not exist"):
+        gputiles.open(tmp_path / "absent.tif")
+    with pytest.raises(errors.Damaged, match="not a TIFF file"):
+        gputiles.open(io.BytesIO(b"nothing of the kind"))
+
+
+def test_a_closed_image_says_so_and_may_be_closed_again(path: Path) -> None:
+    with gputiles.open(path) as opened:
+        opened.tile(0, 0, 0)
+    opened.close()
+    for call in (opened.tile, opened.raster):
+        with pytest.raises(ValueError, match="the image is closed"):
+            call(0, 0, 0)
+
+
+def test_threads_share_an_image_and_closing_waits_for_those_at_work(path: Path) -> None:
+    opened = gputiles.open(path)
+    expected = [opened.tile(2, 0, 0, style={"max": most}) for most in range(1, 33)]
+    begun = threading.Barrier(9)
+
+    def work(_: int) -> list[bytes | None]:
+        begun.wait()
+        return [tile_unless_closed(opened, most) for most in range(1, 33)]
+
+    with ThreadPoolExecutor(8) as threads:
+        found = [threads.submit(work, number) for number in range(8)]
+        begun.wait()
+        opened.close()
+    for each in found:
+        assert all(tile in (None, right) for tile, right in zip(each.result(), expected, strict=True))
+
+
+def tile_unless_closed(image: Image, most: int) -> bytes | None:
+    try:
+        return image.tile(2, 0, 0, style={"max": most})
+    except ValueError:
+        return None
+
+
+def test_an_image_is_not_waited_for_on_its_own_loop(image: Image) -> None:
+    async def inside() -> None:
+        image.tile(0, 0, 0)
+
+    with pytest.raises(RuntimeError, match="its own event loop"):
+        image._background.call(inside())
+
+
+def test_the_shared_engine_has_one_configuration(path: Path, image: Image) -> None:
+    config = image._background.engine.config
+    with gputiles.open(path, config=config) as again:
+        assert again.info == image.info
+    with pytest.raises(errors.BadRequest, match="already runs with another configuration"):
+        gputiles.open(path, config=Config(raw_cache=12345))
+
+
+FORKED = """
+import io, os, sys
+import gputiles
+from gputiles.config import Config
+
+path = sys.argv[1]
+image = gputiles.open(path, config=Config(raw_cache=10**6, workers=1))
+held = gputiles.open(io.BytesIO(open(path, "rb").read()))
+expected = image.tile(2, 0, 0), held.tile(0, 0, 0)
+
+def child():
+    assert image.tile(2, 0, 0) == expected[0]
+    with gputiles.open(path) as fresh:
+        assert fresh.tile(2, 0, 0) == expected[0]
+    assert image._background.engine.config.raw_cache == 10**6
+    try:
+        held.tile(0, 0, 0)
+    except gputiles.errors.Unsupported as error:
+        print(error, flush=True)
+    held.close()
+    image.close()
+
+for _ in range(2):
+    pid = os.fork()
+    if not pid:
+        try:
+            child()
+        except BaseException as error:
+            print(repr(error), flush=True)
+            os._exit(1)
+        os._exit(0)
+    print(os.waitpid(pid, 0)[1], flush=True)
+print((image.tile(2, 0, 0), held.tile(0, 0, 0)) == expected)
+"""
+
+
+def test_a_forked_process_opens_the_file_anew_and_leaves_the_parents_alone(path: Path) -> None:
+    command = [sys.executable, "-c", FORKED, str(path)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    refused = "file: an object cannot be read in a forked process too: open it there anew"
+    assert done.stdout.splitlines() == [refused, "0", refused, "0", "True"], done.stderr
