@@ -16,6 +16,7 @@ import numpy as np
 import tifffile
 
 from benchmarks import restyle
+from gputiles.geometry import ceil_div
 from gputiles.tissue import CHANNELS, PERIOD, Tissue
 
 PICTURES = ("noise", "tissue")
@@ -78,7 +79,7 @@ def multiplex(
     """Write an OME-TIFF of ``across`` × ``down`` tiles, uint16, full resolution only."""
     side = min(max(tile, 512), tile * max(across, down))
     plane = planes(picture, channels, side)
-    times = (1, -(-down * tile // side), -(-across * tile // side))
+    times = (1, ceil_div(down * tile, side), ceil_div(across * tile, side))
     restyle.write(path, np.tile(plane, times)[:, : down * tile, : across * tile], tile, codec)
     return path
 

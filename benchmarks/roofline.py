@@ -30,7 +30,7 @@ from gputiles.backends.hostlib import Call, Library
 from gputiles.backends.paste import raster_of
 from gputiles.encoded import Encoding, Format
 from gputiles.errors import GputilesError
-from gputiles.geometry import Rect
+from gputiles.geometry import Rect, ceil_div
 from gputiles.image import Reduction
 from gputiles.recipe import BandRecipe, Conversion, ConversionKind, Recipe
 
@@ -193,10 +193,10 @@ def components(colour: str) -> int:
 def rasters(streamed: int) -> tuple[list[Raster], list[Raster]]:
     """Return planes of uint16 and pictures in RGB, of ``streamed`` bytes each at least."""
     planes, picture = inputs.planes("tissue", BANDS, SIDE), inputs.slide_picture("tissue", SIDE)
-    wide = max(BANDS, -(-streamed // (PIXELS * 2)))
+    wide = max(BANDS, ceil_div(streamed, PIXELS * 2))
     return (
         [raster_of(planes[at % BANDS, ..., np.newaxis].copy()) for at in range(wide)],
-        [raster_of(picture.copy()) for _ in range(-(-streamed // (PIXELS * 3)))],
+        [raster_of(picture.copy()) for _ in range(ceil_div(streamed, PIXELS * 3))],
     )
 
 

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from gputiles.backends.device import Block, Device
 from gputiles.backends.roads import Road
 from gputiles.errors import OutOfMemory
+from gputiles.geometry import ceil_div
 
 ALIGNED = 256  # addresses are multiples of this
 BOX = 4 * 1024**2  # bytes of tables that travel in one copy
@@ -19,18 +20,19 @@ BOX = 4 * 1024**2  # bytes of tables that travel in one copy
 
 def aligned(size: int) -> int:
     """Return ``size`` rounded up to where the next place may begin."""
-    return -(-size // ALIGNED) * ALIGNED
+    return ceil_div(size, ALIGNED) * ALIGNED
 
 
 class Scratch:
-    """Device memory for what lies between two kernels.
+    """Device memory for what lies between two kernels, or for ``what`` else a batch needs.
 
     Batches may share a ``block``: the kernels of one run before those of the next.
     """
 
-    def __init__(self, block: Block) -> None:
+    def __init__(self, block: Block, what: str = "scratch memory") -> None:
         self.size = block.size
-        self._block = block
+        self.address = block.address
+        self._what = what
         self._used = 0
 
     def reset(self) -> None:
@@ -41,8 +43,8 @@ class Scratch:
         """Return the address of ``size`` bytes. Raises OutOfMemory where they are not left."""
         at, self._used = self._used, self._used + aligned(size)
         if self._used > self.size:
-            raise OutOfMemory(f"scratch memory: {self._used} bytes; there are {self.size}")
-        return self._block.address + at
+            raise OutOfMemory(f"{self._what}: {self._used} bytes; there are {self.size}")
+        return self.address + at
 
 
 class Parcel:
@@ -120,20 +122,18 @@ class Returns:
         self._device = device
         self._road = road
         self._run = run
-        self._block = device.allocate(size)
+        self._places = Scratch(device.allocate(size), "room for results")
         self._mirror = device.pinned(size)
-        self._used = self._here = 0
+        self._here = 0
 
     def reset(self) -> None:
         """Forget all that was handed out, and all that came back."""
-        self._used = self._here = 0
+        self._places.reset()
+        self._here = 0
 
     def take(self, size: int) -> int:
         """Return the address of ``size`` bytes. Raises OutOfMemory where they are not left."""
-        at, self._used = self._used, self._used + aligned(size)
-        if self._used > self.size:
-            raise OutOfMemory(f"results of {self._used} bytes; there is room for {self.size}")
-        return self._block.address + at
+        return self._places.take(size)
 
     def clear(self, address: int, size: int) -> None:
         """Fill with zeros, as the kernels of a batch find it."""
@@ -141,15 +141,15 @@ class Returns:
 
     def start(self, end: int) -> None:
         """Let everything before the address ``end`` come here; it is here when the batch is done."""
-        upto = min(max(end - self._block.address, 0), self.size)
+        upto = min(max(end - self._places.address, 0), self.size)
         if upto > self._here:
             part = slice(self._here, upto)
-            self._road.download(self._block.address + self._here, self._mirror[part])
+            self._road.download(self._places.address + self._here, self._mirror[part])
             self._here = upto
 
     def read(self, address: int, size: int) -> NDArray[np.uint8]:
         """Return bytes that came back, valid until the next batch; fetches what did not."""
-        at = address - self._block.address
+        at = address - self._places.address
         if at + size > self._here:
             self._run(partial(self.start, address + size))
         return self._mirror[at : at + size]

@@ -24,6 +24,7 @@ from gputiles.backends.modules import PIECE, RUN
 from gputiles.backends.plans import Target
 from gputiles.backends.roads import Road
 from gputiles.backends.tables import Placed
+from gputiles.geometry import ceil_div
 
 ORDER = (
     "unpack", "paste", "icc", "downsample", "resample", "extremes", "histogram", "composite", "unstyled",
@@ -177,7 +178,7 @@ class Card:
     ) -> None:
         """Queue the copy of a rectangle of ``size`` (bytes of a row, rows); a source of 0 fills it."""
         width, rows = size
-        runs = rows * -(-width // PIECE)
+        runs = rows * ceil_div(width, PIECE)
         self.queue("paste", np.array([(source, to, runs, width, *pitches, value)], tables.PASTE))
 
     def settle(self, rasters: Sequence[Raster]) -> int:
@@ -217,7 +218,7 @@ def token(pixels: Slot, shape: tuple[int, int, int], dtype: np.dtype[Any], valid
     return Raster(pixels, shape, dtype, weight, valid, *addresses)
 
 
-def on_card(raster: Raster) -> Placed:
+def described(raster: Raster) -> Placed:
     """Return a raster as job tables describe it. Raises Freed where its slots were given back."""
     valid = raster.valid.address if raster.valid is not None else 0
     return Placed(raster.pixels.address, valid, raster.shape, raster.dtype)

@@ -34,12 +34,12 @@ from gputiles.backends import (
     proving,
 )
 from gputiles.backends.attic import Attic
-from gputiles.backends.card import LANES, Card, on_card, sizes
+from gputiles.backends.card import LANES, Card, described, sizes
 from gputiles.backends.decoding import Decoder
 from gputiles.backends.device import Device
 from gputiles.backends.drawing import Draughtsman
 from gputiles.backends.habits import Habits
-from gputiles.backends.hostlib import Library
+from gputiles.backends.hostlib import installed
 from gputiles.backends.making import bare
 from gputiles.backends.nvencode import Writer
 from gputiles.backends.nvimage import Pictures
@@ -93,7 +93,7 @@ class CudaBackend:
         self.lost: DeviceLost | None = None
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="gputiles-cuda")
         self._helpers = ThreadPoolExecutor(helpers, thread_name_prefix="gputiles-helper")
-        self._library = Library()
+        self._library = installed()
         self.habits = Habits()
         try:
             self._thread.submit(self._open, cupy, number, wanted, codecs, spilled).result()
@@ -207,7 +207,7 @@ class CudaBackend:
     def _download(lane: Lane, jobs: Sequence[Raster]) -> list[Outcome[NDArray[Any]]]:
         copies: list[NDArray[Any]] = [np.empty(raster.shape, raster.dtype) for raster in jobs]
         lane.card.courier.down(
-            [(on_card(raster).pixels, copy) for raster, copy in zip(jobs, copies, strict=True)]
+            [(described(raster).pixels, copy) for raster, copy in zip(jobs, copies, strict=True)]
         )
         return list(copies)
 

@@ -19,6 +19,7 @@ from gputiles.backends.arena import aligned
 from gputiles.backends.card import Card
 from gputiles.backends.modules import RUN
 from gputiles.backends.streams import Counts, JpegStreams, Places, Room, pack, room
+from gputiles.geometry import ceil_div
 from gputiles.png import ADLER_BASE
 
 SEGMENT = 33_024  # filtered bytes of a segment at most: SEGMENT in deflate.cu
@@ -40,8 +41,8 @@ class PngStreams:
         self.looks = looks and samples > 1
         self.line = columns * samples + 1
         self._per_unit = max(1, SEGMENT // self.line)
-        self._segments = -(-self.line // SEGMENT)  # of a unit
-        self.units = -(-rows // self._per_unit)
+        self._segments = ceil_div(self.line, SEGMENT)  # of a unit
+        self.units = ceil_div(rows, self._per_unit)
         self._adler = 1  # of the pieces before
 
     def rows(self, units: range) -> range:
@@ -81,7 +82,9 @@ class PngStreams:
         rows, columns, samples = self.shape
         pixels = rows * columns
         kept = card.scratch.take(pixels * samples)
-        table = np.array([(origin, kept, places.look, -(-pixels // RUN), pixels, samples)], tables.PNG_LOOK)
+        table = np.array(
+            [(origin, kept, places.look, ceil_div(pixels, RUN), pixels, samples)], tables.PNG_LOOK
+        )
         card.queue("png_look", table)
         card.queue("png_reduce", table)
         return places.look, kept

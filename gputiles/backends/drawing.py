@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from gputiles.backends import Outcome, RenderJob, plans, tables
 from gputiles.backends.arena import aligned
-from gputiles.backends.card import Card, on_card
+from gputiles.backends.card import Card, described
 from gputiles.backends.deflating import PngStreams, Streamed, png_streams
 from gputiles.backends.encode import Run, encode_turned
 from gputiles.backends.habits import Habits
@@ -93,7 +93,7 @@ class Draughtsman:
 
     def _plan(self, job: RenderJob, *, few: bool = False) -> Drawing:
         """Plan a job; where there are ``few``, the host encodes JPEGs."""
-        sources = [on_card(raster) for raster in job.rasters]
+        sources = [described(raster) for raster in job.rasters]
         picture = plans.picture(job, sources, self._card.target)
         on_host = few and _is_jpeg(job.encoding)
         form = PlainForm(picture.shape) if on_host else self._form(picture.shape, job.encoding)

@@ -29,13 +29,14 @@ from gputiles.backends import (
 )
 from gputiles.backends.conversion import Converter
 from gputiles.backends.encode import File, JpegFile, PngFile, encode_turned, whole_file
-from gputiles.backends.hostlib import Call, Library
+from gputiles.backends.hostlib import Call, Library, installed
 from gputiles.backends.paste import decode_tiles, mosaic, raster_of
 from gputiles.backends.plans import Target, address, placed
 from gputiles.backends.tables import Placed
 from gputiles.config import host_rasters
 from gputiles.encoded import UPRIGHT, Encoding, Format
 from gputiles.errors import GputilesError, OutOfMemory
+from gputiles.geometry import ceil_div
 from gputiles.png import Part
 
 RUN = 1024  # pixels of a run: RUN in target.h
@@ -77,7 +78,7 @@ class HostBackend:
         self.workers = self.ahead = workers
         self.decodes = 2 * workers
         self.capacity = host_rasters() if capacity is None else capacity
-        self._run = library or Library()
+        self._run = library or installed()
         self._scratch = threading.local()
         self._target = Target(RUN, address, Converter(self._run, self._buffer, RUN))
         self._helpers = ThreadPoolExecutor(workers, thread_name_prefix="gputiles-helper")
@@ -86,7 +87,7 @@ class HostBackend:
 
     def batch_size(self, verb: str, waiting: int) -> int:
         """Return 1, or more tiles where many wait: each hand-over to a worker costs the event loop."""
-        return max(1, min(MOST_TILES.get(verb, 1), -(-waiting // (2 * self.workers))))
+        return max(1, min(MOST_TILES.get(verb, 1), ceil_div(waiting, 2 * self.workers)))
 
     def decode(self, jobs: Sequence[DecodeJob]) -> list[Outcome[Tiles]]:
         """Decode each job's chunks once into one raster, or error, per tile of the job."""

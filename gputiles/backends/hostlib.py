@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import importlib.util
 from collections.abc import Sequence
+from functools import cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -29,7 +30,7 @@ class Library:
     """
 
     def __init__(self, path: str | None = None) -> None:
-        self._library = ctypes.CDLL(path or _installed())
+        self._library = ctypes.CDLL(path or _path())
         self._addresses: dict[str, int] = {}
         self._library.jpeg_end.restype = ctypes.c_int64
         sizes = np.zeros(len(tables.LAYOUT), np.int64)
@@ -67,7 +68,13 @@ class Library:
         return known
 
 
-def _installed() -> str:
+@cache
+def installed() -> Library:
+    """Return the kernels that were built with the package, loaded once."""
+    return Library()
+
+
+def _path() -> str:
     spec = importlib.util.find_spec("gputiles._host")
     if spec is None or spec.origin is None:
         raise ImportError("the host kernels are not built; install gputiles with pip, which builds them")

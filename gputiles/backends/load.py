@@ -34,17 +34,17 @@ def load_backend(
     if device == "cpu" or (device == "auto" and not has_driver()):
         return HostBackend(workers, capacity=raw_cache)
     if kind == "cuda" and (number.isdecimal() or device == "cuda"):
-        return _on_card(int(number or 0), workers, raw_cache, spill_cache, card_jpegs)
+        return _cuda(int(number or 0), workers, raw_cache, spill_cache, card_jpegs)
     if device != "auto":
         raise BadRequest(f"device: expected 'auto', 'cpu', 'cuda' or 'cuda:N'; got {device!r}")
     try:
-        return _on_card(0, workers, raw_cache, spill_cache, card_jpegs)
+        return _cuda(0, workers, raw_cache, spill_cache, card_jpegs)
     except Unsupported as error:
         logger.warning("the host computes: %s", error)
         return HostBackend(workers, capacity=raw_cache)
 
 
-def _on_card(number: int, workers: int, raw_cache: int | None, spill_cache: int, card_jpegs: int) -> Backend:
+def _cuda(number: int, workers: int, raw_cache: int | None, spill_cache: int, card_jpegs: int) -> Backend:
     from gputiles.backends.cuda import CudaBackend  # here: most machines have no card
 
     backend = CudaBackend(find_cupy(), number, workers, raw_cache, find_codecs(), spill_cache)

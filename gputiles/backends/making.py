@@ -18,7 +18,7 @@ from gputiles.backends import (
     plans,
     tables,
 )
-from gputiles.backends.card import Card, on_card
+from gputiles.backends.card import Card, described
 from gputiles.backends.modules import RUN
 from gputiles.backends.tables import Placed
 from gputiles.errors import GputilesError, OutOfMemory
@@ -74,7 +74,7 @@ def _made(card: Card, plan: Callable[[J], Raster], jobs: Sequence[J]) -> list[Ou
 
 
 def _downsample(card: Card, job: DownsampleJob) -> Raster:
-    children = [None if child is None else on_card(child) for child in job.children]
+    children = [None if child is None else described(child) for child in job.children]
     like = next(child for child in job.children if child is not None)
     table, partial = plans.downsample(job, children, RUN)
     return _room(card, "downsample", table, like, (job.height, job.width), partial)
@@ -106,7 +106,7 @@ def _mosaic(card: Card, job: ResampleJob) -> Placed:
         if place is not None
     ]
     if len(parts) == 1 and parts[0][0] == region:
-        return on_card(parts[0][2])
+        return described(parts[0][2])
     samples = like.shape[2]
     area = region.width * region.height
     covered = sum(place.width * place.height for _, place, _ in parts)
@@ -117,9 +117,9 @@ def _mosaic(card: Card, job: ResampleJob) -> Placed:
         card.device.clear(pixels, area * pixel)
         card.device.clear(valid, area)
     for rect, place, tile in parts:
-        _paste(card, on_card(tile).pixels, pixels, (rect, place, region), pixel)
+        _paste(card, described(tile).pixels, pixels, (rect, place, region), pixel)
         if masked:
-            _paste(card, on_card(tile).valid, valid, (rect, place, region), 1, value=1)
+            _paste(card, described(tile).valid, valid, (rect, place, region), 1, value=1)
     return Placed(pixels, valid, (region.height, region.width, samples), like.dtype)
 
 
@@ -161,7 +161,7 @@ def _extents(planned: Sequence[Outcome[tuple[int, int]]]) -> list[tuple[int, int
 def _measure(card: Card, job: MeasureJob) -> tuple[int, int]:
     """Queue a job; return (address, bytes) of what it will find."""
     job = plans.with_room(job)
-    source = card.target.colours.shown(job.icc, on_card(job.raster), job.nodata)
+    source = card.target.colours.shown(job.icc, described(job.raster), job.nodata)
     rows = job.raster.shape[0]
     size = rows * tables.EXTREMES.itemsize if job.edges is None else 8 * job.edges[2]
     out = card.returns.take(size)

@@ -15,6 +15,7 @@ from typing import Protocol
 
 from gputiles.backends.device import Block
 from gputiles.errors import OutOfMemory
+from gputiles.geometry import ceil_div
 
 SLAB = 16 * 1024**2
 LEAST = 512  # bytes of the smallest slot; addresses are multiples of 256
@@ -42,7 +43,7 @@ def slot_size(size: int) -> int:
     if size <= LEAST:
         return LEAST
     step = max(256, 1 << (size - 1).bit_length() - 1 >> STEPS.bit_length() - 1)
-    return -(-size // step) * step
+    return ceil_div(size, step) * step
 
 
 class Slab:

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gputiles.backends import tables
+from gputiles.geometry import ceil_div
 
 RUN = 4  # pixels of a run: RUN in target.h, where it is compiled for CUDA
 PIECE = 4 * RUN  # bytes that a thread of paste and pack moves: PIECE in paste.cu
@@ -70,7 +71,7 @@ class Kernel:
             raise ValueError(f"{self.name}: expected 1 to {MOST_JOBS} jobs in a row; got {table.shape}")
         threads = THREADS.get(self.name, USUAL_THREADS)
         runs = int(table["runs"].max())
-        across = max(1, runs if self.kind == "BLOCK" else -(-runs // threads))
+        across = max(1, runs if self.kind == "BLOCK" else ceil_div(runs, threads))
         return (min(across, MOST_COUNTERS) if self.kind == "COUNT" else across, len(table)), (threads,)
 
 

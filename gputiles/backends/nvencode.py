@@ -16,10 +16,10 @@ from numpy.typing import NDArray
 
 from gputiles.backends.card import Card
 from gputiles.backends.nvimage import UNFIT, Place, sampling
-from gputiles.backends.proving import placed, trials
+from gputiles.backends.proving import trials, uploaded
 from gputiles.errors import GputilesError
 
-SAMPLINGS = ("CSS_444", "CSS_422", "CSS_420")  # by Encoding.subsampling
+CHROMA = ("CSS_444", "CSS_422", "CSS_420")  # by Encoding.subsampling
 # How much larger than libjpeg's of the same quality files may be, and what they lose (mean square of
 # levels): other arithmetic rounds other coefficients, at the edge between two steps, up or down.
 LARGER, WORSE, ROUNDED = 1.25, 1.25, 0.5
@@ -104,7 +104,7 @@ class Writer:
             quality_value=kind.quality,
             color_spec=module.ColorSpec.GRAY if grey else module.ColorSpec.SYCC,
             chroma_subsampling=getattr(
-                module.ChromaSubsampling, "CSS_GRAY" if grey else SAMPLINGS[kind.subsampling]
+                module.ChromaSubsampling, "CSS_GRAY" if grey else CHROMA[kind.subsampling]
             ),
         )
 
@@ -113,7 +113,7 @@ class Writer:
         for samples, subsampling in ((1, 0), (3, 0), (3, 1), (3, 2)):
             pictures = [pixels for pixels in trials() if pixels.shape[2] == samples and len(pixels) > 1]
             kind = Kind(samples, 80, subsampling)
-            with placed(card, pictures) as rasters:
+            with uploaded(card, pictures) as rasters:
                 files = self.encode([Drawn(raster.address, raster.shape, kind) for _, raster in rasters])
             if all(
                 file is not None and is_like(file, pixels, kind)

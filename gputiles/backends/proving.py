@@ -33,11 +33,11 @@ def right_formats(card: Card, render: Render, run: Run) -> frozenset[Format]:
     Raises OutOfMemory where the card has no room for them.
     """
     found = set()
-    with placed(card, trials()) as rasters:
+    with uploaded(card, trials()) as rasters:
         if _answers(render, rasters, [Encoding(Format.PNG)], lambda file, pixels, _: holds(file, pixels)):
             found.add(Format.PNG)
     opaque = [pixels for pixels in trials() if pixels.shape[2] in (1, 3)]
-    with placed(card, opaque) as rasters:
+    with uploaded(card, opaque) as rasters:
         if _answers(render, rasters, JPEGS, lambda file, *given: file == _jpeg(run, *given)):
             found.add(Format.JPEG)
     return frozenset(found)
@@ -68,7 +68,7 @@ def _jpeg(run: Run, pixels: Pixels, encoding: Encoding) -> bytes:
 
 
 @contextmanager
-def placed(card: Card, pictures: Sequence[Pixels]) -> Iterator[list[tuple[Pixels, Raster]]]:
+def uploaded(card: Card, pictures: Sequence[Pixels]) -> Iterator[list[tuple[Pixels, Raster]]]:
     """Bring pictures to the card for a while, outside of its memory for rasters."""
     block = card.device.allocate(sum(aligned(pixels.nbytes) for pixels in pictures))
     rasters, address = [], block.address

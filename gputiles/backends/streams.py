@@ -15,6 +15,7 @@ from gputiles.backends.arena import aligned
 from gputiles.backends.card import Card
 from gputiles.backends.encode import JpegForm
 from gputiles.backends.modules import PIECE
+from gputiles.geometry import ceil_div
 
 
 class Room(NamedTuple):
@@ -90,7 +91,7 @@ class JpegStreams(JpegForm):
 def pack(card: Card, streams: int, count: int, capacity: int, places: Places, before: int = 0) -> None:
     """Queue the copy of streams that lie ``capacity`` bytes apart; ``before`` are others of the piece."""
     lengths, offsets = places.lengths + 8 * before, places.offsets + 8 * before
-    runs = count * -(-capacity // PIECE)
+    runs = count * ceil_div(capacity, PIECE)
     card.queue("pack", np.array([(streams, lengths, offsets, places.packed, runs, capacity)], tables.PACK))
 
 

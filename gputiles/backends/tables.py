@@ -183,7 +183,7 @@ class Placed(NamedTuple):
 
 def runs(width: int, height: int, run: int) -> int:
     """Return how many runs of ``run`` pixels cover ``height`` rows of ``width``."""
-    return height * -(-width // run)
+    return height * ceil_div(width, run)
 
 
 def native(value: float | None, dtype: np.dtype[np.generic]) -> int | float | None:
@@ -351,7 +351,7 @@ def jpeg_capacity(width: int, samples: int, subsampling: int) -> int:
     """Return the bytes that a row of MCUs takes at most, with what the kernel writes beyond them."""
     across, down = (side // 8 for side in jfif.mcu(subsampling))
     blocks = across * down + (2 if samples == 3 else 0)
-    return -(-width // (8 * across)) * blocks * 2 * WORST_BLOCK + 16
+    return ceil_div(width, 8 * across) * blocks * 2 * WORST_BLOCK + 16
 
 
 def png_capacity(count: int) -> int:

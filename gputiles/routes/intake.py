@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 from uuid import uuid4
 
 from aiohttp import web
@@ -14,6 +14,7 @@ from gputiles.library import Item
 from gputiles.metadata import describe
 from gputiles.routes import ask, parameters, viewer
 from gputiles.routes.answer import in_time
+from gputiles.routes.items import entry
 from gputiles.routes.parameters import text
 from gputiles.routes.respond import as_json
 from gputiles.routes.route import Answer, Body, Route, as_object
@@ -62,11 +63,7 @@ async def show(request: web.Request) -> web.Response:
     state = request.app[STATE]
     item = await state.library.item(request.match_info["item"])
     image = await state.engine.image(item.ref)
-    return as_json({**_entry(item), "metadata": describe(image.info), "links": _links(item)}, headers=VARY)
-
-
-def _entry(item: Item) -> dict[str, Any]:
-    return {"id": item.id, "name": item.name, "size": item.size}
+    return as_json({**entry(item), "metadata": describe(image.info), "links": _links(item)}, headers=VARY)
 
 
 def _links(item: Item) -> dict[str, str]:
@@ -90,9 +87,9 @@ async def import_item(request: web.Request) -> web.Response:
     state = request.app[STATE]
     name, value = await _wanted(request)
     if name == "url":
-        return as_json(_entry(state.library.adopt(await _checked(state, await _remote(state, value)))))
+        return as_json(entry(state.library.adopt(await _checked(state, await _remote(state, value)))))
     item = await state.library.named(value)
-    return as_json(_entry(await _checked(state, item)))
+    return as_json(entry(await _checked(state, item)))
 
 
 async def _remote(state: State, address: str) -> Item:
@@ -139,7 +136,7 @@ async def upload(request: web.Request) -> web.Response:
         await run(target.unlink, True)
         raise Unsupported(reason)
     await state.engine.image(item.ref)
-    return as_json(_entry(item), 201, {"Location": f"/item/{item.id}"})
+    return as_json(entry(item), 201, {"Location": f"/item/{item.id}"})
 
 
 def _file_name(name: str) -> str:

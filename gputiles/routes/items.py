@@ -15,6 +15,7 @@ from gputiles.frames import Fill, FramesRequest, letterbox
 from gputiles.geometry import Rect
 from gputiles.image import ImageInfo
 from gputiles.images import Image
+from gputiles.library import Item
 from gputiles.metadata import describe
 from gputiles.regions import RegionQuery, first_pixel, fitted
 from gputiles.renderer import Renderer
@@ -77,13 +78,18 @@ async def listing(request: web.Request) -> web.Response:
     offset, limit, words = OFFSET.of(query), LIMIT.of(query), WORDS.of(query).casefold()
     items = [item for item in await state.library.items() if words in item.name.casefold()]
     page = items[offset : offset + limit] if limit else items[offset:]
-    return as_json([_entry(state, item) for item in page], headers={"X-Total-Count": str(len(items))})
+    return as_json([_listed(state, item) for item in page], headers={"X-Total-Count": str(len(items))})
 
 
-def _entry(state: State, item: Any) -> dict[str, Any]:
-    entry = {"id": item.id, "name": item.name, "size": item.size}
+def entry(item: Item) -> dict[str, Any]:
+    """Return what an item is called, and its size in bytes."""
+    return {"id": item.id, "name": item.name, "size": item.size}
+
+
+def _listed(state: State, item: Item) -> dict[str, Any]:
+    """Return an item as lists have it: with the reason why it cannot be read, where one is known."""
     error = state.library.error(item)
-    return entry if error is None else {**entry, "error": error}
+    return entry(item) if error is None else {**entry(item), "error": error}
 
 
 async def metadata(request: web.Request) -> web.Response:

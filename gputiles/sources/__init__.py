@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, Protocol
 
 from gputiles.backends import DecodeJob
+from gputiles.errors import NotFound
 from gputiles.geometry import Rect
 from gputiles.image import ImageInfo
 from gputiles.sources.bytesource import Versioned
@@ -45,3 +46,8 @@ class Source(Protocol):
 
     def close(self) -> None:
         """Close the file."""
+
+
+def no_picture(name: str) -> NotFound:
+    """Return the refusal of another picture that a file has not, and not a word of those that are hidden."""
+    return NotFound(f"the file has no picture {name[:64]!r}")

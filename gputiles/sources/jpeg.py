@@ -10,9 +10,9 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cache, lru_cache
+from functools import lru_cache
 
-from gputiles.backends.hostlib import Library
+from gputiles.backends.hostlib import installed
 from gputiles.errors import Damaged
 
 _STANDALONE = {0x01, *range(0xD0, 0xD9)}
@@ -124,15 +124,10 @@ def ended(data: bytes, header: Header, tables: bytes | None = None) -> bytes:
     if data.rfind(_EOI, header.scan) >= 0:  # within coded data no such two bytes follow each other
         return data
     whole = splice(data, tables)
-    stop = _kernels().jpeg_end(_held(whole))
+    stop = installed().jpeg_end(_held(whole))
     if stop < 0:
         raise Damaged("a JPEG stream that is cut off: it has no end (EOI), and not all of its pixels")
     return whole[:stop] + _EOI
-
-
-@cache
-def _kernels() -> Library:
-    return Library()
 
 
 def _held(data: bytes) -> bytes:

@@ -13,9 +13,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gputiles.errors import Damaged, LimitExceeded, NotFound, Unsupported
+from gputiles.errors import Damaged, LimitExceeded, Unsupported
 from gputiles.geometry import Grid, Rect
 from gputiles.image import Alpha, Channel, Colour, ImageInfo
+from gputiles.sources import no_picture
 from gputiles.sources.adapted import AdaptedSource, find_levels, single_unit
 from gputiles.sources.bytesource import content_version
 from gputiles.sources.facts import MOST_TILE, frames_of, tile_of
@@ -105,7 +106,7 @@ def open_large_image(path: Path, *, chunk_limit: int, associated: str | None) ->
     Raises Unsupported, Damaged, LimitExceeded or, as other pictures are not read, NotFound.
     """
     if associated is not None:
-        raise NotFound(f"the file has no picture {associated[:64]!r}")
+        raise no_picture(associated)
     version = content_version((path,))
     find = large_image_library().tilesource
     if not find.AvailableTileSources:

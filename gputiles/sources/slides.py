@@ -12,9 +12,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from gputiles.errors import Damaged, LimitExceeded, NotFound, Unsupported
+from gputiles.errors import Damaged, LimitExceeded, Unsupported
 from gputiles.geometry import Grid, Rect
 from gputiles.image import Colour, ImageInfo
+from gputiles.sources import no_picture
 from gputiles.sources.adapted import AdaptedSource, find_levels, single_unit
 from gputiles.sources.bytesource import content_version
 from gputiles.sources.companions import slide_files
@@ -68,7 +69,7 @@ class Slide:
     def picture_size(self, name: str) -> tuple[int, int]:
         """Return (width, height) of an associated picture; NotFound where there is none of the name."""
         if name not in self.info.associated:
-            raise NotFound(f"the file has no picture {name[:64]!r}")
+            raise no_picture(name)
         width, height = (
             int(_number(self._properties.get(f"openslide.associated.{name}.{side}")) or 0)
             for side in ("width", "height")

@@ -12,7 +12,7 @@ from gputiles.backends import Chunk, DecodeJob
 from gputiles.errors import GputilesError, LimitExceeded, NotFound
 from gputiles.geometry import Grid, Rect, unit_sizes
 from gputiles.image import Alpha, Colour, ImageInfo
-from gputiles.sources import jp2file, jpegfile, pngfile
+from gputiles.sources import jp2file, jpegfile, no_picture, pngfile
 from gputiles.sources.bytesource import ByteSource, Versioned, read_ranges
 from gputiles.sources.facts import turned, usable_profile, usual_tile
 from gputiles.sources.heads import Head, StillCodec, read_exif, read_orientation
@@ -80,7 +80,7 @@ def open_still(source: ByteSource, *, chunk_limit: int, associated: str | None =
     LimitExceeded with the reason; then the caller closes ``source``.
     """
     if associated is not None:
-        raise NotFound(f"the file has no picture {associated[:64]!r}")
+        raise no_picture(associated)
     head = _read(source)
     if head.bytes > chunk_limit:
         raise LimitExceeded(

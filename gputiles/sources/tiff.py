@@ -9,7 +9,7 @@ from gputiles.backends import Chunk, ChunkCodec, DecodeJob
 from gputiles.errors import GputilesError, NotFound
 from gputiles.geometry import Rect, covering, unit_sizes
 from gputiles.image import Alpha, Colour
-from gputiles.sources import jpeg
+from gputiles.sources import jpeg, no_picture
 from gputiles.sources.book import Book, read_book
 from gputiles.sources.bytesource import ByteSource, Versioned
 from gputiles.sources.chunks import chunk_place, read_chunks, unit_tiles
@@ -190,7 +190,7 @@ def _picture(layout: Layout, name: str) -> Layout:
     """Return the layout of an associated picture alone; NotFound where there is none of the name."""
     picture = layout.associated.get(name)
     if picture is None:
-        raise NotFound(f"the file has no picture {name[:64]!r}")  # and not a word of those that are hidden
+        raise no_picture(name)
     return replace(picture, sources=layout.sources, paths=layout.paths)
 
 

@@ -12,6 +12,7 @@ from gputiles.backends import Chunk, DecodeJob
 from gputiles.errors import Damaged, GputilesError, LimitExceeded, NotFound, Unavailable, Unsupported
 from gputiles.geometry import Grid, Rect, ceil_div, covering, unit_sizes
 from gputiles.image import Channel, ImageInfo, Reduction
+from gputiles.sources import no_picture
 from gputiles.sources.bytesource import Versioned, content_version
 from gputiles.sources.chunks import shared_tiles
 from gputiles.sources.facts import MOST_TILE, frames_of, tile_of
@@ -108,7 +109,7 @@ def open_zarr(
     Raises NotFound, Damaged, Unsupported or LimitExceeded with the reason.
     """
     if associated is not None:
-        raise NotFound(f"the file has no picture {associated[:64]!r}")
+        raise no_picture(associated)
     folder = folder.resolve()
     root = folder if root is None else root.resolve()
     return ZarrSource(folder, root, _read_image(folder, root, chunk_limit))

@@ -1,7 +1,7 @@
 // Named views on the server: saved, chosen, deleted, taken from a file and given as one.
 import { ask } from "./api.js";
 import { make } from "./dom.js";
-import { readGroups } from "./groups.js";
+import { LONGEST, readGroups } from "./groups.js";
 import { AUTO, frameOf, fullStyle, moveTo } from "./look.js";
 import { bandsOf, blockOf } from "./omero.js";
 import { readStyle } from "./reading.js";
@@ -20,7 +20,7 @@ export class Presets {
   #list = make("ul", { class: "presets" });
   #name = make("input", {
     type: "text",
-    maxlength: 120,
+    maxlength: LONGEST,
     placeholder: "Name of a preset",
     "aria-label": "Name of a preset",
   });
