@@ -17,12 +17,19 @@ import shutil
 import statistics
 import tempfile
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from urllib.parse import quote
 
 from playwright.sync_api import Page, Request, WebSocket, sync_playwright
 
+import gputiles
 from benchmarks import process
+from benchmarks.http_load import fetched
+from benchmarks.pairs import PixelsDiffer
 from gputiles.sample import write_sample
+from gputiles.tissue import CHANNELS
 from gputiles.walk import walk
 
 STEP = 16  # milliseconds between two moves of the mouse
@@ -59,8 +66,9 @@ def drag(page: Page, seconds: float) -> list[tuple[float, float]]:
     return looks
 
 
-def look(address: str, seconds: float, has_sockets: bool) -> dict[str, float]:
-    """Open the viewer with all channels on, drag, and return the figures."""
+@contextmanager
+def viewer(address: str, has_sockets: bool) -> Iterator[tuple[Page, Counter[str]]]:
+    """Open the viewer with all channels on; give the page, and counts of what it asks for."""
     asked: Counter[str] = Counter()
 
     def count(request: Request) -> None:
@@ -82,10 +90,16 @@ def look(address: str, seconds: float, has_sockets: bool) -> dict[str, float]:
             box.check()
         page.wait_for_selector("body[data-settled=yes]")
         page.wait_for_timeout(1500)  # histograms
+        yield page, asked
+        browser.close()
+
+
+def look(address: str, seconds: float, has_sockets: bool) -> dict[str, float]:
+    """Drag in the viewer, and return the figures."""
+    with viewer(address, has_sockets) as (page, asked):
         drag(page, 1)  # everything resident, everything compiled
         asked.clear()
         looks = drag(page, seconds)
-        browser.close()
     times = sorted(duration for _, duration in looks)
     span = (looks[-1][0] + looks[-1][1] - looks[0][0]) / 1000
     return {
@@ -99,15 +113,29 @@ def look(address: str, seconds: float, has_sockets: bool) -> dict[str, float]:
     }
 
 
+def check(path: Path, tiles: str) -> None:
+    """Raise PixelsDiffer unless a tile with all channels on, below ``tiles``, is the engine's own."""
+    style = json.dumps({"bands": [{"frame": frame, "palette": "#fff"} for frame in range(len(CHANNELS))]})
+    with gputiles.open(path) as image:
+        z = image.info.levels - 1
+        expected = image.tile(z, 0, 0, style=style, encoding="JPEG")
+    if fetched(f"{tiles}/zxy/{z}/0/0?encoding=JPEG&style={quote(style)}") != expected:
+        raise PixelsDiffer("drag: the server's tile is not the engine's")
+
+
 def measured(
     folder: Path, size: int, seconds: float, *, workers: int = 0, http: bool = False
 ) -> dict[str, float]:
-    """Write a sample of ``size``² into ``folder``, serve it, drag, and return the figures."""
+    """Write a sample of ``size``² into ``folder``, serve it, drag, and return the figures.
+
+    Raises PixelsDiffer where the server draws something else than the engine.
+    """
     path = (folder / f"sample-{size}.ome.tif").resolve()
     if not path.exists():
         write_sample(path, size)
     (item,) = walk([path])
     with process.gputiles(path, {"workers": str(workers)} if workers else {}) as server:
+        check(path, f"{server.base}/item/{item}/tiles")
         half = size // 2
         return look(f"{server.base}/view/{item}#z=1&x={half}&y={half}", seconds, not http)
 

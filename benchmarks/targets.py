@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from math import ceil, floor
 from typing import Any
 
 Report = dict[str, Any]
@@ -39,7 +40,8 @@ class Target:
         for wanted, word in ((self.aim, "aim"), (self.least, "yes")):
             if value <= wanted if self.most else value >= wanted:
                 return word
-        return f"no: {value / self.least:.2f} of it"
+        away = ceil if self.most else floor  # a miss is never rounded to what was to be reached
+        return f"no: {away(100 * value / self.least) / 100:.2f} of it"
 
 
 def contests(kind: str, output: str, file: str = "") -> Callable[[Report], Iterator[Found]]:

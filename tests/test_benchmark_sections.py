@@ -7,8 +7,10 @@ import re
 import shutil
 import subprocess
 import sys
+import threading
 from collections import Counter
 from dataclasses import replace
+from http.server import HTTPServer
 from itertools import count
 from pathlib import Path
 
@@ -37,6 +39,7 @@ from benchmarks.scope import MODES, TINY, Scope
 from gputiles.backends import load
 from gputiles.backends.device import Device
 from gputiles.backends.host import HostBackend
+from gputiles.sample import write_sample
 from tests.conftest import ROOT
 from tests.standin import StandIn
 
@@ -100,6 +103,19 @@ def test_looks_of_a_drag_go_over_the_socket_or_in_batches(scope: Scope) -> None:
     assert (socket["batches"], batches["messages"]) == (0, 0)
     assert socket["messages"] > 0
     assert batches["batches"] > 0
+
+
+def test_a_drag_over_other_tiles_than_the_engines_is_not_timed(tmp_path: Path) -> None:
+    pytest.importorskip("playwright", reason="needs the extra 'test'")
+    from benchmarks import drag
+    from tests.test_benchmarks import Wrong
+
+    path = tmp_path / "sample.ome.tif"
+    write_sample(path, 256)
+    with HTTPServer(("127.0.0.1", 0), Wrong) as wrong:
+        threading.Thread(target=wrong.handle_request, daemon=True).start()
+        with pytest.raises(pairs.PixelsDiffer, match="drag: the server's tile"):
+            drag.check(path, f"http://127.0.0.1:{wrong.server_port}")
 
 
 def test_what_a_first_tile_does_not_need_is_named_where_it_is_heavy() -> None:

@@ -100,6 +100,8 @@ def a_report(*rows: dict[str, Any], mode: str = "quick") -> dict[str, Any]:
         (6, 10, False, 10.0, "aim"),
         (6, 10, False, 6.0, "yes"),
         (6, 10, False, 4.5, "no: 0.75 of it"),
+        (5, 20, False, 4.98, "no: 0.99 of it"),
+        (1.5, 0.7, True, 1.501, "no: 1.01 of it"),
         (1.5, 0.7, True, 0.7, "aim"),
         (1.5, 0.7, True, 1.5, "yes"),
         (1.5, 0.7, True, 1.8, "no: 1.20 of it"),
