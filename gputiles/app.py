@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import gc
 import logging
+import socket
 import sys
 import uuid
 from collections.abc import AsyncIterator, Callable
@@ -161,16 +162,23 @@ async def _run(config: Config, on_ready: Callable[[str], None]) -> None:
     await runner.setup()
     spare_collections()
     try:
-        site = web.TCPSite(runner, config.host, config.port)
-        await site.start()
-        host, port = runner.addresses[0][:2]
-        on_ready(f"http://{f'[{host}]' if ':' in host else host}:{port}")
+        on_ready(await _listen(runner, config))
         batcher = app[STATE].engine.batcher
         await batcher.over.wait()
         await asyncio.sleep(LAST_WORDS)
         raise batcher.lost or DeviceLost("the device is lost")
     finally:
         await runner.cleanup()
+
+
+async def _listen(runner: web.AppRunner, config: Config) -> str:
+    """Listen where the settings say; return the base URL. Raises OSError where that cannot be."""
+    try:
+        await web.TCPSite(runner, config.host, config.port).start()
+    except socket.gaierror as error:
+        raise OSError(error.errno, f"host: {error.strerror}; got {config.host!r}") from error
+    host, port = runner.addresses[0][:2]
+    return f"http://{f'[{host}]' if ':' in host else host}:{port}"
 
 
 def spare_collections() -> None:

@@ -105,7 +105,7 @@ class Config:
         port: port to listen on; 0 takes a free one.
         device: ``auto``, ``cpu`` or ``cuda`` (``cuda:1`` for the second card).
         tile_cache: bytes of encoded tiles kept in memory.
-        raw_cache: bytes of decoded, unstyled tiles kept in device memory; None fits the device.
+        raw_cache: bytes of decoded, unstyled tiles kept in device memory; by default what fits the device.
         spill_cache: bytes of pinned host memory for tiles that a card gives up; 0 is none.
         card_jpegs: least JPEGs of a batch that a card encodes; 1, which is always, is not measured.
         workers: compute threads of the host device.
@@ -118,15 +118,15 @@ class Config:
         synthesis_limit: most full-resolution pixels that one missing level may be made of.
         chunk_limit: most bytes that one chunk may decode to.
         max_age: seconds that clients may keep a tile before asking again.
-        style_store: SQLite file of posted styles, and of presets; None keeps them in memory.
+        style_store: SQLite file of posted styles, and of presets; without one they are kept in memory.
         style_limit: most posted styles kept.
-        associated_images: which of a file's other pictures (``PICTURES``) may be seen.
+        associated_images: which of a file's other pictures may be seen: label, macro, map, overview …
         internal_metadata: whether a file's own texts, a label's perhaps among them, may be seen.
-        uploads: folder below a root that uploaded files are stored in; None allows no uploads.
+        uploads: folder below a root that uploaded files are stored in; without one there are no uploads.
         upload_limit: most bytes of an uploaded file.
         reduction: how missing levels are made: ``mean``, ``nearest``, or ``auto``: as the file suggests.
         icc: whether ICC profiles are applied, so that pictures are sRGB.
-        openseadragon: address of OpenSeadragon; None is the file that `make viewer` puts into the package.
+        openseadragon: address of OpenSeadragon; by default the file that `make viewer` puts into the package.
         active_seconds: how long an image that was asked for keeps its floor in the caches.
     """
 

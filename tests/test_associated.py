@@ -16,7 +16,7 @@ from aiohttp.test_utils import TestClient, TestServer
 from PIL import Image as Pillow
 
 from gputiles.app import create_app
-from gputiles.commands.settings import Pictures
+from gputiles.commands.options import Pictures
 from gputiles.config import PICTURES, Config, parse_pictures
 from gputiles.errors import BadRequest, Damaged, GputilesError
 from gputiles.sources.open import open_source

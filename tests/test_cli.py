@@ -23,7 +23,7 @@ from click.testing import CliRunner
 import gputiles
 from gputiles import doctor as doctor_module
 from gputiles.commands import COMMANDS, cli
-from gputiles.commands.settings import TYPES, read_config, settings
+from gputiles.commands.options import TYPES, read_config, settings
 from gputiles.config import Config
 from gputiles.sample import write_sample
 from tests.conftest import ROOT
@@ -91,6 +91,15 @@ def test_every_setting_has_an_option_and_a_word_of_help():
     assert {"roots", "urls", "girder_token", *TYPES} == {field.name for field in dataclasses.fields(Config)}
     for parameter in probe.params:
         assert parameter.name == "roots" or parameter.help, parameter.name
+        words = (parameter.help or "").split()
+        assert not {"None", "True", "False"} & set(words), f"{parameter.name}: said in Python, not in words"
+
+
+def test_help_spells_defaults_as_they_are_typed():
+    helps = {parameter.name: parameter.help for parameter in probe.params}
+    assert helps["associated_images"].endswith("[default: thumbnail]")
+    assert helps["icc"].endswith("[default: true]")
+    assert helps["port"].endswith("[default: 8080]")
 
 
 def test_no_option_gives_the_defaults(monkeypatch):
@@ -321,6 +330,12 @@ def test_a_port_in_use_is_one_line(sample):
     assert output == ""
     assert errors.count("\n") == 1
     assert "address already in use" in errors
+
+
+def test_a_host_that_is_none_is_named(sample):
+    output, errors = start("serve", sample, "--port", 0, "--host", "256.1.1.1").communicate(timeout=20)
+    assert (output, errors.count("\n")) == ("", 1)
+    assert "got '256.1.1.1'" in errors
 
 
 def served(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> Config:

@@ -51,6 +51,22 @@ def test_the_routes_are_those_of_the_server():
     assert told - {"/item/test/tiles"} <= paths
 
 
+def test_every_route_of_the_server_is_told_of():
+    """Twins (``/api/v1``, ``tile``, IIIF 2.1) are told of by their rule, OMERO's routes by their names."""
+    told = README.split("## HTTP")[1].split("## Python")[0].replace("{id}", "{item}")
+    paths = {route.resource.canonical for route in create_app(Config()).router.routes() if route.resource}
+    wanted = {as_told(path) for path in paths - {"/{path}"} if not path.startswith("/api/v1")}  # preflights
+    assert {path for path in wanted if path not in told} == set()
+
+
+def as_told(path: str) -> str:
+    """Return what README has of a route's path."""
+    path = re.sub(r"/tile(?=[/:])", "/tiles", path).replace("/iiif/2", "/iiif/3").replace("{id}", "{item}")
+    if path.endswith("/images/{name}/metadata"):
+        return "`…/metadata`"
+    return re.sub(r"^/webgateway/(\w+).*", r"\1", path)
+
+
 def test_the_style_is_the_pictures_and_all_its_keys_are_known():
     text = (ROOT / "docs" / "style.json").read_text(encoding="utf-8")
     assert re.sub(r"\s", "", text) in re.sub(r"\s", "", README)

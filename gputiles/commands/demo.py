@@ -7,8 +7,8 @@ from typing import Any
 
 import click
 
+from gputiles.commands.options import read_config, settings
 from gputiles.commands.serving import serve
-from gputiles.commands.settings import read_config, settings
 from gputiles.sample import LARGEST, SMALLEST, count_tiles, write_sample
 from gputiles.walk import walk
 

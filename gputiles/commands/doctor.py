@@ -6,7 +6,7 @@ import json
 
 import click
 
-from gputiles.commands.settings import Device
+from gputiles.commands.options import Device
 from gputiles.doctor import Finding, State, examine
 
 _COLOURS = {State.GOOD: "green", State.ABSENT: "yellow", State.BAD: "red"}

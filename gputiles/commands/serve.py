@@ -7,8 +7,8 @@ from typing import Any
 
 import click
 
+from gputiles.commands.options import Address, read_config, settings
 from gputiles.commands.serving import serve
-from gputiles.commands.settings import Address, read_config, settings
 from gputiles.places import is_address
 
 

@@ -9,7 +9,7 @@ import click
 
 from gputiles.api import Image
 from gputiles.api import open as open_image
-from gputiles.commands.settings import Device
+from gputiles.commands.options import Device
 from gputiles.config import Config
 
 _SUFFIXES = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG"}

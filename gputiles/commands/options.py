@@ -188,4 +188,11 @@ def _help(name: str) -> str | None:
     default = next(field.default for field in dataclasses.fields(Config) if field.name == name)
     if default is dataclasses.MISSING or name == "raw_cache":
         return f"{text}  [default: from the machine]"
-    return text if default in (None, ()) else f"{text}  [default: {default}]"
+    return text if default in (None, ()) else f"{text}  [default: {_spelt(default)}]"
+
+
+def _spelt(value: object) -> str:
+    """Return a setting's value as it is written in a command line."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    return ",".join(map(str, value)) if isinstance(value, tuple) else str(value)
