@@ -124,7 +124,7 @@ def main() -> None:
     asked.out.mkdir(parents=True, exist_ok=True)
     report.write(found, asked.out, plotted(found, asked.out))
     if asked.mode == FULL and "traces" in asked.only:
-        traces.main(asked.out / "traces")  # the same as were replayed
+        traces.write(asked.out / "traces")  # the same as were replayed
     print(report.heading(found), report.tables(found), sep="\n\n")
     print("\n".join(found["gate"]["said"]))
     if asked.baseline:

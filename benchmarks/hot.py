@@ -22,6 +22,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from multiprocessing.connection import Connection
 from pathlib import Path
+from typing import Any
 from urllib.request import urlopen
 
 import numpy as np
@@ -123,6 +124,26 @@ def rate(said: str) -> float:
     return float(re.search(r"Requests/sec:\s*([\d.]+)", said)[1])  # type: ignore[index]
 
 
+def compared(path: Path, pairs: int, seconds: int) -> dict[str, Any]:
+    """Return the figures of a hot tile of the image at ``path``, and of constant bytes."""
+    (item,) = walk([path.resolve()])
+    tile = f"/item/{item}/tiles/zxy/1/0/0?encoding=PNG"
+    with serving(serve_tiles, path) as ours:
+        body, headers = kept(ours + tile)
+        with serving(serve_constant, body, headers) as theirs:
+            rates = [
+                (rate(asked(ours + tile, seconds)), rate(asked(theirs + tile, seconds))) for _ in range(pairs)
+            ]
+    ratios = sorted(a / b for a, b in rates)
+    return {
+        "bytes": len(body),
+        "gputiles_per_s": round(statistics.median(a for a, _ in rates)),
+        "constant_per_s": round(statistics.median(b for _, b in rates)),
+        "ratio": round(statistics.median(ratios), 2),
+        "ratio_range": [round(ratios[0], 2), round(ratios[-1], 2)],
+    }
+
+
 def main() -> None:
     """Print one JSON line."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -133,29 +154,9 @@ def main() -> None:
         sys.exit("wrk is not installed")
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "image.tif"
-        tifffile.imwrite(
-            path, np.random.default_rng(1).integers(0, 255, (512, 512), np.uint8), tile=(256, 256)
-        )
-        (item,) = walk([path.resolve()])
-        tile = f"/item/{item}/tiles/zxy/1/0/0?encoding=PNG"
-        with serving(serve_tiles, path) as base:
-            ours = base + tile
-            body, headers = kept(ours)
-            with serving(serve_constant, body, headers) as other:
-                theirs = other + tile
-                pairs = [
-                    (rate(asked(ours, arguments.seconds)), rate(asked(theirs, arguments.seconds)))
-                    for _ in range(arguments.pairs)
-                ]
-    ratios = sorted(a / b for a, b in pairs)
-    figures = {
-        "bytes": len(body),
-        "gputiles_per_s": round(statistics.median(a for a, _ in pairs)),
-        "constant_per_s": round(statistics.median(b for _, b in pairs)),
-        "ratio": round(statistics.median(ratios), 2),
-        "ratio_range": [round(ratios[0], 2), round(ratios[-1], 2)],
-    }
-    print(json.dumps(figures))
+        noise = np.random.default_rng(1).integers(0, 255, (512, 512), np.uint8)
+        tifffile.imwrite(path, noise, tile=(256, 256))
+        print(json.dumps(compared(path, arguments.pairs, arguments.seconds)))
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@ Two runs of the same loads. *Lag*: on an engine in this process a probe sleeps 2
 again on the loop and notes how much later it wakes. *Healthz*: on a ``gputiles serve`` of its own
 process, loaded over HTTP by another process, this one asks ``/healthz`` every 2 ms over one
 connection and notes how long the answer takes; all three share the machine's cores.
-Run: ``python benchmarks/lag.py [--seconds N]``. Prints percentiles in milliseconds.
+Run: ``python -m benchmarks.lag [--seconds N]``. Prints percentiles in milliseconds.
 """
 
 from __future__ import annotations
@@ -133,28 +133,20 @@ def load(address: str, files: tuple[Path, Path, Path], seconds: float, counts: A
 
 async def load_server(address: str, files: tuple[Path, Path, Path], until: float) -> dict[str, int]:
     """Open, make overviews and restyle; a file with a new time is a new version, read anew."""
-    base = f"http://{address}"
     many, flat, viewed = files
-    async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=0)) as client:
-
-        async def get(path: str) -> bytes:
-            async with client.get(base + path) as reply:
-                body = await reply.read()
-                if reply.status != 200:
-                    raise RuntimeError(f"{path}: {reply.status} {body!r}")
-                return body
-
-        items = {item["name"]: f"/item/{item['id']}/tiles" for item in json.loads(await get("/item"))}
-        levels = json.loads(await get(items[viewed.name]))["levels"]
+    connector = aiohttp.TCPConnector(limit=0)
+    async with aiohttp.ClientSession(f"http://{address}", connector=connector) as client:
+        items = {item["name"]: f"/item/{item['id']}/tiles" for item in json.loads(await get(client, "/item"))}
+        levels = json.loads(await get(client, items[viewed.name]))["levels"]
 
         async def renewed(file: Path, path: str, number: int) -> None:
             os.utime(file, ns=(number, number))
-            await get(items[file.name] + path)
+            await get(client, items[file.name] + path)
 
         async def restyled(number: int) -> None:
             text = f"?style=%7B%22min%22:{number},%22max%22:{9000 + number}%7D"
             tiles = (f"/zxy/{levels - 1}/{x}/{y}" for y in range(4) for x in range(4))
-            await asyncio.gather(*(get(items[viewed.name] + tile + text) for tile in tiles))
+            await asyncio.gather(*(get(client, items[viewed.name] + tile + text) for tile in tiles))
 
         opened, made, asked = await asyncio.gather(
             again(lambda number: renewed(many, "", number), until),
@@ -162,6 +154,15 @@ async def load_server(address: str, files: tuple[Path, Path, Path], until: float
             again(restyled, until),
         )
     return {"opens": opened, "overviews": made, "restyled": 16 * asked}
+
+
+async def get(client: aiohttp.ClientSession, path: str) -> bytes:
+    """Return the answer. Raises RuntimeError where it is a refusal."""
+    async with client.get(path) as reply:
+        body = await reply.read()
+        if reply.status != 200:
+            raise RuntimeError(f"{path}: {reply.status} {body!r}")
+        return body
 
 
 def ask_health(address: str, seconds: float) -> list[float]:

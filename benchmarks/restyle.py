@@ -3,7 +3,7 @@
 A new style in every call, over a 6-channel 512 × 512 uint16 tile that both have read before. A
 pair is a burst of calls of the one, then of the other: the drag of a slider is one (``--burst 1``
 takes turns call by call, so that each finds the processor's caches full of the other's data).
-Run: ``python benchmarks/restyle.py [--pairs N] [--burst N]`` where ``large-image`` with its ``ometiff``
+Run: ``python -m benchmarks.restyle [--pairs N] [--burst N]`` where ``large-image`` with its ``ometiff``
 source is installed beside gputiles. Prints medians, the ratio of each pair and their spread;
 the pictures of both are compared first.
 """

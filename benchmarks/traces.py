@@ -6,9 +6,9 @@ benchmarks.traces FOLDER`` writes those of the full run as JSON.
 
 from __future__ import annotations
 
+import argparse
 import json
 import math
-import sys
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -155,12 +155,19 @@ def from_json(text: str) -> Trace:
     return Trace(found["name"], Grid(**found["grid"]), events)
 
 
-def main(folder: Path) -> None:
+def write(folder: Path) -> None:
     """Write the traces of a full run."""
     folder.mkdir(parents=True, exist_ok=True)
     for name in DRAWERS:
         (folder / f"{name}.json").write_text(as_json(draw(name, Grid(2048), Scope(Path(), 1).traced)) + "\n")
 
 
+def main() -> None:
+    """Write them into the folder that the command line names."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.traces", description=__doc__)
+    parser.add_argument("folder", type=Path, help="where they are written")
+    write(parser.parse_args().folder)
+
+
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    main()

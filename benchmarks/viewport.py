@@ -1,7 +1,7 @@
 """Restyle a viewport with one worker and with two, in one process, pair by pair.
 
 40 tiles over 8 resident uint16 channels, a new style in every pass, JPEG q95 4:4:4. Run:
-``python benchmarks/viewport.py [--tile SIDE] [--pairs N] [--singly]``. Prints milliseconds a viewport, and
+``python -m benchmarks.viewport [--tile SIDE] [--pairs N] [--singly]``. Prints milliseconds a viewport, and
 the ratio.
 """
 

@@ -287,7 +287,7 @@ def test_traces_do_what_their_names_say() -> None:
 
 
 def test_the_traces_of_a_full_run_are_written_as_data(tmp_path: Path) -> None:
-    traces.main(tmp_path / "new")
+    traces.write(tmp_path / "new")
     kept = {path.stem: traces.from_json(path.read_text()) for path in (tmp_path / "new").iterdir()}
     assert kept == {name: traces.draw(name, traces.Grid(2048), 5) for name in traces.DRAWERS}
 

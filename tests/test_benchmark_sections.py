@@ -187,6 +187,20 @@ def test_a_server_that_does_not_start_is_an_error(tmp_path: Path) -> None:
         pass
 
 
+@pytest.mark.parametrize("name", ["drag", "gpu", "hot", "lag", "restyle", "traces", "viewport"])
+def test_every_script_explains_itself_and_refuses_other_words(name: str, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", f"benchmarks.{name}"]
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    told, refused = (
+        subprocess.run([*command, word], cwd=tmp_path, env=environment, capture_output=True, text=True)
+        for word in ("--help", "--nothing-of-the-kind")
+    )
+    assert (told.returncode, told.stderr) == (0, "")
+    assert refused.returncode == 2
+    assert "Traceback" not in refused.stderr
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_program_gets_its_input_though_it_is_slow_to_read(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(process, "SLICE", 0.02)
     given = "word " * 100_000  # more than a pipe holds

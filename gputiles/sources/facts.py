@@ -54,10 +54,7 @@ def read_info(layout: Layout, grid: Grid, stored: tuple[bool, ...]) -> ImageInfo
     palette = page.colour is Colour.PALETTE and not layout.lut_is_hint
     nodata = _nodata(page, warnings)
     colormap = None if layout.lut_is_hint else _colormap(page, warnings)
-    if page.orientation != 1:
-        warnings.append(turned(page.orientation))
-    if page.alpha is Alpha.PREMULTIPLIED:
-        warnings.append("colours are multiplied with alpha and served so: planes are decoded one by one")
+    warnings += _as_stored(page)
     profile = _profile(page, _colour(page, palette), colormap is not None, warnings)
     return ImageInfo(
         grid=grid,
@@ -82,6 +79,14 @@ def read_info(layout: Layout, grid: Grid, stored: tuple[bool, ...]) -> ImageInfo
         associated=tuple(sorted(layout.associated)),
         profile=profile,
     )
+
+
+def _as_stored(page: Page) -> list[str]:
+    """Return warnings of what is served as it is stored."""
+    warnings = [] if page.orientation == 1 else [turned(page.orientation)]
+    if page.alpha is Alpha.PREMULTIPLIED:
+        warnings.append("colours are multiplied with alpha and served so: planes are decoded one by one")
+    return warnings
 
 
 def turned(orientation: int) -> str:
