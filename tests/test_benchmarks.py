@@ -464,11 +464,29 @@ def test_latencies_are_read_as_wrk_says_them(line: str, expected: float) -> None
         http_load.latency(said, 75)
 
 
-def test_a_section_that_fails_is_told_and_costs_no_other_its_rows(capsys: pytest.CaptureFixture[str]) -> None:
+class BrowserError(Exception):
+    """What a library raises that is none of ours."""
+
+
+@pytest.mark.parametrize("kind", [pairs.PixelsDiffer, subprocess.TimeoutExpired, KeyError, BrowserError])
+def test_a_section_that_fails_is_told_and_costs_no_other_its_rows(
+    capsys: pytest.CaptureFixture[str], kind: type[Exception]
+) -> None:
+    words = ("it is another picture", 3)
+
     def measure(scope: Scope) -> list[Row]:
-        raise pairs.PixelsDiffer("it is another picture")
+        raise kind(*words)
 
     found = part(replace(SECTIONS["curves"], measure=measure), MODES[TINY])
     assert found["failed"]
     assert "it is another picture" in report.markdown(a_whole_report({"curves": found}), [])
-    assert "PixelsDiffer" in capsys.readouterr().err
+    assert kind.__name__ in capsys.readouterr().err
+
+
+def test_the_readme_of_the_benchmarks_names_what_there_is_and_commands_that_can_be_given() -> None:
+    told = (ROOT / "benchmarks" / "README.md").read_text(encoding="utf-8")
+    assert [name for name in (*CLASSES, *FURTHER, *SECTIONS) if f"`{name}`" not in told] == []
+    commands = re.findall(r"`python -m benchmarks ([^`]*)`", told)
+    assert len(commands) > 3
+    for command in commands:
+        arguments(command.replace("CLASS …", "cold").split())
