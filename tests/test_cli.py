@@ -18,13 +18,17 @@ import click
 import imagecodecs
 import numpy as np
 import pytest
+import tifffile
 from click.testing import CliRunner
 
 import gputiles
 from gputiles import doctor as doctor_module
 from gputiles.commands import COMMANDS, cli
+from gputiles.commands.info import describe
 from gputiles.commands.options import TYPES, read_config, settings
 from gputiles.config import Config
+from gputiles.geometry import Grid
+from gputiles.image import Channel, ImageInfo
 from gputiles.sample import write_sample
 from tests.conftest import ROOT
 
@@ -183,6 +187,22 @@ def test_info_as_json(sample):
     assert facts["levels"][1] == {"z": 1, "width": 600, "height": 600, "tiles": [2, 2], "stored": True}
     assert (facts["frames"], facts["axes"], facts["dtype"]) == (8, {"C": 8}, "uint16")
     assert facts["channels"][0] == {"name": "DAPI", "colour": "#3050ff", "window": None}
+
+
+def test_info_is_json_and_text_whatever_the_file_says_and_is_called(tmp_path):
+    path = tmp_path / os.fsdecode(b"\xff.tif")
+    infinite = [(42113, 2, 5, "-inf", True)]  # GDAL's nodata
+    tifffile.imwrite(path, np.zeros((64, 64), np.float32), extratags=infinite)
+    facts = json.loads(invoke("info", "--json", path).output, parse_constant=pytest.fail)
+    assert facts["nodata"] is None
+    assert "\ufffd.tif: TIFF" in invoke("info", path).output
+
+
+def test_a_channel_whose_name_is_no_text_is_told_all_the_same():
+    channels = (Channel("a\ud800"),)
+    grid = Grid(64, 64, 64, 64)
+    (channel,) = describe(ImageInfo(grid, (True,), np.dtype("u2"), channels=channels))["channels"]
+    assert channel["name"] == "a?"
 
 
 def test_a_file_that_is_no_image_fails_in_one_line(tmp_path):

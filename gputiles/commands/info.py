@@ -11,6 +11,7 @@ from typing import Any
 import click
 
 from gputiles.image import ImageInfo
+from gputiles.metadata import clean
 from gputiles.sources.open import open_source
 
 
@@ -21,12 +22,13 @@ def command(file: Path, as_json: bool) -> None:
     """Tell what the image FILE holds: levels, frames, channels, type, pixel size, warnings."""
     with closing(open_source(file)) as source:
         facts = describe(source.info)
-    click.echo(json.dumps(facts, indent=2) if as_json else "\n".join(_lines(file, facts)))
+    text = json.dumps(facts, indent=2, allow_nan=False) if as_json else "\n".join(_lines(file, facts))
+    click.echo(text)
 
 
 def describe(info: ImageInfo) -> dict[str, Any]:
     """Return the facts about an image, ready for JSON."""
-    return {
+    facts: dict[str, Any] = {
         "format": info.format,
         "width": info.width,
         "height": info.height,
@@ -52,6 +54,7 @@ def describe(info: ImageInfo) -> dict[str, Any]:
         "missingFrames": sorted(info.missing),
         "warnings": list(info.warnings),
     }
+    return clean(facts)  # type: ignore[no-any-return]
 
 
 def _level(info: ImageInfo, z: int) -> dict[str, Any]:
@@ -61,7 +64,7 @@ def _level(info: ImageInfo, z: int) -> dict[str, Any]:
 
 
 def _lines(file: Path, facts: dict[str, Any]) -> Iterator[str]:
-    yield f"{file}: {facts['format'] or 'image'}"
+    yield f"{click.format_filename(file)}: {facts['format'] or 'image'}"
     yield f"  size      {facts['width']} × {facts['height']} pixels{_scale(facts)}"
     yield f"  pixel     {_pixel(facts)}"
     yield f"  tiles     {facts['tileWidth']} × {facts['tileHeight']}"
