@@ -7,10 +7,12 @@ import json
 import re
 
 import pytest
+from click import Context
 
 from gputiles import style
 from gputiles.app import create_app
-from gputiles.commands import COMMANDS
+from gputiles.commands import COMMANDS, cli
+from gputiles.commands.options import TYPES
 from gputiles.config import Config
 from tests.conftest import ROOT
 
@@ -39,6 +41,16 @@ def test_every_module_is_in_the_plan_of_the_house():
 @pytest.mark.parametrize("name", COMMANDS)
 def test_every_command_is_named(name):
     assert f"gputiles {name} " in README
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_option_is_named(name):
+    """Settings are in their table."""
+    told = README.split("## Command line")[1].split("### Settings")[0] + "`--config FILE`"
+    command = cli.get_command(Context(cli), name)
+    options = {option for each in command.params if each.name not in TYPES for option in each.opts}
+    words = set(re.findall(r"(?<![\w-])--?[a-z]+", told))
+    assert {option for option in options if option.startswith("-")} - words <= {"--output"}  # -o
 
 
 def test_the_routes_are_those_of_the_server():
