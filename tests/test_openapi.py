@@ -27,6 +27,7 @@ from gputiles.errors import BadStyle
 from gputiles.routes import parameters
 from gputiles.routes.openapi import describe
 from gputiles.routes.parameters import single
+from gputiles.routes.respond import CORS
 from gputiles.routes.schemas import NAMED
 from tests.test_cli import address, start, stop
 
@@ -45,6 +46,20 @@ OPERATIONS = {
 def test_the_document_is_an_openapi_3_1_document() -> None:
     assert list(OpenAPIV31SpecValidator(DOCUMENT).iter_errors()) == []
     assert json.loads(json.dumps(DOCUMENT)) == DOCUMENT
+
+
+def test_pages_of_other_hosts_may_read_every_header_that_answers_have() -> None:
+    safe = {"Cache-Control", "Content-Type"}
+    others = {"Vary", "Allow", "X-Accel-Buffering"}  # for caches, people and proxies
+    told = {
+        name
+        for operation in OPERATIONS.values()
+        for answer in operation["responses"].values()
+        for name in answer.get("headers", ())
+        if not name.startswith("Access-Control-") and name not in safe | others
+    }
+    assert {"ETag", "X-Total-Count", "Location"} <= told
+    assert told - set(CORS["Access-Control-Expose-Headers"].split(", ")) == set()
 
 
 def test_the_document_and_the_server_have_the_same_routes() -> None:

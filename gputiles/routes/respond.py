@@ -25,7 +25,9 @@ from gputiles.trace import BEGAN, Trace
 
 CORS = {
     "Access-Control-Allow-Origin": "*",
-    "Access-Control-Expose-Headers": "ETag, Link, Server-Timing, X-Cache, Retry-After, Content-Disposition",
+    "Access-Control-Expose-Headers": (
+        "ETag, Link, Location, Server-Timing, X-Cache, X-Total-Count, Retry-After, Content-Disposition"
+    ),
     "Timing-Allow-Origin": "*",
 }
 PREFLIGHT = {
