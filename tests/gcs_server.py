@@ -21,6 +21,8 @@ class GcsServer:
     ``manner`` is the status that all is answered with, or ``slow``; ``later`` that of media alone.
     """
 
+    scheme = "gs"
+
     def __init__(self) -> None:
         self.objects: dict[tuple[str, str], bytes] = {}
         self.generations: dict[tuple[str, str], int] = {}
@@ -28,6 +30,11 @@ class GcsServer:
         self.calls: list[str] = []
         self.manner = self.later = ""
         self.url = ""
+
+    @property
+    def configuration(self) -> dict[str, Any]:
+        """What users of gcsfs give it for such a store, which asks for no credentials."""
+        return {"endpoint_url": self.url, "token": "anon"}
 
     def put(self, bucket: str, key: str, data: bytes) -> None:
         """Store an object: a new generation of it."""

@@ -309,5 +309,8 @@ def _status(error: Exception) -> str:
     """Return the HTTP status in an error of a store's library, if it tells one."""
     if isinstance(error, OSError) and str(error).startswith("Forbidden"):  # gcsfs' word for it
         return "403"
+    response = getattr(error.__cause__, "response", None)  # botocore's, of which s3fs makes other errors
+    if isinstance(response, dict):
+        return str(response.get("ResponseMetadata", {}).get("HTTPStatusCode", ""))
     code = str(getattr(error, "code", ""))
     return code if code.isdigit() else ""
