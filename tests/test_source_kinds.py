@@ -240,6 +240,15 @@ def test_dividing_by_alpha_undoes_multiplying(colour: int, alpha: int) -> None:
     assert alpha or not got
 
 
+def test_colours_of_64_bits_are_divided_exactly() -> None:
+    top = 2**64 - 1
+    pixels = [[top // 3, top // 2], [1, top], [5, 0], [2**63, 2**63 + 1], [top, 3]]
+    array = np.array([pixels], np.uint64)
+    wanted = [min((2 * c * top + a) // (2 * a), top) if a else 0 for c, a in pixels]
+    assert straighten(array)[0, :, 0].tolist() == wanted
+    assert straighten(array)[0, :, 1].tolist() == [a for _, a in pixels]
+
+
 def test_multiplied_colours_in_planes_of_their_own_are_served_so_with_a_warning() -> None:
     array = noise(4, 20, 30)
     file = io.BytesIO()

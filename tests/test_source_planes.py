@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import zlib
 from collections.abc import Callable
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import imagecodecs
 import numpy as np
 import pytest
+import tifffile
 from numpy.typing import NDArray
 from PIL import Image as Pillow
 from PIL import ImageCms
@@ -158,6 +160,24 @@ def test_colours_of_16_bits_are_converted_in_16_bits(order: str, separate: bool,
 
 
 @pytest.mark.parametrize("separate", [False, True])
+@pytest.mark.parametrize(("told", "meant"), [
+    ((0, 255, 128, 255, 128, 255), None),
+    ((16, 235, 128, 240, 128, 240), (4096, 60160, 32768, 61440, 32768, 61440)),
+    ((4096, 60160, 32768, 61440, 32768, 61440), (4096, 60160, 32768, 61440, 32768, 61440)),
+])  # fmt: skip
+def test_black_and_white_of_8_bits_are_meant_in_the_bits_of_the_samples(
+    separate: bool, told: tuple[int, ...], meant: tuple[int, ...] | None
+) -> None:
+    pixels = NOISE[..., :3].astype(np.uint16) * 257
+    black, white = (0, 65535) if meant is None else meant[:2]
+    grey = pixels.copy()
+    grey[..., 1:] = 32768  # without chroma: what is shown is Y's own range
+    got = full(open_source(written(grey, 6, "none", separate=separate, more={532: (4, list(told))})))
+    wanted = np.clip((grey[..., 0].astype(float) - black) * 65535 / (white - black), 0, 65535)
+    np.testing.assert_allclose(got, wanted[..., np.newaxis].repeat(3, -1), rtol=0, atol=1)
+
+
+@pytest.mark.parametrize("separate", [False, True])
 def test_inks_that_were_multiplied_with_alpha_are_divided_before_they_are_mixed(separate: bool) -> None:
     inks = np.full((HEIGHT, WIDTH, 5), [0, 100, 100, 0, 128], np.uint8)  # half covered: 199, not 100
     got = full(open_source(written(inks, 5, "none", separate=separate, alpha=1)))
@@ -187,6 +207,20 @@ def test_planes_whose_chroma_pixels_share_are_spread(spread: tuple[int, int], co
     whole = small.repeat(down, 0).repeat(across, 1)[:HEIGHT, :WIDTH]
     wanted = from_ycbcr(np.concatenate([source_pixels[..., :1], whole], -1), None)
     assert np.abs(full(open_source(file)).astype(int) - wanted).max() <= max(1, tolerance)
+
+
+@pytest.mark.parametrize("packing", [None, "deflate", "zstd"])
+@pytest.mark.parametrize("tile", [None, (16, 16), (256, 256)])
+def test_planes_of_packed_lerc_are_whole_whatever_the_page_says(
+    packing: str | None, tile: tuple[int, int] | None
+) -> None:
+    array, file = np.ascontiguousarray(np.moveaxis(NOISE[..., :3], -1, 0)), io.BytesIO()
+    arguments = {"compression": packing} if packing else None
+    tifffile.imwrite(
+        file, array, photometric="ycbcr", planarconfig="separate", compression="lerc", tile=tile,
+        compressionargs=arguments, metadata=None, extratags=[(530, 3, 2, (2, 2), True)],
+    )  # fmt: skip
+    assert np.abs(full(open_source(file)).astype(int) - shown(NOISE[..., :3])).max() <= 1
 
 
 def test_of_planes_that_are_partly_stored_no_colour_is_made_up() -> None:

@@ -31,6 +31,7 @@ _UNREAD = {
 }  # fmt: skip
 
 
+_FULL_RANGE = (0.0, 255.0, 128.0, 255.0, 128.0, 255.0)  # tag 532 that changes nothing
 _MOST_HEAD = 1 << 16  # bytes before the scan of old-style JPEG
 LAB = (Photometric.CIELAB, Photometric.ICCLAB)
 
@@ -60,8 +61,7 @@ def _check_cmyk(page: Page) -> None:
 def _planes(page: Page) -> ChunkCodec:
     """Return what decodes the planes of a page together."""
     ycbcr = page.photometric is Photometric.YCBCR
-    measure = imagecodec.measure(page.compression)
-    return PlanesCodec(_stored(page, 1), page.samples, page.subsampling if ycbcr else (1, 1), measure)
+    return PlanesCodec(_stored(page, 1), page.samples, page.subsampling if ycbcr else (1, 1))
 
 
 def _stored(page: Page, samples: int) -> ChunkCodec:
@@ -202,12 +202,18 @@ def _converting(page: Page, codec: ChunkCodec, **how: Any) -> ChunkCodec:
 
 
 def _reference(page: Page) -> tuple[float, ...]:
-    """Return tag 532, or nothing where it is absent or would divide by zero."""
+    """Return tag 532, or nothing where it is absent or would divide by zero.
+
+    Writers of more than 8 bits put down the values of 8 bits as well.
+    """
     values = page.tags.numbers(532, 7)
     if values is None or len(values) != 6 or not np.all(np.isfinite(values)):
         return ()
     reference = tuple(float(value) for value in values)
-    return () if any(reference[i] == reference[i + 1] for i in (0, 2, 4)) else reference
+    if reference == _FULL_RANGE or any(reference[i] == reference[i + 1] for i in (0, 2, 4)):
+        return ()
+    wider = 2 ** (page.bits - 8) if page.bits > 8 and max(reference) <= 255 else 1
+    return tuple(value * wider for value in reference)
 
 
 def _luma(page: Page) -> tuple[float, ...]:

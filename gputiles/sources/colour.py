@@ -141,7 +141,8 @@ def straighten(pixels: NDArray[Any]) -> NDArray[Any]:
             quotients = np.divide(colours, alpha, out=np.zeros_like(colours), where=alpha > 0)
         return np.concatenate((quotients, alpha), axis=-1)
     top = int(np.iinfo(pixels.dtype).max)
-    wide, whole = colours.astype(np.uint64), np.maximum(alpha, 1).astype(np.uint64)
+    kind = object if pixels.itemsize == 8 else np.uint64  # products of 64 bits need twice as many
+    wide, whole = colours.astype(kind), np.maximum(alpha, 1).astype(kind)
     quotients = np.minimum((wide * top + whole // 2) // whole, top) * (alpha > 0)
     return np.concatenate((quotients.astype(pixels.dtype), alpha), axis=-1)
 

@@ -13,6 +13,7 @@ import imagecodecs
 import numpy as np
 from numpy.typing import NDArray
 
+from gputiles.backends import ChunkCodec
 from gputiles.errors import Damaged, GputilesError, Unsupported
 from gputiles.sources import jpeg, jpegxl, streamsize
 from gputiles.sources.bytecodec import DECODER_ERRORS, inflate
@@ -45,13 +46,6 @@ _SAMPLES: dict[int, Callable[[bytes], int]] = {
 COMPRESSIONS = (*JPEG, *_STREAMS)
 OF_COLOURS = (*_WEBP, *JPEGXL, PNG)
 """Compressions whose streams are of colours by themselves, whatever the page calls them."""
-
-
-def measure(compression: int) -> _Size | None:
-    """Return what tells the size of a compression's streams; None where they do not tell it."""
-    if compression in JPEG:
-        return streamsize.jpeg_size
-    return _STREAMS[compression][1] if compression in _STREAMS else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +97,7 @@ class ImageCodec:
     def decode(self, data: bytes, width: int, height: int) -> NDArray[Any]:
         """Decode ``data`` to (height, width, samples)."""
         name, read_size, decode = _STREAMS[self.compression]
-        data = self._unpacked(name, data)
+        data = self._unpacked(data)
         self.frame.check(name, *read_size(data))
         self.frame.check_samples(
             name, _SAMPLES[self.compression](data) if self.compression in _SAMPLES else 1
@@ -123,13 +117,18 @@ class ImageCodec:
         pixels = pixels.astype(np.float32) if pixels.dtype == np.float16 else pixels
         return self.frame.fit(name, pixels, width, height)
 
-    def _unpacked(self, name: str, data: bytes) -> bytes:
+    def size(self, data: bytes) -> tuple[int, int]:
+        """Return the (width, height) that a stream tells."""
+        return _STREAMS[self.compression][1](self._unpacked(data))
+
+    def _unpacked(self, data: bytes) -> bytes:
         if self.packed == 1:
             return data
         size = self.frame.full[0] * self.frame.full[1] * self.frame.samples * self.frame.dtype.itemsize
         try:
             return inflate(self.packed, data, 2 * size + _SLACK).tobytes()
         except DECODER_ERRORS as error:
+            name = _STREAMS[self.compression][0]
             raise Damaged(f"a {name} chunk does not decompress: {error}") from error
 
 
@@ -175,3 +174,10 @@ class JpegCodec:
             inside = "RGB" if is_rgb else "YCBCR"
             spaces = {"colorspace": inside, "outcolorspace": "RGB"}
         return np.asarray(imagecodecs.jpeg8_decode(data, tables=self.tables, **spaces))
+
+
+def measured(codec: ChunkCodec, data: bytes) -> tuple[int, int] | None:
+    """Return the (width, height) that a stream tells by itself; None where it does not."""
+    if isinstance(codec, JpegCodec):
+        return streamsize.jpeg_size(data)
+    return codec.size(data) if isinstance(codec, ImageCodec) else None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from gputiles.backends import Chunk, ChunkCodec
 from gputiles.errors import Damaged, GputilesError
 from gputiles.geometry import ceil_div
+from gputiles.sources.imagecodec import measured
 
 _LENGTH = struct.Struct("<Q")
 
@@ -22,13 +23,12 @@ class PlanesCodec:
     """Decodes a chunk of each plane, bound to one, with ``codec``: (height, width, planes).
 
     ``chroma`` says how many pixels share a sample of the second and third plane, across and down;
-    where a stream tells its size by itself, ``measure`` says what counts.
+    where a stream tells its size by itself, that counts.
     """
 
     codec: ChunkCodec
     planes: int
     chroma: tuple[int, int] = (1, 1)
-    measure: Callable[[bytes], tuple[int, int]] | None = None
 
     @property
     def compression(self) -> int:
@@ -46,10 +46,9 @@ class PlanesCodec:
     def _plane(self, number: int, data: bytes, width: int, height: int) -> NDArray[Any]:
         across, down = self.chroma if number in (1, 2) else (1, 1)
         columns, rows = ceil_div(width, across), ceil_div(height, down)
-        if self.measure is not None:
-            size = self.measure(data)
-            if size[0] > columns or size[1] > rows:  # it is whole, whatever the page says
-                columns, rows, across, down = width, height, 1, 1
+        told = measured(self.codec, data) or (0, 0)
+        if told[0] > columns or told[1] > rows:  # it is whole, whatever the page says
+            columns, rows, across, down = width, height, 1, 1
         plane = self.codec.decode(data, columns, rows)
         return plane.repeat(down, axis=0).repeat(across, axis=1)[:height, :width]
 
