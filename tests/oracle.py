@@ -124,6 +124,8 @@ def converted(page: tifffile.TiffPage, pixels: Pixels) -> Pixels:
         return pixels.astype(np.uint8)
     if pixels.dtype == np.float16:
         return pixels.astype(np.float32)
+    if pixels.dtype.kind == "c":
+        return np.hypot(pixels.real, pixels.imag)
     if page.extrasamples[-1:] == (1,) and page.planarconfig == 1:
         pixels = straight(pixels)
         if page.photometric != 5:

@@ -41,7 +41,6 @@ REFUSED = {
     "image-tiff__graydepth-invert-overflow-5a0aad5024cc4ff3.tiff": (Damaged, "the file ends"),
     "metadata-extractor-images__m1-42c19f8e79e582bef107f372f18a074b.tif": (Damaged, "the file ends"),
     "image-tiff__off_luv32.tif": (Unsupported, "LogLuv"),
-    "imagecodecs__gray.c16.tif": (Unsupported, "complex"),
     "imagecodecs__gray.depth.deflate.u1.tif": (Unsupported, "depth"),
     # the JPEG XR library crashes the whole process on damaged streams
     "imagecodecs__rgb.tiled.jpegxr.u1.tif": (Unsupported, "compression 34934 .JPEG XR."),

@@ -12,10 +12,10 @@ from gputiles.geometry import ceil_div
 from gputiles.image import Colour
 from gputiles.sources import bytecodec, imagecodec, jpeg
 from gputiles.sources.bytecodec import ByteCodec
-from gputiles.sources.colour import CmykCodec, StraightAlphaCodec, SubsampledCodec, YCbCrCodec
+from gputiles.sources.colour import CmykCodec, MagnitudeCodec, StraightAlphaCodec, SubsampledCodec, YCbCrCodec
 from gputiles.sources.imagecodec import JPEG, JPEG2000, Frame, ImageCodec, JpegCodec
 from gputiles.sources.lab import LabCodec
-from gputiles.sources.page import OLD_JPEG, YCBCR_2000, Page, Photometric
+from gputiles.sources.page import COMPLEX, OLD_JPEG, YCBCR_2000, Page, Photometric
 from gputiles.sources.planes import PlanesCodec
 from gputiles.sources.streamsize import jpeg2000_is_ycbcr
 
@@ -108,6 +108,10 @@ def _check_old_jpeg(page: Page) -> None:
 
 
 def _image(page: Page) -> ChunkCodec:
+    if page.kind in COMPLEX:
+        raise Unsupported(
+            f"{page.source.name}: complex samples in compression {page.compression} are not read"
+        )
     if page.compression == imagecodec.PNG and (page.chunk_samples > 4 or page.bits not in (8, 16)):
         raise Unsupported(
             f"{page.source.name}: PNG of {page.chunk_samples} {page.bits}-bit samples is not read;"
@@ -131,12 +135,13 @@ def _bytes(page: Page, samples: int) -> ChunkCodec:
     known = (1, *bytecodec.DIFFERENCES, *bytecodec.FLOATING)
     if page.predictor not in known:
         raise Unsupported(f"{name}: predictor {page.predictor} is not read; {known} are")
-    if page.predictor in bytecodec.FLOATING and page.kind != "f":
+    if page.predictor in bytecodec.FLOATING and page.kind not in "fc":
         raise Damaged(f"{name}: the floating-point predictor on samples that are integers")
     if page.chunk_width % bytecodec.FLOATING.get(page.predictor, 1):
         raise Unsupported(f"{name}: predictor {page.predictor} of {page.chunk_width} columns is not read")
-    if page.predictor != 1 and page.bits == 24:
-        raise Unsupported(f"{name}: predictor {page.predictor} with 24-bit samples is not read")
+    if page.predictor != 1 and (page.bits == 24 or page.kind in COMPLEX):
+        what = "complex" if page.kind in COMPLEX else "24-bit"
+        raise Unsupported(f"{name}: predictor {page.predictor} with {what} samples is not read")
     if page.compression in bytecodec.FAX and (page.bits, page.samples) != (1, 1):
         raise Damaged(f"{name}: CCITT compression of {page.samples} samples of {page.bits} bits")
     if page.photometric is Photometric.YCBCR and not page.separate and page.subsampling != (1, 1):
@@ -144,19 +149,20 @@ def _bytes(page: Page, samples: int) -> ChunkCodec:
     return _packed(page, samples)
 
 
-def _packed(page: Page, samples: int) -> ByteCodec:
+def _packed(page: Page, samples: int) -> ChunkCodec:
     options = page.tags.integer(292, 0) if page.compression == 3 else 0
-    predictor = 1 if page.compression in bytecodec.FAX else page.predictor
-    return ByteCodec(
+    parts = 2 if page.kind in COMPLEX else 1
+    codec = ByteCodec(
         page.compression,
-        samples,
-        page.bits,
-        page.kind,
+        samples * parts,
+        page.bits // parts,
+        COMPLEX.get(page.kind, page.kind),
         page.tags.dialect.order,
-        predictor,
+        1 if page.compression in bytecodec.FAX else page.predictor,
         page.tags.integer(266, 1) == 2,
         options,
     )
+    return codec if parts == 1 else MagnitudeCodec(codec)
 
 
 def _subsampled(page: Page) -> ChunkCodec:

@@ -1,4 +1,4 @@
-"""Colour conversions that a file's own colour model asks for: YCbCr and CMYK to RGB, straight alpha."""
+"""Conversions that a file's own model of samples asks for: YCbCr and CMYK to RGB, alpha, magnitudes."""
 
 from __future__ import annotations
 
@@ -107,6 +107,33 @@ class StraightAlphaCodec:
     def decode(self, data: bytes, width: int, height: int) -> NDArray[Any]:
         """Decode ``data`` to colours that are not multiplied, and alpha: (height, width, samples)."""
         return in_bands(straighten, self.codec.decode(data, width, height))
+
+
+@dataclass(frozen=True, slots=True)
+class MagnitudeCodec:
+    """Shows complex samples as their magnitudes: ``codec`` decodes their real and imaginary halves.
+
+    The type is the smallest floating-point one that magnitudes of the halves' type fit into.
+    """
+
+    codec: ChunkCodec
+
+    @property
+    def compression(self) -> int:
+        """The compression of the inner codec."""
+        return self.codec.compression
+
+    def decode(self, data: bytes, width: int, height: int) -> NDArray[Any]:
+        """Decode ``data`` to magnitudes (height, width, samples)."""
+        return in_bands(magnitudes, self.codec.decode(data, width, height))
+
+
+def magnitudes(halves: NDArray[Any]) -> NDArray[Any]:
+    """Return the lengths of (…, 2 × samples), of which every other is the imaginary half."""
+    wide = halves.astype(np.float64 if halves.itemsize > 2 else np.float32)
+    with np.errstate(over="ignore"):  # what is too long is infinite
+        lengths: NDArray[Any] = np.hypot(wide[..., ::2], wide[..., 1::2])
+        return lengths.astype(np.float32) if halves.dtype == np.float32 else lengths
 
 
 def in_bands(convert: Callable[[NDArray[Any]], NDArray[Any]], pixels: NDArray[Any]) -> NDArray[Any]:

@@ -13,7 +13,7 @@ from gputiles.errors import Damaged, LimitExceeded
 from gputiles.geometry import Grid
 from gputiles.image import Alpha, Colour, Frame, ImageInfo, Reduction
 from gputiles.sources.layout import Layout
-from gputiles.sources.page import Page, Photometric
+from gputiles.sources.page import COMPLEX, Page, Photometric
 
 _TILE = range(128, 2049)
 _LARGE = 2048  # a side beyond which made-up tiles are 512 pixels, not 256
@@ -54,6 +54,8 @@ def read_info(layout: Layout, grid: Grid, stored: tuple[bool, ...]) -> ImageInfo
     palette = page.colour is Colour.PALETTE and not layout.lut_is_hint
     nodata = _nodata(page, warnings)
     colormap = None if layout.lut_is_hint else _colormap(page, warnings)
+    if page.kind in COMPLEX:
+        warnings.append("complex samples are shown as their magnitudes")
     warnings += _as_stored(page)
     profile = _profile(page, _colour(page, palette), colormap is not None, warnings)
     return ImageInfo(
@@ -157,7 +159,7 @@ def _significant_bits(layout: Layout) -> int | None:
     bits, page = layout.significant_bits, layout.lead
     if bits is None and page.kind == "u" and 1 < page.bits < 8 * page.dtype.itemsize:
         bits = page.bits
-    return bits if bits is not None and page.kind != "f" and bits <= 8 * page.dtype.itemsize else None
+    return bits if bits is not None and page.kind in "ui" and bits <= 8 * page.dtype.itemsize else None
 
 
 def _is_label(page: Page) -> bool:
@@ -168,6 +170,9 @@ def _is_label(page: Page) -> bool:
 def _nodata(page: Page, warnings: list[str]) -> float | None:
     text = page.tags.text(_NODATA).strip()
     if not text:
+        return None
+    if page.kind in COMPLEX:
+        warnings.append("nodata of complex samples is ignored")
         return None
     try:
         value = float(text)

@@ -27,6 +27,8 @@ YCBCR_2000 = 33003
 """Aperio's JPEG 2000 of YCbCr without the component transform that would say so."""
 _HEADING = 4096
 _PLAIN_BITS = (8, 16, 32, 64)
+COMPLEX = {"c": "f", "ci": "i"}
+"""Kinds of complex samples, of which magnitudes are shown, and the kinds of their two halves."""
 
 
 class Photometric(IntEnum):
@@ -50,13 +52,19 @@ _OTHER_PHOTOMETRIC = {
     32844: "LogL", 32845: "LogLuv", 34892: "linear raw",
 }  # fmt: skip
 
+_KINDS = {
+    "u": ("unsigned integer", (*range(1, 33), 64)), "i": ("signed integer", (8, 16, 32, 64)),
+    "f": ("floating-point", (16, 24, 32, 64)), "ci": ("complex integer", (16, 32, 64)),
+    "c": ("complex", (64, 128)),
+}  # fmt: skip
+
 
 @dataclass(frozen=True, eq=False)
 class Page:
     """A page as its directory describes it.
 
     ``samples`` counts the values of a pixel; with ``separate`` each lies in chunks of its
-    own. ``bits`` and ``kind`` (``u``, ``i``, ``f``) describe one stored sample. A strip is a
+    own. ``bits`` and ``kind`` (``u``, ``i``, ``f``, or of COMPLEX) describe one stored sample. A strip is a
     chunk as wide as the page. ``shift`` is added to all chunk offsets (ImageJ stacks).
     ``header`` goes before the bytes of every chunk (NDPI's runs of a JPEG stream).
     """
@@ -89,6 +97,8 @@ class Page:
         """The type of decoded samples: the smallest native one that holds the stored ones."""
         if self.kind == "f":
             return np.dtype("f8" if self.bits == 64 else "f4")
+        if self.kind in COMPLEX:
+            return np.dtype("f8" if self.bits == (128 if self.kind == "c" else 64) else "f4")
         return np.dtype(f"{self.kind}{next(size for size in _PLAIN_BITS if size >= self.bits) // 8}")
 
     @property
@@ -335,16 +345,12 @@ def _one(tags: Directory, code: int, default: int, samples: int, what: str) -> i
 
 
 def _kind(name: str, sample_format: int, bits: int) -> str:
-    kind = {1: "u", 2: "i", 3: "f", 4: "u"}.get(sample_format)
+    kind = {1: "u", 2: "i", 3: "f", 4: "u", 5: "ci", 6: "c"}.get(sample_format)
     if kind is None:
-        kinds = {5: "complex integer", 6: "complex"}
-        raise Unsupported(
-            f"{name}: {kinds.get(sample_format, f'format {sample_format}')} samples are not read"
-        )
-    allowed = {"u": (*range(1, 33), 64), "i": (8, 16, 32, 64), "f": (16, 24, 32, 64)}[kind]
+        raise Unsupported(f"{name}: format {sample_format} samples are not read")
+    word, allowed = _KINDS[kind]
     if bits not in allowed:
-        words = {"u": "unsigned integer", "i": "signed integer", "f": "floating-point"}
-        raise Unsupported(f"{name}: {bits}-bit {words[kind]} samples are not read; {allowed} are")
+        raise Unsupported(f"{name}: {bits}-bit {word} samples are not read; {allowed} are")
     return kind
 
 
