@@ -36,6 +36,6 @@ extern "C" __attribute__((visibility("default"))) void chain(const Step* steps, 
 }
 
 // The byte behind the coded data of a JPEG stream; -1 where not all of them are there: see scan.h.
-extern "C" __attribute__((visibility("default"))) i64 jpeg_end(const u8* data, i64 size) {
-  return scan::end_of(data, size);
+extern "C" __attribute__((visibility("default"))) i64 jpeg_end(const u8* data, i64 size, i64 whole) {
+  return scan::end_of(data, size, whole != 0);
 }

@@ -177,8 +177,9 @@ struct Walk {
 };
 
 // The byte behind the last one that the pixels need; -1 where one of those is not there, or
-// where the stream is of a kind that is not walked (progressive, arithmetic).
-inline i64 end_of(const u8* data, i64 size) {
+// where the stream is of a kind that is not walked (progressive, arithmetic). `whole` asks, too,
+// that the last byte has no bits that only fill it up.
+inline i64 end_of(const u8* data, i64 size, bool whole) {
   Walk walk;
   i64 at = 2;
   while (at + 4 <= size) {
@@ -203,7 +204,7 @@ inline i64 end_of(const u8* data, i64 size) {
       Bits bits{data, size, at};
       good = walk.scan(part, room, bits);
       at = bits.at;
-      if (good && walk.complete()) return at;
+      if (good && walk.complete()) return whole && bits.count ? -1 : at;
     } else if (marker >= 0xC0 && marker <= 0xCF && marker != 0xC8)
       good = (marker == 0xC0 || marker == 0xC1 || marker == 0xC3) && walk.frame(part, room, marker == 0xC3);
     else if (marker == 0xD9 || marker == 0xDC) good = false;

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import itertools
 from pathlib import Path
 from typing import Any
 
@@ -188,6 +189,17 @@ def test_a_stream_that_lacks_its_end_marker_alone_is_decoded(name: str, more: by
     whole = codec.decode(stream, *codec.frame.full)
     np.testing.assert_array_equal(codec.decode(stream[:-2] + more, *codec.frame.full), whole)
     assert jpeg.ended(stream[:-2] + more, jpeg.read_header(stream)) == stream
+
+
+def test_data_that_end_with_a_byte_of_zeros_are_whole() -> None:
+    ends = set()
+    for value, width in itertools.product((0, 80, 128), range(8, 136, 8)):
+        stream = saved(np.full((16, width, 3), value, np.uint8), subsampling=0)
+        codec = codec_of(stream)
+        whole = codec.decode(stream, *codec.frame.full)
+        np.testing.assert_array_equal(codec.decode(stream[:-2], *codec.frame.full), whole)
+        ends.add(stream[-3])
+    assert 0 in ends
 
 
 @pytest.mark.parametrize("name", WITH_ENDS)

@@ -53,12 +53,13 @@ class Library:
         )
         self._library.chain(ctypes.c_void_p(steps.ctypes.data), ctypes.c_int64(len(steps)))
 
-    def jpeg_end(self, data: bytes) -> int:
+    def jpeg_end(self, data: bytes, whole: bool = False) -> int:
         """Return the byte behind the coded data of a JPEG stream, -1 where they are not all there.
 
-        So it is, too, where they are progressive or in arithmetic coding.
+        So it is, too, where they are progressive or in arithmetic coding, and where ``whole`` asks that
+        all bits of the last byte are data.
         """
-        return int(self._library.jpeg_end(data, ctypes.c_int64(len(data))))
+        return int(self._library.jpeg_end(data, ctypes.c_int64(len(data)), ctypes.c_int64(whole)))
 
     def _address(self, kernel: str) -> int:
         known = self._addresses.get(kernel)

@@ -124,16 +124,24 @@ def ended(data: bytes, header: Header, tables: bytes | None = None) -> bytes:
     if data.rfind(_EOI, header.scan) >= 0:  # within coded data no such two bytes follow each other
         return data
     whole = splice(data, tables)
-    stop = installed().jpeg_end(_held(whole))
+    stop = _stop(whole)
     if stop < 0:
         raise Damaged("a JPEG stream that is cut off: it has no end (EOI), and not all of its pixels")
     return whole[:stop] + _EOI
 
 
-def _held(data: bytes) -> bytes:
-    """Return a stream without the zeros at its end, which may be room for bytes that never came."""
+def _stop(data: bytes) -> int:
+    """Return the byte behind a stream's coded data, -1 where they are not all there.
+
+    Zeros at the end may be room for bytes that never came; a single one whose bits are all needed is data,
+    which no bits that fill up a byte had to follow.
+    """
     held = data.rstrip(b"\0")
-    return held + b"\0" if held.endswith(b"\xff") and len(held) < len(data) else held
+    stripped = len(data) - len(held)
+    if stripped and held.endswith(b"\xff"):
+        held, stripped = held + b"\0", stripped - 1
+    stop = installed().jpeg_end(held)
+    return installed().jpeg_end(held + b"\0", whole=True) if stop < 0 and stripped == 1 else stop
 
 
 @lru_cache(64)
