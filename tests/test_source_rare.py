@@ -1,19 +1,29 @@
-"""Kinds of samples that few laboratories write: complex ones."""
+"""Files that few laboratories write: complex samples, old-style JPEG in chunks."""
 
 from __future__ import annotations
 
+import contextlib
 import io
+import re
 import zlib
 from typing import Any
 
 import numpy as np
 import pytest
 import tifffile
+from hypothesis import given
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+from PIL import Image as Pillow
 
-from gputiles.errors import Unsupported
+from gputiles.errors import Damaged, GputilesError, Unsupported
+from gputiles.geometry import Rect
+from gputiles.sources import jpeg
 from gputiles.sources.open import open_source
-from tests.reading import full
-from tests.tiffs import Tags, page, tiff
+from tests.reading import full, read_tile
+from tests.tiffs import Tags, Written, page, tiff, tiff_behind, tiles_of
+
+Pixels = NDArray[Any]
 
 RNG = np.random.default_rng(23)
 ORDERS = ["<", ">"]
@@ -73,3 +83,166 @@ def test_complex_integers_are_their_magnitudes(bits: int, dtype: str, order: str
 def test_complex_samples_of_other_forms_are_refused(tags: Tags, reason: str) -> None:
     with pytest.raises(Unsupported, match=reason):
         open_source(tiff(page(7, 9, [bytes(2000)], tags)))
+
+
+# -- old-style JPEG in chunks
+
+SMOOTH = np.add.outer(3 * np.arange(70), 2 * np.arange(90))[..., np.newaxis] + np.array([0, 40, 90])
+PICTURE = (127 + 127 * np.sin(SMOOTH / 60)).astype(np.uint8)
+TABLES = 8  # where they lie in a file
+
+
+def chunks_of(tile: tuple[int, int] | None, samples: int) -> list[Pixels]:
+    """Return tiles of (width, height), or strips of 32 rows."""
+    pixels = PICTURE[..., :samples]
+    return tiles_of(pixels, *tile) if tile else [pixels[top : top + 32] for top in range(0, 70, 32)]
+
+
+def stream_of(pixels: Pixels, **options: Any) -> bytes:
+    file = io.BytesIO()
+    Pillow.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels).save(
+        file, "JPEG", quality=90, **options
+    )
+    return file.getvalue()
+
+
+def coded(stream: bytes) -> bytes:
+    """Return the data of a stream's scan, without its end."""
+    return stream[jpeg.read_header(stream).scan : -2]
+
+
+def tables_of(stream: bytes) -> tuple[dict[int, bytes], dict[int, bytes]]:
+    """Return {number: quantisation table} and {class and number: Huffman table} of a stream."""
+    quantisation: dict[int, bytes] = {}
+    huffman: dict[int, bytes] = {}
+    for marker, start, end in jpeg.segments(stream):
+        at = start
+        while marker == 0xDB and at < end:
+            quantisation[stream[at]], at = stream[at + 1 : at + 65], at + 65
+        while marker == 0xC4 and at < end:
+            size = 17 + sum(stream[at + 1 : at + 17])
+            huffman[stream[at]], at = stream[at + 1 : at + size], at + size
+    return quantisation, huffman
+
+
+def pointed(stream: bytes, samples: int) -> tuple[bytes, Tags]:
+    """Return the tables of a stream one behind the other, and the tags that point to them."""
+    quantisation, huffman = tables_of(stream)
+    data, tags = b"", Tags()
+    for code, tables in (
+        (519, quantisation),
+        (520, huffman),
+        (521, {n & 15: huffman[n] for n in huffman if n > 15}),
+    ):
+        offsets = []
+        for number in range(samples):
+            offsets.append(TABLES + len(data))
+            data += tables[min(number, 1)]
+        tags[code] = (4, offsets)
+    return data, tags
+
+
+def framed(stream: bytes, width: int, height: int) -> bytes:
+    """Return the head of a stream, of a picture of another size, without its data."""
+    at = stream.index(b"\xff\xc0") + 5
+    size = height.to_bytes(2, "big") + width.to_bytes(2, "big")
+    return stream[:at] + size + stream[at + 4 : jpeg.read_header(stream).scan]
+
+
+def page_of(
+    tile: tuple[int, int] | None, samples: int, spread: int, chunks: list[bytes], more: Tags
+) -> Written:
+    place: Tags = {322: (4, tile[0]), 323: (4, tile[1])} if tile else {278: (4, 32)}
+    tags: Tags = {
+        258: (3, [8] * samples), 259: (3, 6), 262: (3, 6 if samples == 3 else 1), 277: (3, samples),
+        512: (3, 1), 530: (3, [spread, spread]), **place,
+    }  # fmt: skip
+    return page(90, 70, chunks, {**tags, **more})
+
+
+TILES = [None, (32, 32), (64, 48), (128, 128)]
+
+
+@pytest.mark.parametrize("tile", TILES)
+@pytest.mark.parametrize(("samples", "spread"), [(1, 1), (3, 1), (3, 2)])
+@pytest.mark.parametrize("tables", ["in tags", "in a head", "in a head of a chunk", "in every chunk"])
+@pytest.mark.parametrize("restart", [0, 2])
+@pytest.mark.parametrize("order", ORDERS)
+def test_old_style_jpeg_in_chunks_has_the_pixels_of_its_streams(
+    tile: tuple[int, int] | None, samples: int, spread: int, tables: str, restart: int, order: str
+) -> None:
+    options: dict[str, Any] = {"restart_marker_blocks": restart} if restart else {}
+    options |= {"subsampling": 0 if spread == 1 else 2} if samples == 3 else {}
+    pieces = chunks_of(tile, samples)
+    streams = [stream_of(piece, **options) for piece in pieces]
+    if tables == "in tags":
+        data, tags = pointed(streams[0], samples)
+        tags |= {515: (3, restart)} if restart else {}
+    else:
+        size = (90, 70) if tables == "in a head" else tile or (90, 32)
+        data = framed(streams[0], *size)
+        tags = {513: (4, TABLES), 514: (4, len(data))}
+    stored = streams if tables == "in every chunk" else [coded(stream) for stream in streams]
+    source = open_source(tiff_behind(data, page_of(tile, samples, spread, stored, tags), order=order))
+    whole = np.zeros((256, 256, samples), np.uint8)
+    width, height = tile or (90, 32)
+    for number, stream in enumerate(streams):
+        y, x = divmod(number, -(-90 // width))
+        part = np.asarray(Pillow.open(io.BytesIO(stream)))
+        part = part.reshape(*part.shape[:2], samples)
+        whole[y * height : y * height + len(part), x * width : x * width + part.shape[1]] = part
+    np.testing.assert_array_equal(full(source), whole[:70, :90])
+
+
+def test_restarts_of_old_style_jpeg_may_be_counted_through_all_chunks() -> None:
+    streams = [stream_of(piece, restart_marker_blocks=2, subsampling=0) for piece in chunks_of(None, 3)]
+    data, tags = pointed(streams[0], 3)
+    first = sum(coded(streams[0]).count(bytes((0xFF, 0xD0 + n))) for n in range(8))
+    later = re.sub(
+        rb"\xff([\xd0-\xd7])", lambda mark: bytes((0xFF, 0xD0 + (mark[1][0] + first) % 8)), coded(streams[1])
+    )
+    tags |= {515: (3, 2)}
+    plain = open_source(tiff_behind(data, page_of(None, 3, 1, [coded(each) for each in streams], tags)))
+    chunks = [coded(streams[0]), later, coded(streams[2])]
+    np.testing.assert_array_equal(
+        full(open_source(tiff_behind(data, page_of(None, 3, 1, chunks, tags)))), full(plain)
+    )
+
+
+def test_old_style_jpeg_chunks_that_are_cut_off_fail_alone() -> None:
+    tile = (128, 32)
+    streams = [stream_of(piece, subsampling=0) for piece in chunks_of(tile, 3)]
+    data, tags = pointed(streams[0], 3)
+    chunks = [coded(stream) for stream in streams]
+    chunks[1] = chunks[1][:-40]
+    source = open_source(tiff_behind(data, page_of(tile, 3, 1, chunks, tags)))
+    job = source.read(0, 0, Rect(0, 0, 1, 1))
+    job.chunks[0].codec.decode(chunks[0], 128, 32)
+    with pytest.raises(Damaged, match="cut off"):
+        job.chunks[1].codec.decode(chunks[1], 128, 32)
+
+
+@pytest.mark.parametrize(("change", "kind"), [
+    ({519: (4, [8, 8])}, Damaged), ({519: (4, [0, 8, 8])}, Damaged), ({520: (4, [1 << 30] * 3)}, Damaged),
+    ({521: (4, [56] * 3)}, Damaged),  # within a quantisation table
+    ({512: (3, 14)}, Unsupported), ({284: (3, 2)}, Unsupported),
+])  # fmt: skip
+def test_old_style_jpeg_whose_tables_make_no_sense_is_refused(change: Tags, kind: type[Exception]) -> None:
+    streams = [stream_of(piece, subsampling=0) for piece in chunks_of(None, 3)]
+    data, tags = pointed(streams[0], 3)
+    chunks = [coded(stream) for stream in streams] * (3 if 284 in change else 1)
+    with pytest.raises(kind):
+        open_source(tiff_behind(data, page_of(None, 3, 1, chunks, {**tags, **change})))
+
+
+@given(st.data())
+def test_spoiled_chunks_and_tables_of_old_style_jpeg_are_read_or_refused(draw: st.DataObject) -> None:
+    streams = [stream_of(piece, subsampling=2) for piece in chunks_of((64, 48), 3)]
+    data, tags = pointed(streams[0], 3)
+    file = tiff_behind(data, page_of((64, 48), 3, 2, [coded(stream) for stream in streams], tags))
+    spoiled = bytearray(file.getvalue())
+    for _ in range(draw.draw(st.integers(1, 8))):
+        spoiled[draw.draw(st.integers(8, len(spoiled) - 1))] = draw.draw(st.integers(0, 255))
+    with contextlib.suppress(GputilesError):
+        source = open_source(io.BytesIO(bytes(spoiled)), chunk_limit=1 << 24)
+        read_tile(source, 0, source.info.levels - 1, 0, 0)

@@ -53,6 +53,15 @@ def tiff(*pages: Written, order: str = "<", big: bool = False) -> io.BytesIO:
     return file
 
 
+def tiff_behind(data: bytes, page_: Written, order: str = "<") -> io.BytesIO:
+    """Return a TIFF file of one page and of ``data``, which lie at byte 8 for tags to point at."""
+    written = tiff(page(1, 1, [data], {}), page_, order=order).getvalue()
+    word, short = order + "I", order + "H"
+    first = struct.unpack_from(word, written, 4)[0]
+    following = first + 2 + 12 * struct.unpack_from(short, written, first)[0]
+    return io.BytesIO(written[:4] + written[following : following + 4] + written[8:])
+
+
 def _append(file: io.BytesIO, data: bytes) -> int:
     at = file.seek(0, io.SEEK_END)
     if at % 2:

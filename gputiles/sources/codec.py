@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from gputiles.backends import ChunkCodec
 from gputiles.errors import Damaged, Unsupported
-from gputiles.geometry import ceil_div
 from gputiles.image import Colour
-from gputiles.sources import bytecodec, imagecodec, jpeg
+from gputiles.sources import bytecodec, imagecodec
 from gputiles.sources.bytecodec import ByteCodec
 from gputiles.sources.colour import CmykCodec, MagnitudeCodec, StraightAlphaCodec, SubsampledCodec, YCbCrCodec
 from gputiles.sources.imagecodec import JPEG, JPEG2000, Frame, ImageCodec, JpegCodec
 from gputiles.sources.lab import LabCodec
-from gputiles.sources.page import COMPLEX, OLD_JPEG, YCBCR_2000, Page, Photometric
+from gputiles.sources.oldjpeg import OLD_JPEG, OldJpegCodec, read_head
+from gputiles.sources.page import COMPLEX, YCBCR_2000, Page, Photometric
 from gputiles.sources.planes import PlanesCodec
 from gputiles.sources.streamsize import jpeg2000_is_ycbcr
 
@@ -32,7 +33,6 @@ _UNREAD = {
 
 
 _FULL_RANGE = (0.0, 255.0, 128.0, 255.0, 128.0, 255.0)  # tag 532 that changes nothing
-_MOST_HEAD = 1 << 16  # bytes before the scan of old-style JPEG
 LAB = (Photometric.CIELAB, Photometric.ICCLAB)
 
 
@@ -68,7 +68,7 @@ def _stored(page: Page, samples: int) -> ChunkCodec:
     """Return what decodes ``samples`` that lie side by side, in the colours of the file."""
     samples = 1 if page.separate else samples
     if page.compression == OLD_JPEG:
-        _check_old_jpeg(page)
+        return _old_jpeg(page)
     if page.compression in JPEG:
         return _jpeg(page)
     if page.compression in imagecodec.COMPRESSIONS:
@@ -83,7 +83,7 @@ def _frame(page: Page) -> Frame:
     return Frame(page.chunk_samples, page.dtype, (page.chunk_width, page.chunk_height))
 
 
-def _jpeg(page: Page) -> ChunkCodec:
+def _jpeg(page: Page) -> JpegCodec:
     raw = page.separate or page.samples != 3
     # or three channels: nothing to convert either; old-style files call YCbCr RGB
     said_rgb = page.photometric is not Photometric.YCBCR and page.compression != OLD_JPEG
@@ -91,20 +91,16 @@ def _jpeg(page: Page) -> ChunkCodec:
     return JpegCodec(page.compression, _frame(page), tables, said_rgb, raw, page.header)
 
 
-def _check_old_jpeg(page: Page) -> None:
-    """Raise Unsupported unless an old-style page is one JPEG file within the file (TIFF 6.0, section 22)."""
-    offset, size = (page.tags.integer(tag, 0) for tag in (513, 514))
-    reason = f"{page.source.name}: old-style JPEG (compression 6) that is not one JPEG file is not read"
-    blocks = ceil_div(page.width, 8) * ceil_div(page.height, 8)
-    if page.separate or offset <= 0 or not 8 * size > blocks or offset + size > page.source.size:
-        raise Unsupported(reason)
-    try:
-        header = jpeg.read_header(page.source.read_at(offset, min(size, _MOST_HEAD)))
-    except Damaged as error:
-        raise Unsupported(f"{reason}: {error}") from error
-    fits = (header.width, header.height, len(header.components)) == (*page.size, page.samples)
-    if not fits or not header.scan or 8 * (size - header.scan) < blocks:  # data lie elsewhere, in strips
-        raise Unsupported(reason)
+def _old_jpeg(page: Page) -> ChunkCodec:
+    """Return what decodes old-style JPEG."""
+    if page.separate:
+        raise Unsupported(f"{page.source.name}: old-style JPEG (compression 6) in planes is not read")
+    codec = _jpeg(page)
+    if page.one_file:
+        return codec
+    spread = page.subsampling if page.photometric is Photometric.YCBCR else (1, 1)
+    head = read_head(page.tags, page.samples, spread, (page.size, (page.chunk_width, page.chunk_height)))
+    return OldJpegCodec(replace(codec, tables=head.tables), head)
 
 
 def _image(page: Page) -> ChunkCodec:

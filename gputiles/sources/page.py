@@ -17,12 +17,11 @@ from gputiles.image import Alpha, Colour
 from gputiles.sources.bytesource import ByteSource
 from gputiles.sources.ifd import Directory
 from gputiles.sources.ndpi import read_runs, run_offsets
+from gputiles.sources.oldjpeg import OLD_JPEG, STREAM, STREAM_LENGTH, is_one_file
 
 _MOST_SIDE = 1 << 30
 _MOST_SAMPLES = 4096
 _LSM = 34412
-OLD_JPEG = 6
-_STREAM, _STREAM_LENGTH = 513, 514  # of old-style JPEG: a JPEG file within the file
 YCBCR_2000 = 33003
 """Aperio's JPEG 2000 of YCbCr without the component transform that would say so."""
 _HEADING = 4096
@@ -66,7 +65,8 @@ class Page:
     ``samples`` counts the values of a pixel; with ``separate`` each lies in chunks of its
     own. ``bits`` and ``kind`` (``u``, ``i``, ``f``, or of COMPLEX) describe one stored sample. A strip is a
     chunk as wide as the page. ``shift`` is added to all chunk offsets (ImageJ stacks).
-    ``header`` goes before the bytes of every chunk (NDPI's runs of a JPEG stream).
+    ``header`` goes before the bytes of every chunk (NDPI's runs of a JPEG stream). ``one_file``
+    says that old-style JPEG is one JPEG file within the file.
     """
 
     source: ByteSource
@@ -86,6 +86,7 @@ class Page:
     extra: tuple[int, ...] = ()
     shift: int = 0
     header: bytes = b""
+    one_file: bool = False
 
     @property
     def size(self) -> tuple[int, int]:
@@ -213,8 +214,8 @@ class Page:
         """Where every chunk starts; 0 is a chunk that is not stored. Read at first use."""
         if self.header:
             return run_offsets(self.tags)[:-1]
-        if self.compression == OLD_JPEG:
-            return self._table(_STREAM)
+        if self.one_file:
+            return self._table(STREAM)
         return self._table(324 if 324 in self.tags else 273) + self.shift
 
     @cached_property
@@ -222,8 +223,8 @@ class Page:
         """Stored bytes of every chunk; 0 is a chunk that is not stored. Read at first use."""
         if self.header:
             return np.diff(run_offsets(self.tags))
-        if self.compression == OLD_JPEG:
-            return self._table(_STREAM_LENGTH)
+        if self.one_file:
+            return self._table(STREAM_LENGTH)
         code = 325 if 325 in self.tags else 279
         counts = self._table(code) if code in self.tags else np.zeros(0, np.int64)
         if _LSM in self.tags and self.compression != 1:  # Zeiss tells what the strips decode to
@@ -253,8 +254,8 @@ class Page:
 
     def check_tables(self) -> None:
         """Raise Damaged unless the chunk tables have an entry for every chunk."""
-        if self.header or self.compression == OLD_JPEG:
-            return  # the index of runs was counted when they were found; the codec looks at old-style JPEG
+        if self.header or self.one_file:
+            return  # the index of runs was counted when they were found, and so was one file's chunk
         needed = self.columns * self.rows * self.planes
         for name, codes in (("offsets", (324, 273)), ("byte counts", (325, 279))):
             entry = next((self.tags.entries[code] for code in codes if code in self.tags), None)
@@ -367,8 +368,9 @@ def _photometric(tags: Directory, samples: int) -> Photometric:
 
 
 def _chunks(tags: Directory, width: int, height: int) -> Mapping[str, Any]:
-    if tags.integer(259, 1) == OLD_JPEG:  # one stream, however its data are told apart
-        return {"tiled": False, "chunk_width": width, "chunk_height": height}
+    old = tags.integer(259, 1) == OLD_JPEG
+    if old and is_one_file(tags, tags.integer(277, _told_samples(tags))):
+        return {"tiled": False, "chunk_width": width, "chunk_height": height, "one_file": True}
     if 322 in tags or 324 in tags:
         chunk_width, chunk_height = tags.integer(322, 0), tags.integer(323, 0)
         if chunk_width <= 0 or chunk_height <= 0:
