@@ -174,6 +174,11 @@ def lab_by_hand(path: Path) -> Pixels:
     return np.asarray(converted)
 
 
+def with_libtiff(path: Path) -> Pixels:
+    """Return the RGB that libtiff makes of a file."""
+    return np.asarray(imagecodecs.tiff_decode(path.read_bytes(), asrgb=True))[..., :3]
+
+
 def from_ycbcr(pixels: Pixels, reference: Any) -> Pixels:
     """Convert 8-bit YCbCr as TIFF 6.0 section 21 says, with BT.601's luma."""
     black_y, white_y, black_b, white_b, black_r, white_r = quotients(reference)

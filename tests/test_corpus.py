@@ -18,7 +18,7 @@ from gputiles.geometry import Rect
 from gputiles.sources import Source
 from gputiles.sources.open import open_source
 from tests.conftest import SHARED, shared
-from tests.oracle import Plane, by_hand, lab_by_hand, levels
+from tests.oracle import Plane, by_hand, lab_by_hand, levels, with_libtiff
 from tests.reading import Pixels, decode, full, read_tile
 
 CASES_FILE = SHARED / "cases" / "expected.json"
@@ -40,7 +40,6 @@ REFUSED = {
     # tag values beyond the end of the file
     "image-tiff__graydepth-invert-overflow-5a0aad5024cc4ff3.tiff": (Damaged, "the file ends"),
     "metadata-extractor-images__m1-42c19f8e79e582bef107f372f18a074b.tif": (Damaged, "the file ends"),
-    "image-tiff__off_luv32.tif": (Unsupported, "LogLuv"),
     "imagecodecs__gray.depth.deflate.u1.tif": (Unsupported, "depth"),
     # the JPEG XR library crashes the whole process on damaged streams
     "imagecodecs__rgb.tiled.jpegxr.u1.tif": (Unsupported, "compression 34934 .JPEG XR."),
@@ -72,6 +71,7 @@ BEYOND_TIFFFILE = {
 BY_HAND = {
     "TwelveMonkeys__planar-yuv420-jpeg-lzw.tif": (by_hand, 0),
     "Pillow__hopper.Lab.tif": (lab_by_hand, 9),
+    "image-tiff__off_luv32.tif": (with_libtiff, 0),
 }
 # tifffile stops before the end of these chains
 SHORTER_CHAIN = {"cyclic_ifd_to_first.tif", "libtiff__test_ifd_loop_subifd.tif"}

@@ -1,4 +1,4 @@
-"""Files that few laboratories write: complex samples, old-style JPEG in chunks."""
+"""Files that few laboratories write: complex samples, old-style JPEG in chunks, LogLuv."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import re
 import zlib
 from typing import Any
 
+import imagecodecs
 import numpy as np
 import pytest
 import tifffile
@@ -246,3 +247,88 @@ def test_spoiled_chunks_and_tables_of_old_style_jpeg_are_read_or_refused(draw: s
     with contextlib.suppress(GputilesError):
         source = open_source(io.BytesIO(bytes(spoiled)), chunk_limit=1 << 24)
         read_tile(source, 0, source.info.levels - 1, 0, 0)
+
+
+# -- logarithms of light
+
+
+def runs(plane: Pixels) -> bytes:
+    """Return bytes coded as SGI's logarithms are: those that are equal as runs, others by themselves."""
+    found, values = b"", plane.tolist()
+    while values:
+        same = next((n for n, value in enumerate(values) if value != values[0]), len(values))
+        if same >= 4:
+            same = min(same, 129)
+            found += bytes((same + 126, values[0]))
+            del values[:same]
+        else:
+            found += bytes((min(len(values), 2), *values[:2]))
+            del values[:2]
+    return found
+
+
+def logarithmic(name: str, pixels: Pixels) -> bytes:
+    """Return the chunk of (rows, columns) of numbers of 16, 24 or 32 bits."""
+    size = {"LogL": 2, "24 bits": 3, "32 bits": 4}[name]
+    stored = pixels.astype(">u4").view(np.uint8).reshape(*pixels.shape, 4)[..., 4 - size :]
+    if size == 3:
+        return stored.tobytes()
+    return b"".join(runs(row[:, n]) for row in stored for n in range(size))
+
+
+def logarithms(name: str) -> tuple[Pixels, Tags]:
+    """Return numbers of all kinds, of light between darkness and far above white, and their tags."""
+    steps = np.arange(12 * 40, dtype=np.uint32).reshape(12, 40)
+    light = {"LogL": 13000 + steps * 8, "24 bits": 600 + steps // 2, "32 bits": 13000 + steps * 8}[name]
+    light[3:5] = 0
+    colours = {"LogL": 0, "24 bits": steps * 30 % 16289, "32 bits": steps * 977 % 65536}[name]
+    shift = {"LogL": 0, "24 bits": 14, "32 bits": 16}[name]
+    samples = 1 if name == "LogL" else 3
+    return light << shift | colours, {
+        258: (3, [16] * samples), 259: (3, 34677 if name == "24 bits" else 34676),
+        262: (3, 32844 if samples == 1 else 32845), 277: (3, samples), 339: (3, [2] * samples),
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ["LogL", "24 bits", "32 bits"])
+@pytest.mark.parametrize("order", ORDERS)
+@pytest.mark.parametrize("tiled", [False, True])
+def test_logarithms_of_light_are_shown_as_libtiff_shows_them(name: str, order: str, tiled: bool) -> None:
+    pixels, tags = logarithms(name)
+    strips = [logarithmic(name, pixels[top : top + 5]) for top in range(0, 12, 5)]
+    whole = tiff(page(40, 12, strips, {**tags, 278: (3, 5)}))
+    wanted = imagecodecs.tiff_decode(whole.getvalue(), asrgb=True)[..., : 1 if name == "LogL" else 3]
+    if tiled:
+        tiles = [logarithmic(name, tile) for tile in tiles_of(pixels, 16, 16)]
+        file = tiff(page(40, 12, tiles, {**tags, 322: (3, 16), 323: (3, 16)}), order=order)
+    else:
+        file = tiff(page(40, 12, strips, {**tags, 278: (3, 5)}), order=order)
+    source = open_source(file)
+    np.testing.assert_array_equal(full(source), wanted, strict=True)
+    assert {0, 255} < set(wanted.reshape(-1).tolist())
+    assert any("logarithms" in warning for warning in source.info.warnings)
+
+
+@pytest.mark.parametrize("name", ["LogL", "24 bits", "32 bits"])
+def test_logarithms_that_are_cut_off_are_damage(name: str) -> None:
+    pixels, tags = logarithms(name)
+    source = open_source(tiff(page(40, 12, [logarithmic(name, pixels)[:-3]], tags)))
+    assert isinstance(read_tile(source, 0, 0, 0, 0), Damaged)
+
+
+@pytest.mark.parametrize(("tags", "reason"), [
+    ({259: (3, 1)}, "compression 1 is not read"), ({284: (3, 2)}, "not read"),
+    ({277: (3, 4), 258: (3, [16] * 4), 339: (3, [2] * 4)}, "of 4 samples"),
+    ({262: (3, 2)}, "SGI LogL"),
+])  # fmt: skip
+def test_logarithms_of_other_forms_are_refused(tags: Tags, reason: str) -> None:
+    pixels, own = logarithms("32 bits")
+    with pytest.raises(Unsupported, match=reason):
+        open_source(tiff(page(40, 12, [logarithmic("32 bits", pixels)] * 4, {**own, **tags})))
+
+
+@given(st.binary(max_size=300), st.sampled_from(["LogL", "24 bits", "32 bits"]))
+def test_any_bytes_in_place_of_logarithms_are_read_or_damage(data: bytes, name: str) -> None:
+    source = open_source(tiff(page(40, 12, [data or b"0"], logarithms(name)[1])))
+    tile = read_tile(source, 0, 0, 0, 0)
+    assert isinstance(tile, Damaged) or tile.shape[:2] == (12, 40)

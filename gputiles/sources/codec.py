@@ -10,13 +10,14 @@ import numpy as np
 from gputiles.backends import ChunkCodec
 from gputiles.errors import Damaged, Unsupported
 from gputiles.image import Colour
-from gputiles.sources import bytecodec, imagecodec
+from gputiles.sources import bytecodec, imagecodec, logluv
 from gputiles.sources.bytecodec import ByteCodec
 from gputiles.sources.colour import CmykCodec, MagnitudeCodec, StraightAlphaCodec, SubsampledCodec, YCbCrCodec
 from gputiles.sources.imagecodec import JPEG, JPEG2000, Frame, ImageCodec, JpegCodec
 from gputiles.sources.lab import LabCodec
+from gputiles.sources.logluv import LogLuvCodec
 from gputiles.sources.oldjpeg import OLD_JPEG, OldJpegCodec, read_head
-from gputiles.sources.page import COMPLEX, YCBCR_2000, Page, Photometric
+from gputiles.sources.page import COMPLEX, LOGARITHMIC, YCBCR_2000, Page, Photometric
 from gputiles.sources.planes import PlanesCodec
 from gputiles.sources.streamsize import jpeg2000_is_ycbcr
 
@@ -43,6 +44,8 @@ def choose(page: Page) -> ChunkCodec:
     """
     if page.photometric is Photometric.CMYK:
         _check_cmyk(page)
+    if page.photometric in LOGARITHMIC:
+        return _logarithmic(page)
     stored = _planes(page) if page.bound else _stored(page, page.samples)
     if page.photometric is Photometric.CMYK:  # inks were multiplied with alpha, not what they mix to
         return CmykCodec(StraightAlphaCodec(stored) if page.premultiplied else stored)
@@ -56,6 +59,16 @@ def _check_cmyk(page: Page) -> None:
             f"{page.source.name}: separated colours of {page.samples} {page.bits}-bit samples, ink set"
             f" {page.tags.integer(332, 1)}; only CMYK of 8 or 16 bits is converted"
         )
+
+
+def _logarithmic(page: Page) -> ChunkCodec:
+    samples = 3 if page.photometric is Photometric.LOG_LUV else 1
+    if page.compression not in logluv.COMPRESSIONS or page.samples != samples or page.separate:
+        raise Unsupported(
+            f"{page.source.name}: {page.photometric.name} of {page.samples} samples in compression"
+            f" {page.compression} is not read; {samples} in {logluv.COMPRESSIONS} are"
+        )
+    return LogLuvCodec(page.compression, samples)
 
 
 def _planes(page: Page) -> ChunkCodec:

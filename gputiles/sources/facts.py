@@ -13,7 +13,7 @@ from gputiles.errors import Damaged, LimitExceeded
 from gputiles.geometry import Grid
 from gputiles.image import Alpha, Colour, Frame, ImageInfo, Reduction
 from gputiles.sources.layout import Layout
-from gputiles.sources.page import COMPLEX, Page, Photometric
+from gputiles.sources.page import COMPLEX, LOGARITHMIC, Page, Photometric
 
 _TILE = range(128, 2049)
 _LARGE = 2048  # a side beyond which made-up tiles are 512 pixels, not 256
@@ -54,9 +54,7 @@ def read_info(layout: Layout, grid: Grid, stored: tuple[bool, ...]) -> ImageInfo
     palette = page.colour is Colour.PALETTE and not layout.lut_is_hint
     nodata = _nodata(page, warnings)
     colormap = None if layout.lut_is_hint else _colormap(page, warnings)
-    if page.kind in COMPLEX:
-        warnings.append("complex samples are shown as their magnitudes")
-    warnings += _as_stored(page)
+    warnings += _otherwise(page)
     profile = _profile(page, _colour(page, palette), colormap is not None, warnings)
     return ImageInfo(
         grid=grid,
@@ -83,12 +81,19 @@ def read_info(layout: Layout, grid: Grid, stored: tuple[bool, ...]) -> ImageInfo
     )
 
 
-def _as_stored(page: Page) -> list[str]:
-    """Return warnings of what is served as it is stored."""
-    warnings = [] if page.orientation == 1 else [turned(page.orientation)]
-    if page.alpha is Alpha.PREMULTIPLIED:
-        warnings.append("colours are multiplied with alpha and served so: planes are decoded one by one")
-    return warnings
+def _otherwise(page: Page) -> list[str]:
+    """Return warnings of what is shown otherwise than its file means it."""
+    told = {
+        "complex samples are shown as their magnitudes": page.kind in COMPLEX,
+        "logarithms of light are shown in 8 bits: what is brighter than 1 is white": (
+            page.photometric in LOGARITHMIC
+        ),
+        turned(page.orientation): page.orientation != 1,
+        "colours are multiplied with alpha and served so: planes are decoded one by one": (
+            page.alpha is Alpha.PREMULTIPLIED
+        ),
+    }
+    return [warning for warning, holds in told.items() if holds]
 
 
 def turned(orientation: int) -> str:

@@ -42,13 +42,16 @@ class Photometric(IntEnum):
     YCBCR = 6
     CIELAB = 8
     ICCLAB = 9
+    LOG_L = 32844
+    LOG_LUV = 32845
 
 
 _MIXED = (Photometric.YCBCR, Photometric.CMYK, Photometric.CIELAB, Photometric.ICCLAB)
 """Colours that are made of one another."""
+LOGARITHMIC = (Photometric.LOG_L, Photometric.LOG_LUV)
+"""Logarithms of light, which are decoded to 8 bits."""
 _OTHER_PHOTOMETRIC = {
-    10: "ITU L*a*b*", 32803: "colour filter array",
-    32844: "LogL", 32845: "LogLuv", 34892: "linear raw",
+    10: "ITU L*a*b*", 32803: "colour filter array", 34892: "linear raw",
 }  # fmt: skip
 
 _KINDS = {
@@ -137,7 +140,7 @@ class Page:
         """What the decoded samples mean."""
         if self.photometric is Photometric.PALETTE:
             return Colour.PALETTE
-        rgb = self.photometric is Photometric.RGB or self.photometric in _MIXED
+        rgb = self.photometric in (Photometric.RGB, Photometric.LOG_LUV, *_MIXED)
         return Colour.RGB if rgb and self.samples >= 3 else Colour.GREY
 
     @property
@@ -314,18 +317,24 @@ def _samples(tags: Directory) -> Mapping[str, Any]:
     if samples > _MOST_SAMPLES:
         raise LimitExceeded(f"{name}: {samples} samples per pixel; most {_MOST_SAMPLES}")
     extra = tags.integers(338, samples)
+    photometric = _photometric(tags, samples)
+    bits, kind = (8, "u") if photometric in LOGARITHMIC else _type(tags, samples)
     return {
         "samples": samples,
-        "bits": (
-            bits := _one(tags, 258, 8 if tags.integer(259, 1) == OLD_JPEG else 1, samples, "BitsPerSample")
-        ),
-        "kind": _kind(name, _one(tags, 339, 1, samples, "SampleFormat"), bits),
+        "bits": bits,
+        "kind": kind,
         "compression": tags.integer(259, 1),
-        "photometric": _photometric(tags, samples),
+        "photometric": photometric,
         "separate": tags.integer(284, 1) == 2 and samples > 1,
         "predictor": tags.integer(317, 1),
         "extra": extra,
     }
+
+
+def _type(tags: Directory, samples: int) -> tuple[int, str]:
+    """Return the bits and the kind of stored samples."""
+    bits = _one(tags, 258, 8 if tags.integer(259, 1) == OLD_JPEG else 1, samples, "BitsPerSample")
+    return bits, _kind(tags.source.name, _one(tags, 339, 1, samples, "SampleFormat"), bits)
 
 
 def _told_samples(tags: Directory) -> int:
