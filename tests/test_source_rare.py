@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image as Pillow
 
-from gputiles.errors import Damaged, GputilesError, Unsupported
+from gputiles.errors import Damaged, GputilesError, LimitExceeded, Unsupported
 from gputiles.geometry import Rect
 from gputiles.sources import jpeg
 from gputiles.sources.open import open_source
@@ -332,3 +332,14 @@ def test_any_bytes_in_place_of_logarithms_are_read_or_damage(data: bytes, name: 
     source = open_source(tiff(page(40, 12, [data or b"0"], logarithms(name)[1])))
     tile = read_tile(source, 0, 0, 0, 0)
     assert isinstance(tile, Damaged) or tile.shape[:2] == (12, 40)
+
+
+@pytest.mark.parametrize(("tags", "held"), [
+    ({**logarithms("32 bits")[1]}, 12), ({**logarithms("LogL")[1]}, 4),
+    ({258: (3, 128), 259: (3, 8), 339: (3, 6)}, 16), ({258: (3, 64), 259: (3, 8), 339: (3, 6)}, 8),
+])  # fmt: skip
+def test_what_is_held_while_a_chunk_is_decoded_counts_for_the_limit(tags: Tags, held: int) -> None:
+    file = tiff(page(1000, 1000, [bytes(99)], tags))
+    open_source(file, chunk_limit=1000 * 1000 * held)
+    with pytest.raises(LimitExceeded, match="a chunk of 1000x1000"):
+        open_source(file, chunk_limit=1000 * 1000 * held - 1)

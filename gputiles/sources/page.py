@@ -106,6 +106,11 @@ class Page:
         return np.dtype(f"{self.kind}{next(size for size in _PLAIN_BITS if size >= self.bits) // 8}")
 
     @property
+    def swelling(self) -> int:
+        """Bytes that are held while a chunk is decoded, for each that is left of it."""
+        return 4 if self.photometric in LOGARITHMIC else 2 if self.kind in COMPLEX else 1
+
+    @property
     def reduced(self) -> bool:
         """Whether the page says that it is a smaller version of another one."""
         return bool(self.tags.integer(254, 0) & 1) or self.tags.integer(255, 0) == 2
@@ -300,7 +305,7 @@ def read_page(tags: Directory, chunk_limit: int) -> Page:
     )
     page.check_tables()
     samples = page.samples if page.bound else page.chunk_samples
-    size = page.chunk_width * page.chunk_height * samples * page.dtype.itemsize
+    size = page.chunk_width * page.chunk_height * samples * page.dtype.itemsize * page.swelling
     if size > chunk_limit and not page.rows_addressable:
         raise LimitExceeded(
             f"{tags.source.name}: a chunk of {page.chunk_width}x{page.chunk_height} pixels"
