@@ -13,6 +13,7 @@ from time import perf_counter
 from typing import Any
 
 from aiohttp import web
+from aiohttp.http_exceptions import BadHttpMessage
 from aiohttp.typedefs import Handler
 
 from gputiles.admission import Admission
@@ -191,9 +192,29 @@ def spare_collections() -> None:
     gc.set_threshold(700, 10, 1000)  # the last is 10 by default
 
 
+class _NoHttp(logging.Filter):
+    """Tells in one line what is no HTTP: anybody may send it, and no traceback says more about it."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Shorten such a record, which is none of an error; let all pass."""
+        error = record.exc_info[1] if record.exc_info else None
+        if isinstance(error, BadHttpMessage):
+            record.msg, record.args = f"{record.getMessage()}: %s", (error.message.partition("\n")[0],)
+            record.exc_info = None
+            record.levelno, record.levelname = logging.INFO, logging.getLevelName(logging.INFO)
+        return True
+
+
+def _server_log() -> logging.Logger:
+    log = logging.getLogger(f"{__name__}.server")
+    log.addFilter(_NoHttp())
+    return log
+
+
 SERVER: dict[str, Any] = {
     "handler_cancellation": True,  # a client that leaves takes its work along
     "max_line_size": LONGEST_LINE,
     "max_field_size": LONGEST_LINE,
     "access_log": None,
+    "logger": _server_log(),
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import AsyncIterator
 from io import BytesIO
@@ -337,3 +338,25 @@ async def test_webp_is_one_encoding_more(client: Client) -> None:
         answer = await client.get(path)
         assert (answer.status, answer.content_type) == (200, "image/webp"), path
         assert Pillow.open(BytesIO(await answer.read())).format == "WEBP"
+
+
+@pytest.mark.parametrize("sent", [
+    b"GET /item HTTP/1.1\r\nHost: x\r\n\r\nBOGUS /item HTTP/1.1\r\nHost: x\r\n\r\n",  # not the first
+    b"GET /item/\xff HTTP/1.1\r\nHost: x\r\n\r\n", b"GET /item HTTP/1.1\r\nno colon\r\n\r\n",
+    b"POST /styles HTTP/1.1\r\nHost: x\r\nContent-Length: -1\r\n\r\n", b"no HTTP\r\n\r\n",
+    b"GET /item?" + b"a" * (1 << 20) + b" HTTP/1.1\r\nHost: x\r\n\r\n",
+])  # fmt: skip
+async def test_what_is_no_http_is_refused_and_logged_in_one_line(
+    client: Client, caplog: pytest.LogCaptureFixture, sent: bytes
+) -> None:
+    caplog.set_level("DEBUG")
+    reader, writer = await asyncio.open_connection(client.host, client.port)
+    writer.write(sent)
+    answer = await asyncio.wait_for(reader.read(), 20)
+    writer.close()
+    assert b" 400 Bad Request" in answer
+    assert b"Traceback" not in answer
+    told = [record for record in caplog.records if "Error handling request" in record.getMessage()]
+    assert all(record.levelname in ("DEBUG", "INFO") for record in told)
+    assert not any(record.exc_info for record in told if record.levelname != "DEBUG")
+    assert (await client.get("/healthz")).status == 200
