@@ -21,7 +21,7 @@ from gputiles.sources.colour import straighten
 from gputiles.sources.open import open_source
 from tests.oracle import from_ycbcr
 from tests.reading import full, read_tile
-from tests.tiffs import Written, page, tiff, tiles_of
+from tests.tiffs import Written, pack_bits, page, tiff, tiles_of
 
 Pixels = NDArray[Any]
 WIDTH, HEIGHT = 150, 100
@@ -265,6 +265,26 @@ def test_lab_becomes_the_colours_that_it_was_made_of(
     off = np.abs(got - rgb)
     assert off.max() <= 9  # L*a*b* of 8 bits is coarser than RGB
     assert off.mean() < 1
+
+
+@pytest.mark.parametrize("bits", range(1, 18))
+@pytest.mark.parametrize("told", [None, (0, 255, 128, 255, 128, 255), (0, 1, 0, 1, 0, 1)])
+def test_ycbcr_of_any_bits_has_colours_or_is_refused(bits: int, told: tuple[int, ...] | None) -> None:
+    array = np.random.default_rng(bits).integers(0, 1 << bits, (8, 8, 3), np.uint32)
+    data = array.astype("<u2").tobytes() if bits == 16 else pack_bits(array, bits)
+    tags: dict[int, tuple[int, Any]] = {258: (3, [bits] * 3), 262: (3, 6), 277: (3, 3), 530: (3, [1, 1])}
+    file = tiff(page(8, 8, [data], {**tags, **({532: (4, list(told))} if told else {})}))
+    if not 2 <= bits <= 16:
+        with pytest.raises(Unsupported, match=f"YCbCr of {bits}-bit"):
+            open_source(file)
+        return
+    found = full(open_source(file))
+    assert found.max() < 1 << bits
+    top, half = (1 << bits) - 1, 1 << bits - 1
+    if told is None:
+        y, cr = array[..., 0].astype(float), array[..., 2].astype(float)
+        red = np.clip(np.rint(y + 1.402 * (cr - half) * (half - 1) / (top - half)), 0, top)
+        np.testing.assert_allclose(found[..., 0], red, rtol=0, atol=1)
 
 
 def test_lab_of_other_bits_is_refused() -> None:

@@ -211,7 +211,7 @@ def _from_lab(page: Page, codec: ChunkCodec) -> ChunkCodec:
 def _converting(page: Page, codec: ChunkCodec, **how: Any) -> ChunkCodec:
     if page.colour is not Colour.RGB:  # grey that calls itself YCbCr
         return codec
-    if page.kind != "u" or page.bits > 16:
+    if page.kind != "u" or not 2 <= page.bits <= 16:
         raise Unsupported(f"{page.source.name}: YCbCr of {page.bits}-bit {page.dtype} samples is not read")
     return YCbCrCodec(codec, bits=page.bits, **how)
 
