@@ -18,6 +18,7 @@ from queue import SimpleQueue
 from typing import Any
 
 from gputiles.backends import Backend
+from gputiles.distribution import Distribution
 from gputiles.errors import DeviceLost, OutOfMemory, Overloaded
 from gputiles.trace import Trace
 
@@ -28,6 +29,7 @@ PRIORITY = {
 }  # fmt: skip
 BACKGROUND = 10  # added for synthesis, import and prefetch
 RELIEF = (0.25, 1.0)  # of what is stored: given up before the second try, and before the last
+LARGEST_BATCH, LONGEST_QUEUE = 64, 4096  # jobs, up to which they are told apart by powers of two
 
 
 @dataclass(slots=True, order=True)
@@ -62,6 +64,8 @@ class Batcher:
         self.jobs: Counter[str] = Counter()
         self.seconds: dict[str, float] = {}  # of the workers, by verb
         self.failed: Counter[str] = Counter()
+        self.sizes = {verb: Distribution(LARGEST_BATCH) for verb in PRIORITY}  # of batches
+        self.depths = Distribution(LONGEST_QUEUE)  # of the queue, as each batch found it
         self._most_items = items
         self._most_weight = weight
         self._heap: list[Item] = []
@@ -165,10 +169,12 @@ class Batcher:
     def dispatch(self) -> None:
         """Hand batches of what waits to the workers that are free."""
         while self._heap and self._may_run(self._heap[0].verb):
+            self.depths.add(len(self._heap))
             batch = self._next_batch()
             self._running[batch[0].verb] += 1
             self.batches += 1
             self.jobs[batch[0].verb] += len(batch)
+            self.sizes[batch[0].verb].add(len(batch))
             self._ready.put(batch)
 
     def _may_run(self, verb: str) -> bool:
@@ -247,6 +253,8 @@ class Batcher:
             "waitingBytes": self._weight,
             "running": self._running.total(),
             "batches": self.batches,
+            "batchSizes": {verb: sizes.report() for verb, sizes in self.sizes.items() if sizes.sum},
+            "depths": self.depths.report(),
             "jobs": dict(self.jobs),
             "seconds": dict(self.seconds),
             "failed": dict(self.failed),

@@ -3,11 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import accumulate
 from typing import Any
 
 from prometheus_client import CollectorRegistry
 from prometheus_client.exposition import CONTENT_TYPE_LATEST, generate_latest
-from prometheus_client.metrics_core import CounterMetricFamily, GaugeMetricFamily, InfoMetricFamily, Metric
+from prometheus_client.metrics_core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+    InfoMetricFamily,
+    Metric,
+)
 
 MEDIA_TYPE = CONTENT_TYPE_LATEST
 
@@ -56,13 +63,17 @@ class _Report:
         """Yield all metrics."""
         report = self._report
         yield from _shelves(report["shelves"])
+        yield _images(report["images"])
+        yield from _remote(report["remote"])
         yield from _queue(report["queue"])
         yield _counts(report["counts"], report["queue"]["jobs"])
         yield _by("stage_seconds", "Seconds that the workers computed", "stage", report["queue"]["seconds"])
         yield _by(
             "failed_jobs", "Jobs of the device that ended with an error", "stage", report["queue"]["failed"]
         )
-        yield _by("refusals", "Requests that were refused", "status", report["refusals"])
+        yield _by(
+            "refusals", "Requests, and tiles of batches, that were refused", "status", report["refusals"]
+        )
         yield GaugeMetricFamily(
             "gputiles_descriptors", "Open file descriptors of images", report["descriptors"]
         )
@@ -86,11 +97,41 @@ def _shelves(shelves: dict[str, Any]) -> Iterator[Metric]:
         yield counter
 
 
+def _images(images: list[dict[str, Any]]) -> Metric:
+    """Return the bytes of the images that hold most, shelf by shelf."""
+    gauge = GaugeMetricFamily(
+        "gputiles_image_bytes", "Bytes of the images that hold most", labels=["item", "name", "shelf"]
+    )
+    for image in images:
+        for shelf, held in image["bytes"].items():
+            gauge.add_metric([image["id"], image["name"], shelf], held)
+    return gauge
+
+
+def _remote(remote: dict[str, int]) -> Iterator[Metric]:
+    for key, text in (("capacity", "may be held"), ("used", "are held")):
+        yield GaugeMetricFamily(
+            f"gputiles_remote_{key}_bytes", f"Bytes of remote files that {text} in memory", remote[key]
+        )
+
+
 def _queue(queue: dict[str, Any]) -> Iterator[Metric]:
     for key, name, text in QUEUE_GAUGES:
         yield GaugeMetricFamily(f"gputiles_{name}", text, queue[key])
     for key, name, text in QUEUE_COUNTERS:
         yield CounterMetricFamily(f"gputiles_{name}", text, queue[key])
+    sizes = HistogramMetricFamily("gputiles_batch_jobs", "Jobs of a batch, by its stage", labels=["stage"])
+    for stage, distribution in queue["batchSizes"].items():
+        sizes.add_metric([stage], *_buckets(distribution))
+    yield sizes
+    buckets, total = _buckets(queue["depths"])
+    yield HistogramMetricFamily("gputiles_queue_depth", "Jobs that waited when a batch began", buckets, total)
+
+
+def _buckets(distribution: dict[str, Any]) -> tuple[list[tuple[str, float]], float]:
+    """Return the buckets of a distribution, each with all below it, and the sum of what was seen."""
+    bounds = [f"{bound:.1f}" for bound in distribution["bounds"]]
+    return list(zip([*bounds, "+Inf"], accumulate(distribution["counts"]), strict=True)), distribution["sum"]
 
 
 def _by(name: str, text: str, label: str, numbers: dict[str, float]) -> Metric:

@@ -24,7 +24,7 @@ FLOORS: dict[str, tuple[str, ...]] = {
         "frames", "quads",
         "xyz", "omero", "settings", "imgdata", "webquery", "webgateway",
         "parameters", "projections", "metadata", "config", "capsules", "trace", "places", "arrays", "jfif",
-        "png", "jobs",
+        "png", "jobs", "distribution",
     ),
     "sync floor": (
         "backends", "sources", "remotes", "girder", "walk", "references", "styles", "selftest", "cardtest",

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from gputiles.batcher import Batcher
+from gputiles.distribution import Distribution
 from gputiles.errors import Damaged, Overloaded
 from gputiles.trace import Trace
 
@@ -113,7 +114,24 @@ async def test_what_queued_while_the_worker_was_busy_is_one_batch(make: Make) ->
     backend.gate.set()
     await asyncio.gather(*tasks)
     assert [len(jobs) for _, jobs in backend.ran] == [1, 1, 64]
-    assert batcher.report()["batches"] == 3
+    report = batcher.report()
+    assert report["batches"] == 3
+    assert report["batchSizes"]["render"]["counts"] == [2, 0, 0, 0, 0, 0, 1, 0]
+    assert report["batchSizes"].keys() == {"render"}
+    assert report["depths"]["sum"] == 1 + 1 + 64, "what waited when each began"
+
+
+@pytest.mark.parametrize(
+    ("number", "place"),
+    [(1, 0), (2, 1), (3, 2), (4, 2), (5, 3), (8, 3), (9, 4), (32, 5), (33, 6), (64, 6), (65, 7), (10**9, 7)],
+)
+def test_a_number_is_counted_below_the_next_power_of_two(number: int, place: int) -> None:
+    distribution = Distribution(64)
+    distribution.add(number)
+    report = distribution.report()
+    assert report["bounds"] == [1, 2, 4, 8, 16, 32, 64]
+    assert report["counts"] == [int(at == place) for at in range(8)]
+    assert report["sum"] == number
 
 
 async def test_an_error_reaches_its_own_job_only(make: Make) -> None:

@@ -155,12 +155,12 @@ async def test_items_are_found_by_a_part_of_their_name(tmp_path: Path) -> None:
 
 
 async def samples(client: Client) -> dict[tuple[str, str], float]:
-    """Return what /metrics says, as Prometheus reads it: {(name, first label): value}."""
+    """Return what /metrics says, as Prometheus reads it: {(name, its labels): value}."""
     reply = await client.get("/metrics")
     assert reply.headers["Content-Type"].startswith("text/plain; version=")
     families = text_string_to_metric_families(await reply.text())
     return {
-        (sample.name, next(iter(sample.labels.values()), "")): sample.value
+        (sample.name, " ".join(sample.labels.values())): sample.value
         for family in families
         for sample in family.samples
     }
@@ -215,3 +215,37 @@ async def test_the_report_tells_bytes_by_image_seconds_by_stage_and_refusals(tmp
     assert found["gputiles_refusals_total", "404"] == 1
     rendered = report["queue"]["seconds"]["render"]
     assert found["gputiles_stage_seconds_total", "render"] == pytest.approx(rendered)
+    assert found["gputiles_image_bytes", f"{item['id']} grey.tif rasters"] == image["bytes"]["rasters"]
+    assert found["gputiles_image_bytes", f"{item['id']} grey.tif tiles"] == image["bytes"]["tiles"]
+    assert found["gputiles_remote_capacity_bytes", ""] == report["remote"]["capacity"] > 0
+
+
+async def test_prometheus_reads_how_large_batches_were_and_how_long_the_queue(client: Client) -> None:
+    for seen in range(3):
+        assert (await client.get(f"/item/test/tiles/zxy/2/{seen}/0")).status == 200
+    queue = (await (await client.get("/large_image/cache")).json())["queue"]
+    found = await samples(client)
+    assert queue["batchSizes"].keys() == queue["jobs"].keys()
+    for stage, jobs in queue["jobs"].items():
+        sizes = queue["batchSizes"][stage]
+        assert found["gputiles_batch_jobs_sum", stage] == sizes["sum"] == jobs
+        assert found["gputiles_batch_jobs_count", stage] == sum(sizes["counts"])
+        bounds = [f"{bound:.1f}" for bound in (1, 2, 4, 8, 16, 32, 64)]
+        cumulative = [found["gputiles_batch_jobs_bucket", f"{bound} {stage}"] for bound in [*bounds, "+Inf"]]
+        assert cumulative == [sum(sizes["counts"][: at + 1]) for at in range(8)]
+    batches = sum(sum(sizes["counts"]) for sizes in queue["batchSizes"].values())
+    assert batches == queue["batches"] == sum(queue["depths"]["counts"])
+    assert found["gputiles_queue_depth_count", ""] == found["gputiles_queue_depth_bucket", "+Inf"] == batches
+    assert found["gputiles_queue_depth_bucket", "4096.0"] == batches
+    assert found["gputiles_queue_depth_sum", ""] == queue["depths"]["sum"] >= batches
+
+
+async def test_refused_tiles_of_batches_are_counted_too(client: Client) -> None:
+    asked = {"tiles": [[0, 0, 0], [0, 7, 0], [99, 0, 0]]}
+    assert (await client.post("/item/test/tiles:batch", json=asked)).status == 200
+    async with client.ws_connect("/item/test/live") as socket:
+        await socket.send_json({"tiles": []})
+        assert (await socket.receive_json())["status"] == 400
+    report = await (await client.get("/large_image/cache")).json()
+    assert report["refusals"] == {"400": 1, "404": 2}
+    assert (await samples(client))["gputiles_refusals_total", "404"] == 2

@@ -149,6 +149,7 @@ async def _reply(request: web.Request, item: str | Direct, socket: web.WebSocket
                     status, data = _sent(outcome)
                     await socket.send_bytes(IN_LIVE.pack(number, place, status) + data)
     except GputilesError as error:
+        request.app[STATE].refusals[status_of(error)] += 1
         await socket.send_json({"request": number, "status": status_of(error), **told(error)})
         return
     await socket.send_json({"request": number, "status": 200, **_spent(trace, began)})
@@ -193,6 +194,7 @@ async def _outcomes(
     found = viewport.tiles(state.engine.renderer, image, wanted, trace, state.config.deadline)
     async with aclosing(found):
         async for ready in found:
+            state.refusals.update(status_of(each) for _, each in ready if isinstance(each, GputilesError))
             yield ready
 
 

@@ -13,6 +13,11 @@ export function make(tag, properties = {}, ...children) {
   return made;
 }
 
+/** Return a row of a table. */
+export function cells(head, values) {
+  return make("tr", {}, make("th", { scope: "row" }, head), ...values.map((value) => make("td", {}, value)));
+}
+
 /** Return the element of an id. */
 export const get = (id) => document.getElementById(id);
 

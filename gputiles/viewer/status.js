@@ -1,20 +1,21 @@
 // What the server holds and does, looked at once a second while the page is seen.
 import { ask } from "./api.js";
-import { bytes, get, make } from "./dom.js";
+import { bytes, cells, get, make } from "./dom.js";
+import { spread } from "./spread.js";
 
 const EVERY = 1000; // milliseconds
-const IN_BYTES = new Set(["tiles", "rasters"]);
+const IN_BYTES = ["tiles", "rasters", "spilled"]; // shelves
 let before = null;
 
 /** Return the amount of a shelf: in bytes, or in what the shelf counts. */
-const amount = (shelf, value) => (IN_BYTES.has(shelf) ? bytes(value) : value.toLocaleString("en"));
+const amount = (shelf, value) => (IN_BYTES.includes(shelf) ? bytes(value) : value.toLocaleString("en"));
 
 function row(name, shelf) {
   const looked = shelf.hits + shelf.misses + shelf.coalesced;
   const rate = looked ? `${((100 * shelf.hits) / looked).toFixed(1)} %` : "–";
   const share = shelf.capacity ? shelf.used / shelf.capacity : 0;
   const meter = make("meter", { min: 0, max: 1, value: share.toFixed(4), "aria-label": `${name}: filled` });
-  const cells = [
+  const values = [
     meter,
     amount(name, shelf.used),
     amount(name, shelf.capacity),
@@ -23,17 +24,17 @@ function row(name, shelf) {
     rate,
     ...[shelf.coalesced, shelf.evictions, shelf.inFlight].map((value) => value.toLocaleString("en")),
   ];
-  const head = make("th", { scope: "row" }, name);
-  return make("tr", { "data-shelf": name }, head, ...cells.map((cell) => make("td", {}, cell)));
-}
-
-function cells(head, values) {
-  return make("tr", {}, make("th", { scope: "row" }, head), ...values.map((value) => make("td", {}, value)));
+  const made = cells(name, values);
+  made.dataset.shelf = name;
+  return made;
 }
 
 function imageRow({ id, name, bytes: held }) {
   const link = make("a", { href: `view/${id}` }, name);
-  return cells(link, [bytes(held.tiles ?? 0), bytes(held.rasters ?? 0)]);
+  return cells(
+    link,
+    IN_BYTES.map((shelf) => bytes(held[shelf] ?? 0)),
+  );
 }
 
 function stageRow(name, { jobs, failed, seconds }) {
@@ -78,6 +79,7 @@ function show(report) {
     fact("Batches running", queue.running),
     fact("Calls in the reading room", report.reading),
     fact("Open descriptors", report.descriptors),
+    fact("Blocks of remote files", bytes(report.remote.used)),
     ...rates(report, before ? (now - before.at) / 1000 : 1),
     ...Object.entries(report.counts).map(([key, value]) => fact(capital(spaced(key)), value)),
     fact("Jobs skipped", queue.skipped),
@@ -86,8 +88,11 @@ function show(report) {
   get("shelves").tBodies[0].replaceChildren(...rows);
   get("images").tBodies[0].replaceChildren(...report.images.map(imageRow));
   get("stages").tBodies[0].replaceChildren(...Object.keys(queue.jobs).map((name) => stageRow(name, queue)));
+  const [names, ...batches] = spread({ "Jobs waiting": queue.depths, ...queue.batchSizes });
+  get("batches").tHead.replaceChildren(names);
+  get("batches").tBodies[0].replaceChildren(...batches);
   const refused = Object.entries(report.refusals).map(([status, count]) => `${count} × ${status}`);
-  get("refusals").textContent = `Refused requests: ${refused.join(", ") || "none"}`;
+  get("refusals").textContent = `Refused requests and tiles: ${refused.join(", ") || "none"}`;
   before = { report, at: now };
 }
 
