@@ -290,6 +290,36 @@ async def test_who_leaves_a_viewport_takes_it_along_and_nobody_elses(client: Cli
         assert (shelf.reserved, shelf.loose, shelf.pinned, shelf.flights) == (0, 0, 0, 0), shelf.name
 
 
+async def test_who_leaves_a_cold_viewport_takes_along_what_has_not_begun(client: Client) -> None:
+    base, engine = await tiles_of(client, "multi.ome.tif"), engine_of(client)
+    decode, begun, gate = engine.backend.decode, [0], threading.Event()
+
+    def patient(jobs: Any) -> Any:
+        begun[0] += len(jobs)
+        assert gate.wait(30)
+        return decode(jobs)
+
+    engine.backend.decode = patient  # type: ignore[method-assign]
+    fixed = {"bands": [RED, RED | {"channel": "CD3"}]}
+    leaving = asyncio.create_task(batch(client, base, style=fixed))
+    staying = asyncio.create_task(batch(client, base, tiles=PLACES[:1], style=fixed))
+    await until(lambda: engine.batcher.report()["waiting"] >= 2 * len(PLACES) - 4)
+    leaving.cancel()
+    await asyncio.gather(leaving, return_exceptions=True)
+    await until(lambda: engine.batcher.report()["waiting"] <= 2)
+    gate.set()
+    assert [status for status, _ in (await staying).values()] == [200]
+    await until(lambda: not engine.batcher.report()["running"])
+    engine.backend.decode = decode  # type: ignore[method-assign]
+    report = engine.report()
+    assert begun[0] <= report["counts"]["decode"] < len(PLACES), "of two chunks for each of them"
+    assert report["counts"].get("render", 0) == 1, "for who stayed"
+    assert report["queue"]["waiting"] == report["queue"]["waitingBytes"] == engine.reading_room.pending == 0
+    assert report["queue"]["skipped"] > len(PLACES)
+    for shelf in engine.shelves:
+        assert (shelf.reserved, shelf.loose, shelf.pinned, shelf.flights) == (0, 0, 0, 0), shelf.name
+
+
 async def test_a_full_queue_is_the_error_of_the_places_that_found_it_full(root: Path) -> None:
     config = Config(roots=(root,), tile_cache=1 << 22, raw_cache=1 << 24, workers=1, queue_items=4)
     async with TestClient(TestServer(create_app(config))) as client:

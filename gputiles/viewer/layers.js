@@ -28,6 +28,10 @@ export class Layers extends EventTarget {
     this.#facts = facts;
     this.#live = new Live(`item/${encodeURIComponent(item)}/live`);
     viewer.addHandler("zoom", () => this.#anyLevel());
+    // the library goes through the levels of what is seen, the finest first
+    viewer.addHandler("update-level", ({ tiledImage: { source }, drawArea, level }) =>
+      source.see(drawArea, level),
+    );
   }
 
   /** The layer that is whole, null before the first one. */

@@ -17,17 +17,18 @@ let hasBatches = true; // until the server, or a proxy before it, says otherwise
  */
 export function makeSource(item, facts, view, { floor = 0, live = null } = {}) {
   const number = ++count;
-  const leave = new AbortController();
   const fetching = {
     path: tiles(item),
     query: queryOf(facts, view),
     body: bodyOf(facts, view),
     live,
     running: new Set(), // jobs that are not ended
-    signal: leave.signal,
+    asked: new Set(), // requests by HTTP: {jobs, leave}, their jobs that have not come
+    waiting: new Set(), // jobs that are asked for over the socket
+    seen: null, // {area, finest}: the part of the image that is seen, and the finest level for it
+    isGivenUp: false,
     painted: 0,
     failed: 0,
-    waiting: new Set(), // jobs that are asked for over the socket
   };
   const source = new OpenSeadragon.TileSource({
     width: facts.sizeX,
@@ -49,8 +50,14 @@ export function makeSource(item, facts, view, { floor = 0, live = null } = {}) {
   source.slowDown = () => (fetching.live = null); // newer looks need it: a message takes the last one's place
   source.hasFailed = () => fetching.failed > 0 && fetching.painted === 0;
   source.hasSome = () => fetching.painted > 0;
+  source.see = (area, level) => {
+    if (area === fetching.seen?.area) return; // a coarser level for the same
+    fetching.seen = { area, finest: level };
+    callOff(fetching);
+  };
   source.giveUp = () => {
-    leave.abort();
+    fetching.isGivenUp = true;
+    for (const { leave } of fetching.asked) leave.abort();
     for (const job of [...fetching.running]) finishEmpty(fetching, job);
   };
   return source;
@@ -79,26 +86,38 @@ function wordsOf(facts) {
   return { edge: "crop", encoding, ...(encoding === "JPEG" && { jpegQuality: 90 }) };
 }
 
-async function fetchTile(fetching, job) {
+/** Do `work`, which asks for jobs by HTTP, until they have come, or nobody wants any of them. */
+async function asking(fetching, jobs, work) {
+  const request = { jobs, leave: new AbortController() };
+  fetching.asked.add(request);
   try {
-    const reply = await fetch(job.src, { signal: fetching.signal, priority: "high" });
-    await finishTile(fetching, job, { status: reply.status, data: await reply.arrayBuffer() });
+    await work({ signal: request.leave.signal, priority: "high" });
   } catch (error) {
-    fail(fetching, [job], error.message);
+    fail(fetching, jobs, error.message);
+  } finally {
+    fetching.asked.delete(request);
   }
+}
+
+function fetchTile(fetching, job) {
+  return asking(fetching, new Set([job]), async (options) => {
+    const reply = await fetch(job.src, options);
+    await finishTile(fetching, job, { status: reply.status, data: await reply.arrayBuffer() });
+  });
 }
 
 /** Ask for tiles together. */
 function start(fetching, jobs) {
-  if (fetching.signal.aborted) return jobs.forEach((job) => job.finish(empty(), null, "context2d"));
+  if (fetching.isGivenUp) return jobs.forEach((job) => job.finish(empty(), null, "context2d"));
   jobs.forEach((job) => fetching.running.add(job));
   const waiting = fetching.waiting.size + jobs.length;
   if (waiting <= AT_ONCE && fetching.live?.isOpen) askLive(fetching, jobs);
   else void fetchBatch(fetching, jobs);
 }
 
-/** Ask over the socket, with what was asked for before and has not come: a message takes the last one's place. */
+/** Ask over the socket, with what was asked for before and is still wanted: the last message is called off. */
 function askLive(fetching, added) {
+  for (const job of fetching.waiting) if (!isWanted(fetching, job)) dismiss(fetching, job);
   const jobs = [...fetching.waiting, ...added];
   const waiting = (fetching.waiting = new Set(jobs));
   fetching.live.ask(
@@ -123,21 +142,18 @@ async function fetchBatch(fetching, jobs) {
   if (!hasBatches) return void jobs.forEach((job) => fetchTile(fetching, job));
   const body = JSON.stringify({ ...fetching.body, tiles: jobs.map(placeOf) });
   const left = new Set(jobs); // that have neither come nor been refused
-  try {
-    const request = { method: "POST", body, signal: fetching.signal, priority: "high" };
-    const reply = await fetch(`${fetching.path}:batch`, request);
+  await asking(fetching, left, async (options) => {
+    const reply = await fetch(`${fetching.path}:batch`, { method: "POST", body, ...options });
     if (!reply.ok) {
       hasBatches = ![404, 405].includes(reply.status);
-      return void jobs.forEach((job) => fetchTile(fetching, job));
+      return void jobs.forEach((job) => fetching.running.has(job) && fetchTile(fetching, job));
     }
     for await (const piece of pieces(reply.body)) {
       left.delete(jobs[piece.place]);
       void finishTile(fetching, jobs[piece.place], piece);
     }
     fail(fetching, left, "the batch ended before this tile");
-  } catch (error) {
-    fail(fetching, left, error.message);
-  }
+  });
 }
 
 const placeOf = ({ tile }) => [tile.level, tile.x, tile.y];
@@ -176,6 +192,29 @@ function fail(fetching, jobs, reason, status = 503) {
       job.fail(reason, null);
     }
   }
+}
+
+/** Call requests off of which nothing is seen any more; of others all may come. */
+function callOff(fetching) {
+  for (const { jobs, leave } of fetching.asked) {
+    const open = [...jobs].filter((job) => fetching.running.has(job));
+    if (!open.length || open.some((job) => isWanted(fetching, job))) continue;
+    for (const job of open) dismiss(fetching, job);
+    leave.abort();
+  }
+}
+
+/** Say whether something of a job's tile is seen, or would be if those that are finer were not there. */
+const isWanted = ({ seen }, { tile }) =>
+  !seen || (tile.level <= seen.finest && seen.area.intersection(tile.bounds) !== null);
+
+/** End a job without a picture: once its tile is seen again, the library asks for it anew. */
+function dismiss({ running, waiting }, job) {
+  running.delete(job);
+  waiting.delete(job);
+  job.abort(); // as of 6.1.1, this says that the tile is not loading, and no more
+  job.jobId = null; // so that its end is nothing to the tile, but counts in its batch, which waits for all
+  job.finish(null);
 }
 
 /** End a job of a view that nobody wants any more: nothing is drawn, and what lies below stays. */
