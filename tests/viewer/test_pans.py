@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from threading import Event, Thread
+from typing import Any
 
 import pytest
-from playwright.sync_api import Route
+from aiohttp import web
+from playwright.sync_api import Browser, Route
 
+from gputiles.app import SERVER, create_app
+from gputiles.config import Config
+from gputiles.engine import Engine
+from gputiles.state import STATE
 from tests.browser import Visit
-from tests.viewer.scene import BLUE, GREEN, RED, WHITE, shows_quarters, view
+from tests.viewer.conftest import visiting
+from tests.viewer.scene import BLUE, GREEN, RED, WHITE, shows_quarters, view, write_gallery
 from tests.viewer.test_loading import placed, places
 from tests.viewer.test_restyling import Tap, restyle
 
@@ -56,14 +67,14 @@ def idle(visit: Visit) -> None:
 
 
 @pytest.fixture
-def held(tour: Visit) -> Iterator[Held]:
+def held(tour: Visit) -> Held:
     """A view at full resolution that is whole, coarser tiles too, and what is asked for from then on."""
     view(tour, "large.ome.tif", WHOLE)
     idle(tour)
     go(tour, CORNER)
     tour.shows(0.5, 0.5, RED)
     idle(tour)
-    yield Held(tour, "**/tiles:batch")
+    return Held(tour, "**/tiles:batch")
 
 
 def test_a_pan_that_moved_on_calls_its_batch_off_and_asks_anew_when_it_comes_back(
@@ -168,3 +179,59 @@ def test_over_the_socket_only_what_is_still_seen_is_asked_for_again(tour: Visit)
     idle(tour)
     go(tour, WHOLE)
     shows_quarters(tour, RED, GREEN, BLUE, (128, 0, 255))
+
+
+@contextmanager
+def serving_here(folder: Path) -> Iterator[tuple[str, Engine]]:
+    """Serve from a thread of this process, as the command does; yields the address and the engine."""
+    app = create_app(Config(roots=(folder,), tile_cache=1 << 26, raw_cache=1 << 27, workers=1))
+    loop = asyncio.new_event_loop()
+    runner = web.AppRunner(app, **SERVER)
+
+    async def start() -> None:
+        await runner.setup()
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+
+    thread = Thread(target=loop.run_forever)
+    thread.start()
+    try:
+        asyncio.run_coroutine_threadsafe(start(), loop).result(30)
+        yield "http://{}:{}".format(*runner.addresses[0][:2]), app[STATE].engine
+    finally:
+        asyncio.run_coroutine_threadsafe(runner.cleanup(), loop).result(30)
+        loop.call_soon_threadsafe(loop.stop)
+        thread.join()
+        loop.close()
+
+
+def test_what_a_pan_calls_off_leaves_the_servers_queue(browser: Browser, tmp_path: Path) -> None:
+    write_gallery(tmp_path)
+    gate = Event()
+    with serving_here(tmp_path) as (base, engine), visiting(base, browser) as visit:
+        view(visit, "large.ome.tif", WHOLE)
+        idle(visit)
+        go(visit, CORNER)
+        visit.shows(0.5, 0.5, RED)
+        idle(visit)
+        render = engine.backend.render
+
+        def patient(jobs: Any) -> Any:
+            assert gate.wait(60)
+            return render(jobs)
+
+        engine.backend.render = patient  # type: ignore[method-assign]
+        try:
+            before, skipped = engine.batcher.jobs["render"], engine.batcher.skipped
+            go(visit, FAR)
+            visit.until(lambda: engine.batcher.report()["waiting"], lambda count: count >= 10, "a queue")
+            wanted = len(visit.batches[-1]["tiles"])
+            go(visit, CORNER)
+            visit.until(lambda: engine.batcher.report()["waiting"], lambda count: count == 0, "no queue")
+        finally:
+            gate.set()
+        visit.until(lambda: engine.batcher.report()["running"], lambda count: count == 0, "idle workers")
+        handed = engine.batcher.jobs["render"] - before
+        assert handed < wanted // 2, "what the worker had already"
+        assert engine.batcher.skipped - skipped >= 10
+        for shelf in engine.shelves:
+            assert (shelf.reserved, shelf.loose, shelf.pinned, shelf.flights) == (0, 0, 0, 0), shelf.name
