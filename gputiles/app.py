@@ -20,6 +20,7 @@ from gputiles.admission import Admission
 from gputiles.config import Config
 from gputiles.engine import Engine
 from gputiles.errors import DeadlineExceeded, DeviceLost, GputilesError, NotFound
+from gputiles.folderviews import FolderViews
 from gputiles.girder import Girder
 from gputiles.library import Library
 from gputiles.presets import PresetStore
@@ -97,7 +98,7 @@ async def _serve_state(app: web.Application, config: Config) -> AsyncIterator[No
         await library.start()
         for url in config.urls:
             library.adopt(await room.run(remote_item, engine.remotes, url))
-        app[STATE] = State(config, engine, library, styles, presets)
+        app[STATE] = State(config, engine, library, styles, presets, FolderViews(room, engine.images))
         yield
         await library.close()
         await room.run(presets.close)

@@ -22,6 +22,9 @@ FAMILIES = ("linear", "polynomial")
 MODELS = ("color", "greyscale")
 TAIL = "auto:0.001"  # the end of a window that nothing is said of
 
+MOST_NUMBERED = 10_000  # channels of a file
+
+_NUMBER = re.compile(r"[1-9][0-9]{0,4}", re.ASCII)
 _COLOUR = re.compile(r"#?([0-9a-fA-F]{3,4}|[0-9a-fA-F]{6}|[0-9a-fA-F]{8})")
 _ALLOWED_COLOUR = "three or six hexadecimal digits"
 
@@ -78,6 +81,39 @@ def parse_window(place: str, start: object, end: object) -> tuple[float, float]:
 
 
 # -- the block of OME-NGFF
+
+
+def settings_of(top: Mapping[Any, Any]) -> Mapping[str, Any] | None:
+    """Return what ``as_style`` reads as rendering settings; None where an object holds none.
+
+    Files that OMERO's command line writes and reads number the channels, from 1 on: those that are
+    left out are not shown. Version 2 calls the ends of a window start and end, version 1 min and max.
+    """
+    if top.get("omero") is not None or (
+        isinstance(top.get("channels"), list) and top.get("rdefs") is not None
+    ):
+        return top
+    channels = top.get("channels")
+    if not isinstance(channels, Mapping) or not channels:
+        return None
+    numbered = {int(name): channel for name, channel in channels.items() if _NUMBER.fullmatch(str(name))}
+    if len(numbered) < len(channels) or max(numbered) > MOST_NUMBERED:
+        return None
+    hidden = {"active": False}
+    listed = [_windowed(numbered.get(number) or hidden, top) for number in range(1, max(numbered) + 1)]
+    return {"omero": {"channels": listed, "rdefs": {"model": MODELS[bool(top.get("greyscale"))]}}}
+
+
+def _windowed(channel: Any, top: Mapping[str, Any]) -> Any:
+    """Return a channel of a file, its window as OME-NGFF says it."""
+    if not isinstance(channel, Mapping):
+        return channel
+    names = (
+        ("start", "end") if top.get("version") == 2 or channel.get("start") is not None else ("min", "max")
+    )
+    start, end = (channel.get(name) for name in names)
+    rest = {name: entry for name, entry in channel.items() if name not in ("start", "end", "min", "max")}
+    return rest if start is None or end is None else {**rest, "window": {"start": start, "end": end}}
 
 
 def as_style(top: Mapping[str, Any]) -> Mapping[str, Any]:

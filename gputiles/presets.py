@@ -6,6 +6,7 @@ import sqlite3
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from gputiles.database import open_database
 from gputiles.errors import LimitExceeded, Unavailable
@@ -28,6 +29,7 @@ _PUT = """
     SET body = excluded.body, size = excluded.size, saved = excluded.saved
 """
 _LIST = "SELECT name, body, saved FROM presets WHERE item = ? ORDER BY saved, name"
+_NAMES = "SELECT name FROM presets WHERE item = ?"
 _GET = "SELECT name, body, saved FROM presets WHERE item = ? AND name = ?"
 _DELETE = "DELETE FROM presets WHERE item = ? AND name = ?"
 
@@ -70,6 +72,10 @@ class PresetStore:
         """Return the presets of an item, the oldest first."""
         return [_preset(row) for row in self._run(_LIST, (item,))[0]]
 
+    def names(self, item: str) -> set[str]:
+        """Return the names of the presets of an item."""
+        return {name for (name,) in self._run(_NAMES, (item,))[0]}
+
     def get(self, item: str, name: str) -> Preset | None:
         """Return a preset of an item, or None."""
         rows = self._run(_GET, (item, name))[0]
@@ -79,9 +85,7 @@ class PresetStore:
         """Drop a preset of an item; say whether there was one."""
         return self._run(_DELETE, (item, name))[1] > 0
 
-    def _run(
-        self, statement: str, values: dict[str, object] | tuple[str, ...]
-    ) -> tuple[list[tuple[str, str, int]], int]:
+    def _run(self, statement: str, values: dict[str, object] | tuple[str, ...]) -> tuple[list[Any], int]:
         """Return the rows that a statement finds, and how many it changed."""
         try:
             cursor = self._database.execute(statement, values)

@@ -11,6 +11,7 @@ from cachetools import LRUCache
 
 from gputiles.config import Config
 from gputiles.engine import Engine
+from gputiles.folderviews import FolderViews
 from gputiles.library import Library
 from gputiles.presets import PresetStore
 from gputiles.styles import StyleStore
@@ -25,6 +26,7 @@ class State:
     library: Library
     styles: StyleStore
     presets: PresetStore
+    folders: FolderViews
     refusals: Counter[int] = field(default_factory=Counter)
     parsed: LRUCache[str, Any] = field(default_factory=lambda: LRUCache(4096))
 

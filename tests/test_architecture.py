@@ -24,16 +24,16 @@ FLOORS: dict[str, tuple[str, ...]] = {
         "frames", "quads",
         "xyz", "omero", "settings", "imgdata", "webquery", "webgateway",
         "parameters", "projections", "metadata", "config", "capsules", "trace", "places", "arrays", "jfif",
-        "png", "jobs", "distribution",
+        "png", "jobs", "distribution", "namedviews",
     ),
     "sync floor": (
         "backends", "sources", "remotes", "girder", "walk", "references", "styles", "selftest", "cardtest",
-        "loan", "tissue", "sample", "database", "presets", "assets", "metrics",
+        "loan", "tissue", "sample", "database", "presets", "assets", "metrics", "yamltext", "folderconfig",
     ),
     "async floor": (
         "cache", "batcher", "reading_room", "images", "keys", "flights", "viewport",
         "tasks", "transfers", "rasters", "spill", "measuring", "passing", "renderer", "counting", "sheets",
-        "engine", "library", "admission",
+        "engine", "library", "admission", "folderviews",
     ),
     "top": ("api", "state", "inspection", "routes", "viewer", "app", "doctor", "commands", "__main__"),
 }  # fmt: skip
@@ -45,6 +45,7 @@ HEIGHT = {name: height for height, names in enumerate(FLOORS.values()) for name 
 LATE = {
     "gputiles", "gputiles.commands", "gputiles.palettes", "gputiles.backends.load",
     "gputiles.sources.slides", "gputiles.sources.largeimage", "gputiles.girder", "gputiles.remotes",
+    "gputiles.yamltext",
 }  # fmt: skip
 
 COMPUTES = {"imagecodecs", "isal", "tifffile", "zlib", "ctypes", "PIL", "scipy", "cupy", "numpy"}
@@ -180,7 +181,7 @@ def test_the_package_is_where_it_is_looked_for():
 @pytest.mark.parametrize(
     "heavy",
     ["cupy", "nvidia", "gputiles.backends.cuda", "girder_client", "requests", "fsspec", "openslide",
-     "large_image", "matplotlib", "PIL", "zarr"],
+     "large_image", "matplotlib", "PIL", "yaml", "zarr"],
 )  # fmt: skip
 def test_what_few_need_is_not_imported_at_start(at_start, heavy):
     assert heavy not in at_start

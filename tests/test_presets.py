@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import AsyncIterator
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -11,6 +12,7 @@ from urllib.parse import quote
 import pytest
 from aiohttp.test_utils import TestClient, TestServer
 
+from gputiles import yamltext
 from gputiles.app import create_app
 from gputiles.config import Config
 from gputiles.errors import LimitExceeded, Unavailable
@@ -199,3 +201,144 @@ async def test_items_that_do_not_exist_have_none(client: Client) -> None:
 async def test_other_hosts_may_save_and_delete(client: Client) -> None:
     reply = await client.options(f"{ROOT}/a")
     assert {"PUT", "DELETE"} <= set(reply.headers["Access-Control-Allow-Methods"].split(", "))
+
+
+# -- files of presets
+
+THEIR_YAML = """---
+imageFramePresets:
+- name: Frame control - Frame 4
+  frame: 4
+  mode: {id: 0, name: Frame}
+- name: Auto Ranged Channels
+  frame: 0
+  mode:
+    id: 2
+    name: Channel Compositing
+  style:
+    bands:
+    - {autoRange: 0.2, framedelta: 0, palette: "#0000FF"}
+    - {autoRange: 1, framedelta: 1, palette: "#FF0000"}
+itemList: {layout: {mode: grid}}
+"""
+RANGED = [
+    {"framedelta": 0, "palette": "#0000FF", "min": "min:0.002", "max": "max:0.002"},
+    {"framedelta": 1, "palette": "#FF0000", "min": "min:0.01", "max": "max:0.01"},
+]
+NUMBERED = """
+version: 2
+greyscale: false
+channels:
+  2: {active: true, color: FF00FF, start: 10, end: 500}
+  3: {active: false, color: 00FFFF}
+  4: {color: FFFF00}
+"""
+
+
+async def take(client: Client, text: str | bytes, query: str = "") -> tuple[int, Any]:
+    data = BytesIO(text.encode() if isinstance(text, str) else text)
+    reply = await client.post(f"{ROOT}{query}", data=data)
+    return reply.status, await reply.json()
+
+
+async def listed(client: Client) -> list[Any]:
+    found: list[Any] = await (await client.get(ROOT)).json()
+    for entry in found:
+        assert entry.pop("saved") > 1.7e9
+    return found
+
+
+async def test_large_images_yaml_becomes_presets(client: Client) -> None:
+    status, answer = await take(client, THEIR_YAML)
+    assert status == 200
+    assert [entry["name"] for entry in answer] == ["Frame control - Frame 4", "Auto Ranged Channels"]
+    assert answer[0] == {"name": "Frame control - Frame 4", "frame": 4, "mode": {"id": 0, "name": "Frame"}}
+    assert answer[1]["style"]["bands"] == RANGED
+    assert await listed(client) == answer
+
+
+@pytest.mark.parametrize(
+    ("value", "names"),
+    [
+        ({"imageFramePresets": [THEIRS]}, ["3 channels"]),
+        ([{"imageFramePresets": [THEIRS]}], ["3 channels"]),
+        ([THEIRS, {**THEIRS, "name": "µ"}], ["3 channels", "µ"]),
+        (THEIRS, ["3 channels"]),
+        ([THEIRS, {**THEIRS, "frame": 5}], ["3 channels"]),
+    ],
+)
+async def test_json_is_taken_in_all_its_forms(client: Client, value: Any, names: list[str]) -> None:
+    status, answer = await take(client, json.dumps(value))
+    assert (status, [entry["name"] for entry in answer]) == (200, names)
+    assert await listed(client) == answer
+    as_yaml = json.dumps(value, indent=2)
+    assert yamltext.parse(as_yaml.encode()) == value, "what is exported as JSON is YAML too"
+
+
+async def test_omeros_settings_become_a_preset_of_the_files_name(client: Client) -> None:
+    status, (preset,) = await take(client, NUMBERED, "?name=from%20OMERO")
+    assert (status, preset["name"]) == (200, "from OMERO")
+    first, second = preset["style"]["bands"]
+    assert (first["channel"], first["min"], first["max"]) == (1, 10, 500)
+    assert first["palette"] == ["#000000", "#FF00FF"]
+    assert (second["channel"], second["palette"]) == (3, ["#000000", "#FFFF00"])
+    block = {"channels": [{"color": "00FF00", "window": {"start": 1, "end": 2}}], "rdefs": {}}
+    for given in (
+        block,
+        {"omero": block},
+        {"version": 1, "channels": {"1": {"color": "0F0", "min": 1, "max": 2}}},
+    ):
+        status, (preset,) = await take(client, json.dumps(given))
+        assert (status, preset["name"]) == (200, "OMERO")
+        (band,) = preset["style"]["bands"]
+        assert (band["channel"], band["min"], band["max"], band["palette"][1]) == (0, 1, 2, "#00FF00")
+
+
+@pytest.mark.parametrize(
+    ("text", "status", "reason"),
+    [
+        ("[1", 400, "presets: expected JSON or YAML; "),
+        ("[1", 400, "; YAML: "),
+        ("", 400, "presets: expected a list of them, or one; got 'None'"),
+        ("[]", 400, "presets: expected a list of them, or one"),
+        ("word", 400, "presets: expected a list of them, or one; got 'word'"),
+        ('{"a": 1}', 400, "presets[0]: each needs a name"),
+        ("a: &a [*a]", 400, "aliases"),
+        ("- name: 7\n", 400, "presets[0]: each needs a name"),
+        ("- {name: a}\n- 7\n", 400, "presets[1]: each needs a name"),
+        ("- {name: a}\n- {name: b, frame: x}\n", 400, "presets[1].frame: expected an integer from 0 on"),
+        ("- {name: a, style: {bands: [{autoRange: 101}]}}", 400, "bands[0].autoRange: expected percent"),
+        ("- {name: a, style: {bands: [{autoRange: [1]}]}}", 400, "bands[0].autoRange: expected percent"),
+        ("- {name: a, style: {bands: [{min: x}]}}", 400, "bands[0].min"),
+        ("- {name: a, style: {bands: 7}}", 400, "bands"),
+        ("- {name: a, mode: {id: .nan}}", 400, "finite"),
+        ("channels: {1: {color: x}}", 400, "color"),
+        ("channels: {1: 7}", 400, "channels[0]"),
+        ("channels: {1: {start: 5, end: 1}}", 400, "expected a window"),
+        ("channels: {99999: {}}", 400, "each needs a name"),
+        ("#" * (1024 * 1024 + 1), 413, "presets: at most 1048576 bytes"),
+        (json.dumps([{"name": str(n)} for n in range(201)]), 413, "presets: at most 200"),
+        (json.dumps({"name": "a", "mode": {"x": "x" * 262_144}}), 413, "each of at most 262144 bytes"),
+    ],
+)
+async def test_a_file_that_holds_no_presets_says_why_and_leaves_nothing(
+    client: Client, text: str, status: int, reason: str
+) -> None:
+    got, answer = await take(client, text)
+    assert (got, reason in answer["message"]) == (status, True), answer
+    assert await listed(client) == []
+
+
+async def test_a_file_is_taken_by_items_that_there_are_under_names_that_there_can_be(client: Client) -> None:
+    assert (await client.post(f"/item/{'0' * 24}/presets", data=b"[]")).status == 404
+    assert (await take(client, NUMBERED, "?name=%0A"))[0] == 400
+    assert (await take(client, NUMBERED, f"?name={'x' * 121}"))[0] == 400
+
+
+async def test_yaml_without_its_library_names_the_extra_and_json_is_taken_all_the_same(
+    client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(yamltext, "_library", lambda: None)
+    status, answer = await take(client, THEIR_YAML)
+    assert (status, "pip install 'gputiles[yaml]'" in answer["message"]) == (415, True)
+    assert (await take(client, json.dumps(THEIRS)))[0] == 200

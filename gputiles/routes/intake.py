@@ -12,7 +12,7 @@ from aiohttp import web
 from gputiles.errors import BadRequest, LimitExceeded, NotFound, Unsupported
 from gputiles.library import Item
 from gputiles.metadata import describe
-from gputiles.routes import ask, parameters, viewer
+from gputiles.routes import ask, parameters, presets, viewer
 from gputiles.routes.answer import in_time
 from gputiles.routes.items import entry
 from gputiles.routes.parameters import text
@@ -37,7 +37,8 @@ NAME = text(
 VARY = {"Vary": "Accept"}
 LINKS = record(dict.fromkeys(("view", "metadata", "tile", "thumbnail", "region"), TEXT))
 FACTS = record(
-    {**dict.fromkeys(("id", "name"), TEXT), "size": WHOLE, "metadata": named("Metadata"), "links": LINKS}
+    {**dict.fromkeys(("id", "name"), TEXT), "size": WHOLE, "metadata": named("Metadata"), "links": LINKS},
+    {"preset": presets.PRESET},
 )
 FOUND = Answer(200, "its facts, or a page of them", {"application/json": FACTS, "text/html": TEXT}, VARY)
 STORED = Answer(
@@ -57,13 +58,18 @@ def routes() -> tuple[Route, ...]:
 
 
 async def show(request: web.Request) -> web.Response:
-    """``GET /item/{id}``: the item's facts and links as JSON; for browsers, a page of them."""
+    """``GET /item/{id}``: the item's facts and links as JSON; for browsers, a page of them.
+
+    ``preset`` is the view to begin with, where large_image's configuration in its folder names one.
+    """
     if "text/html" in request.headers.get("Accept", ""):
         return await viewer.page(request, "item.html", item=request.match_info["item"])
     state = request.app[STATE]
     item = await state.library.item(request.match_info["item"])
     image = await state.engine.image(item.ref)
-    return as_json({**entry(item), "metadata": describe(image.info), "links": _links(item)}, headers=VARY)
+    facts = {**entry(item), "metadata": describe(image.info), "links": _links(item)}
+    first = [view for view in await presets.of_folder(state, item.id) if view.get("default")]
+    return as_json({**facts, **({"preset": first[0]} if first else {})}, headers=VARY)
 
 
 def _links(item: Item) -> dict[str, str]:

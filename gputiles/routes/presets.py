@@ -1,4 +1,4 @@
-"""Presets: named views of an item, kept for everybody who looks at it."""
+"""Presets: named views of an item, kept for everybody who looks at it, and those of its folder."""
 
 from __future__ import annotations
 
@@ -7,62 +7,127 @@ from typing import Any
 
 from aiohttp import web
 
-from gputiles import style
-from gputiles.errors import BadRequest, NotFound
-from gputiles.presets import Preset
+from gputiles import namedviews, yamltext
+from gputiles.errors import BadRequest, Forbidden, LimitExceeded, NotFound, Unsupported
+from gputiles.namedviews import LONGEST_NAME, MOST_GROUPS, is_name
+from gputiles.presets import MOST, Preset
 from gputiles.routes import ask, parameters
 from gputiles.routes.answer import in_time
 from gputiles.routes.parameters import text
 from gputiles.routes.respond import as_json
 from gputiles.routes.route import Body, Route, as_object
-from gputiles.routes.schemas import ANYTHING, GROUP, NUMBER, TEXT, WHOLE, listed, named, record, table
+from gputiles.routes.schemas import ANYTHING, FLAG, GROUP, NUMBER, TEXT, WHOLE, listed, named, record, table
 from gputiles.state import STATE, State
 
 LONGEST_PRESET = 256 * 1024  # bytes
-LONGEST_NAME = 120  # characters
-DEEPEST = 16  # objects and lists in each other
-KEYS = ("frame", "mode", "style", "groups")  # large_image's of a preset, beside its name, and the viewer's
+LONGEST_FILE = yamltext.LONGEST
 FRESH = {"Cache-Control": "no-cache"}
-MOST_GROUPS = 200
-MOST_CHANNELS = 10_000  # of a group
 
 
 NAME = text("preset", f"the name of a preset, at most {LONGEST_NAME} characters", example="mine")
+CALLED = text("name", "what OMERO's rendering settings, which have no name, are called", example="mine")
 GROUPS = {**listed(GROUP), "maxItems": MOST_GROUPS}
 VIEW = record({}, {"frame": WHOLE, "mode": table(ANYTHING), "style": named("Style"), "groups": GROUPS})
-PRESET = record({"name": TEXT}, {**VIEW["properties"], "saved": NUMBER})
+PRESET = record({"name": TEXT}, {**VIEW["properties"], "saved": NUMBER, "file": TEXT, "default": FLAG})
 BODY = Body(f"a view, of at most {LONGEST_PRESET} bytes", "application/json", VIEW)
-ALL = as_object(listed(PRESET), "the presets, the oldest first")
+FILE = Body(
+    f"a list of presets, large_image's imageFramePresets or OMERO's rendering settings, as JSON or YAML "
+    f"of at most {LONGEST_FILE} bytes",
+    "application/json",
+    {"anyOf": [listed(PRESET), record({"imageFramePresets": listed(PRESET)}), table(ANYTHING)]},
+)
+ALL = as_object(
+    listed(PRESET),
+    "the presets, the oldest first, and then those that a file in its folder gives to the image",
+)
 ONE = as_object(PRESET, "the preset")
 GONE = as_object(record({"deleted": TEXT}), "it is gone")
+TAKEN = as_object(listed(PRESET), "the presets of the file, which are kept now")
 
 
 def routes() -> tuple[Route, ...]:
     """Return the routes of this room."""
-    one = "/item/{item}/presets/{preset}"
+    every, one = "/item/{item}/presets", "/item/{item}/presets/{preset}"
     kept = (400, 404, 413, 503)
     return (
-        Route("GET", "/item/{item}/presets", in_time(listing), (ask.ITEM,), ALL, refuses=(404, 503)),
+        Route("GET", every, in_time(listing), (ask.ITEM,), ALL, refuses=(404, 503)),
+        Route("POST", every, in_time(take), (ask.ITEM, CALLED), TAKEN, refuses=(*kept, 415), body=FILE),
         Route("GET", one, in_time(show), (ask.ITEM, NAME), ONE, refuses=(400, 404, 503)),
         Route("PUT", one, in_time(put), (ask.ITEM, NAME), ONE, refuses=kept, body=BODY),
-        Route("DELETE", one, in_time(delete), (ask.ITEM, NAME), GONE, refuses=(400, 404, 503)),
+        Route("DELETE", one, in_time(delete), (ask.ITEM, NAME), GONE, refuses=(400, 403, 404, 503)),
     )
 
 
 async def listing(request: web.Request) -> web.Response:
-    """``GET /item/{id}/presets``: all of an item, in large_image's shape of ``imageFramePresets``."""
+    """``GET /item/{id}/presets``: all of an item, in large_image's shape of ``imageFramePresets``.
+
+    Those that have a ``file`` come from large_image's configuration in the image's folder, or in one
+    above it: they are for reading only, and of one name the item's own counts.
+    """
     state, item = request.app[STATE], await _item(request)
-    presets = await state.engine.reading_room.run(state.presets.all, item)
-    return as_json([_entry(preset) for preset in presets], headers=FRESH)
+    return as_json([*await _own(state, item), *await of_folder(state, item)], headers=FRESH)
+
+
+async def _own(state: State, item: str) -> list[dict[str, Any]]:
+    return [_entry(preset) for preset in await state.engine.reading_room.run(state.presets.all, item)]
+
+
+async def of_folder(state: State, item: str) -> list[dict[str, Any]]:
+    """Return the presets that an item has from its folder, but for those whose names its own have."""
+    if item == ask.TEST_ITEM:
+        return []
+    reference = (await state.library.item(item)).ref
+    taken = await state.engine.reading_room.run(state.presets.names, item)
+    return await state.folders.of(reference, taken)
+
+
+async def _from_folder(state: State, item: str, name: str) -> dict[str, Any] | None:
+    return next((entry for entry in await of_folder(state, item) if entry["name"] == name), None)
+
+
+async def take(request: web.Request) -> web.Response:
+    """``POST /item/{id}/presets``: keep all presets of a file, each in place of one of its name.
+
+    Nothing is kept where any of them cannot be understood.
+    """
+    state, item = request.app[STATE], await _item(request)
+    name = CALLED.of(parameters.single(request.query)) or "OMERO"
+    if not is_name(name):
+        raise _no_name(name)
+    body = await ask.body(request, "presets", LONGEST_FILE)
+    views = await state.engine.reading_room.run(_taken, body, name)
+    for called, view in views.items():
+        await state.engine.reading_room.run(state.presets.put, item, called, view)
+    return as_json([{"name": called, **json.loads(view)} for called, view in views.items()])
+
+
+def _taken(body: bytes, name: str) -> dict[str, str]:
+    """Return the views of a file by their names, as JSON text; YAML where it is no JSON."""
+    value = _parsed(body)
+    views = {called: json.dumps(view) for called, view in namedviews.of_file(value, name).items()}
+    if len(views) > MOST or max(map(len, views.values())) > LONGEST_PRESET:
+        raise LimitExceeded(f"presets: at most {MOST}, each of at most {LONGEST_PRESET} bytes")
+    return views
+
+
+def _parsed(body: bytes) -> Any:
+    try:
+        return parameters.parse_json(body, "presets: expected JSON or YAML")
+    except BadRequest as no_json:
+        try:
+            return yamltext.parse(body)
+        except (BadRequest, Unsupported) as no_yaml:
+            raise type(no_yaml)(f"{no_json}; {no_yaml}") from no_yaml
 
 
 async def show(request: web.Request) -> web.Response:
     """``GET /item/{id}/presets/{preset}``: one of them."""
     state, item, name = request.app[STATE], await _item(request), _name(request)
     preset = await state.engine.reading_room.run(state.presets.get, item, name)
-    if preset is None:
+    found = await _from_folder(state, item, name) if preset is None else _entry(preset)
+    if found is None:
         raise _absent(name)
-    return as_json(_entry(preset), headers=FRESH)
+    return as_json(found, headers=FRESH)
 
 
 async def put(request: web.Request) -> web.Response:
@@ -77,9 +142,12 @@ async def put(request: web.Request) -> web.Response:
 
 
 async def delete(request: web.Request) -> web.Response:
-    """``DELETE /item/{id}/presets/{preset}``: drop one of them."""
+    """``DELETE /item/{id}/presets/{preset}``: drop one of them; not one of its folder."""
     state, item, name = request.app[STATE], await _item(request), _name(request)
     if not await state.engine.reading_room.run(state.presets.delete, item, name):
+        found = await _from_folder(state, item, name)
+        if found is not None:
+            raise Forbidden(f"The preset {name!r} comes from {found['file']!r}: it is changed there.")
         raise _absent(name)
     return as_json({"deleted": name})
 
@@ -98,13 +166,13 @@ async def _item(request: web.Request) -> str:
 
 def _name(request: web.Request) -> str:
     name = request.match_info["preset"]
-    if not _is_name(name):
-        raise BadRequest(f"name: expected 1 to {LONGEST_NAME} printable characters; got {name[:64]!r}")
+    if not is_name(name):
+        raise _no_name(name)
     return name
 
 
-def _is_name(name: object) -> bool:
-    return isinstance(name, str) and name.strip() != "" and len(name) <= LONGEST_NAME and name.isprintable()
+def _no_name(name: str) -> BadRequest:
+    return BadRequest(f"name: expected 1 to {LONGEST_NAME} printable characters; got {name[:64]!r}")
 
 
 def _entry(preset: Preset) -> dict[str, Any]:
@@ -118,50 +186,4 @@ async def _body(request: web.Request, state: State) -> str:
 
 
 def _checked(body: bytes) -> str:
-    value = parameters.parse_json(body, "preset: expected a JSON object")
-    if not isinstance(value, dict) or _is_deep(value):
-        raise BadRequest('preset: expected a JSON object such as {"frame": 0, "style": {"bands": []}}')
-    kept = {key: value[key] for key in KEYS if value.get(key) is not None}
-    frame = kept.get("frame", 0)
-    if not isinstance(frame, int) or isinstance(frame, bool) or frame < 0:
-        raise BadRequest(f"preset.frame: expected an integer from 0 on; got {str(frame)[:64]!r}")
-    if not isinstance(kept.get("mode", {}), dict):
-        raise BadRequest(f"preset.mode: expected an object; got {str(kept['mode'])[:64]!r}")
-    if "style" in kept:
-        style.parse(kept["style"])
-    groups = kept.get("groups", [])
-    if not isinstance(groups, list) or len(groups) > MOST_GROUPS or not all(map(_is_group, groups)):
-        raise BadRequest(
-            f'preset.groups: expected at most {MOST_GROUPS} such as {{"name": "T cells", "channels": [1]}} '
-            f"with names of at most {LONGEST_NAME} characters; got {str(groups)[:64]!r}"
-        )
-    try:
-        return json.dumps(kept, allow_nan=False)
-    except ValueError as error:
-        raise BadRequest("preset: expected finite numbers; JSON has no others") from error
-
-
-def _is_group(group: object) -> bool:
-    """Say whether a value names channels, by their indexes."""
-    if not isinstance(group, dict) or group.keys() != {"name", "channels"} or not _is_name(group["name"]):
-        return False
-    channels = group["channels"]
-    return (
-        isinstance(channels, list)
-        and len(channels) <= MOST_CHANNELS
-        and all(type(channel) is int and channel >= 0 for channel in channels)
-    )
-
-
-def _is_deep(value: object) -> bool:
-    """Say whether a value is nested more deeply than any preset is."""
-    level = [value]
-    for _ in range(DEEPEST):
-        level = [child for each in level for child in _children(each)]
-    return bool(level)
-
-
-def _children(value: object) -> list[object]:
-    if isinstance(value, dict):
-        return list(value.values())
-    return value if isinstance(value, list) else []
+    return json.dumps(namedviews.checked(parameters.parse_json(body, "preset: expected a JSON object")))

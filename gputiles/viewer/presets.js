@@ -1,9 +1,8 @@
-// Named views on the server: saved, chosen, deleted, taken from a file and given as one.
+// Named views on the server: saved, chosen, deleted, taken from a file and given as one; and those of the folder.
 import { ask } from "./api.js";
 import { make } from "./dom.js";
 import { LONGEST, readGroups } from "./groups.js";
 import { AUTO, frameOf, fullStyle, moveTo } from "./look.js";
-import { bandsOf, blockOf } from "./omero.js";
 import { readStyle } from "./reading.js";
 
 const MODES = {
@@ -30,7 +29,7 @@ export class Presets {
     [this.#look, this.#applied, this.#say] = [look, applied, say];
     const file = make("input", {
       type: "file",
-      accept: ".json,application/json",
+      accept: ".json,.yaml,.yml,application/json,application/yaml",
       class: "hidden",
       "aria-label": "File of presets",
     });
@@ -69,23 +68,30 @@ export class Presets {
       { type: "button", class: "name", onclick: () => this.#choose(preset) },
       preset.name,
     );
-    const drop = make(
-      "button",
-      {
-        type: "button",
-        "aria-label": `Delete ${preset.name}`,
-        onclick: () => this.#try(() => this.#delete(preset)),
-      },
-      "Delete",
-    );
-    return make("li", { class: "line" }, choose, drop);
+    if (preset.file === undefined) return make("li", { class: "line" }, choose, this.#drop(preset));
+    const origin = make("span", { class: "muted", title: preset.file }, "of the folder");
+    return make("li", { class: "line" }, choose, origin);
   }
 
-  #choose({ frame = 0, mode, style, groups }) {
+  #drop(preset) {
+    const drop = () => this.#try(() => this.#delete(preset));
+    return make(
+      "button",
+      { type: "button", "aria-label": `Delete ${preset.name}`, onclick: drop },
+      "Delete",
+    );
+  }
+
+  #choose(preset) {
+    this.take(preset);
+    this.#applied();
+  }
+
+  /** Make the look that of a preset. */
+  take({ frame = 0, mode, style, groups }) {
     moveTo(this.#look, frame);
     if (groups) this.#look.groups = readGroups(groups, this.#look.channels.length);
     readStyle(this.#look, saysNothing(style, mode) ? alone(this.#look) : style, frame);
-    this.#applied();
   }
 
   async #save() {
@@ -112,21 +118,19 @@ export class Presets {
 
   /** Take presets from a file: ours, those of large_image's configuration, OMERO's rendering settings. */
   async #import(file) {
-    const [{ name: fileName }] = file.files;
-    const given = JSON.parse(await file.files[0].text());
+    const [given] = file.files;
+    const name = given.name.replace(/\.(json|ya?ml)$/i, "").slice(0, 120);
+    const body = await given.text();
     file.value = "";
-    const block = blockOf(given);
-    const ours = block && [{ name: fileName.replace(/\.json$/i, ""), style: { bands: bandsOf(block) } }];
-    const presets = ours ?? (Array.isArray(given) ? given : (given.imageFramePresets ?? [given]));
-    if (!presets.every((preset) => typeof preset?.name === "string"))
-      throw new Error("This file holds no presets: each needs a name.");
-    for (const { name, ...preset } of presets)
-      await this.#put(name, { ...preset, style: inOurWords(preset.style) });
+    await ask(`${this.#path}?${new URLSearchParams({ name })}`, { method: "POST", body });
     await this.#show();
   }
 
   async #export() {
-    const presets = (await ask(this.#path)).map(({ saved, ...preset }) => preset);
+    const presets = (await ask(this.#path)).map(({ saved, file, ...preset }) => ({
+      ...preset,
+      default: undefined, // which JSON leaves out
+    }));
     const text = JSON.stringify({ imageFramePresets: presets }, null, 2);
     const address = URL.createObjectURL(new Blob([text], { type: "application/json" }));
     make("a", { href: address, download: "presets.json" }).click();
@@ -144,15 +148,4 @@ function saysNothing(style, mode) {
 function alone({ kind }) {
   const [min, max] = AUTO;
   return kind === "channels" ? { bands: [{ framedelta: 0, min, max, palette: "#ffffff" }] } : {};
-}
-
-/** Return a style of large_image's presets with `autoRange` (percent at each end) said as min and max. */
-export function inOurWords(style) {
-  if (!Array.isArray(style?.bands)) return style;
-  const bands = style.bands.map(({ autoRange, ...band }) =>
-    autoRange === undefined
-      ? band
-      : { ...band, min: `min:${autoRange / 100}`, max: `max:${autoRange / 100}` },
-  );
-  return { ...style, bands };
 }

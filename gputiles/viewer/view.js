@@ -51,7 +51,8 @@ class View {
     this.keepOverview = settled(120, () => void this.overview.show(this.#view()));
   }
 
-  async open() {
+  /** Show the image, as the address says, else in the preset that its folder begins with, if there is one. */
+  async open(preset) {
     const stored = make(
       "section",
       {},
@@ -64,12 +65,13 @@ class View {
     );
     get("stage").append(this.overview.element);
     this.#connect();
-    await this.#restore();
+    await this.#restore(preset);
   }
 
-  /** Show what the address says; without anything, the default look of the whole image. */
-  async #restore() {
+  async #restore(preset) {
     const asked = readAddress();
+    if (preset && [asked.style, asked.frame, asked.groups].every((part) => part === null))
+      this.presets.take(preset);
     if (asked.frame !== null) moveTo(this.look, asked.frame);
     this.#regroup(asked.groups);
     if (asked.style !== null) await this.#take(asked);
@@ -238,13 +240,15 @@ function listenTo(view) {
 async function main() {
   const [facts] = await Promise.all([ask(tiles(item)), loadLibrary(document.body.dataset.library)]);
   const isPattern = item === "test"; // which is no item: there are no facts of it
-  const name = isPattern ? "test pattern" : (await ask(`item/${encodeURIComponent(item)}`)).name;
+  const { name, preset } = isPattern
+    ? { name: "test pattern" }
+    : await ask(`item/${encodeURIComponent(item)}`);
   get("facts").hidden = isPattern;
   get("name").textContent = name;
   document.title = `${name} · gputiles`;
   const view = new View(facts);
   listenTo(view);
-  await view.open();
+  await view.open(preset);
   view.viewer.canvas.focus({ preventScroll: true });
 }
 

@@ -326,12 +326,6 @@ def test_bars_have_round_lengths(page: Page, most: float, length: float) -> None
     assert call(page, "scale.js", "m.roundLength(a[0])", most) == pytest.approx(length)
 
 
-def test_auto_ranges_of_large_image_are_percent(page: Page) -> None:
-    given = {"bands": [{"autoRange": 0.2, "framedelta": 3}, {"min": 1}]}
-    made = call(page, "presets.js", "m.inOurWords(a[0])", given)
-    assert made == {"bands": [{"framedelta": 3, "min": "min:0.002", "max": "max:0.002"}, {"min": 1}]}
-
-
 @pytest.mark.parametrize(
     ("count", "text"), [(0, "0 B"), (1023, "1023 B"), (1536, "1.5 KiB"), (300 << 20, "300 MiB")]
 )
