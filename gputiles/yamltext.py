@@ -27,28 +27,10 @@ def parse(text: bytes) -> Any:
     if yaml is None:
         raise Unsupported(EXTRA)
     try:
-        _check(yaml, text)
         return yaml.load(text, _loader(yaml))
     except (yaml.YAMLError, ValueError, OverflowError, RecursionError) as error:
         reason = " ".join(str(error).split())[:300]
         raise BadRequest(f"YAML: {reason}") from error
-
-
-def _check(yaml: Any, text: bytes) -> None:
-    """Refuse what would grow, or nests too deeply, before anything is made of it."""
-    depth = 0
-    for event in yaml.parse(text, _loader(yaml)):
-        where = f"YAML: line {event.start_mark.line + 1}"
-        if isinstance(event, yaml.AliasEvent):
-            raise BadRequest(f"{where}: aliases (*{event.anchor[:64]}) are not read here")
-        if getattr(event, "tag", None) is not None:
-            raise BadRequest(f"{where}: tags ({event.tag[:64]}) are not read here")
-        if isinstance(event, yaml.ScalarEvent) and len(event.value) > LONGEST_SCALAR:
-            raise BadRequest(f"{where}: expected at most {LONGEST_SCALAR} characters of a value")
-        depth += isinstance(event, yaml.CollectionStartEvent)
-        depth -= isinstance(event, yaml.CollectionEndEvent)
-        if depth > DEEPEST:
-            raise BadRequest(f"{where}: expected at most {DEEPEST} lists and mappings in each other")
 
 
 @cache
@@ -62,11 +44,44 @@ def _library() -> Any:
 
 @cache
 def _loader(yaml: Any) -> Any:
-    """Return the safe loader, in C where PyYAML has it, without the dates that JSON does not know."""
-    safe = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+    """Return PyYAML's safe loader, which reads in C where it can, made to refuse what ``_check`` does.
+
+    Nodes are put together in Python: done in C, a long text would hold up all other threads meanwhile.
+    Dates, which JSON does not know, stay texts.
+    """
+    safe, composer = getattr(yaml, "CSafeLoader", yaml.SafeLoader), yaml.composer.Composer
     timestamp = "tag:yaml.org,2002:timestamp"
+
+    def begin(self: Any, stream: bytes) -> None:
+        safe.__init__(self, stream)
+        composer.__init__(self)
+        self.depth = 0
+
+    def compose_node(self: Any, parent: Any, index: Any) -> Any:
+        self.depth += 1
+        _check(self.peek_event(), self.depth)
+        node = composer.compose_node(self, parent, index)
+        self.depth -= 1
+        return node
+
+    bases = (safe,) if issubclass(safe, composer) else (composer, safe)
     resolvers = {
         first: [(tag, pattern) for tag, pattern in known if tag != timestamp]
         for first, known in safe.yaml_implicit_resolvers.items()
     }
-    return type("Loader", (safe,), {"yaml_implicit_resolvers": resolvers})
+    made = {"__init__": begin, "compose_node": compose_node, "yaml_implicit_resolvers": resolvers}
+    return type("Loader", bases, made)
+
+
+def _check(event: Any, depth: int) -> None:
+    """Refuse a node that would make others grow, is of no plain data, or lies too deep."""
+    where, value = f"YAML: line {event.start_mark.line + 1}", getattr(event, "value", None)
+    tag = getattr(event, "tag", None)
+    if not hasattr(event, "tag"):
+        raise BadRequest(f"{where}: aliases (*{event.anchor[:64]}) are not read here")
+    if tag is not None:
+        raise BadRequest(f"{where}: tags ({tag[:64]}) are not read here")
+    if value is not None and len(value) > LONGEST_SCALAR:
+        raise BadRequest(f"{where}: expected at most {LONGEST_SCALAR} characters of a value")
+    if depth > DEEPEST:
+        raise BadRequest(f"{where}: expected at most {DEEPEST} lists and mappings in each other")

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 from contextlib import suppress
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import yaml
 from hypothesis import given
 from hypothesis import strategies as some
 
@@ -88,3 +90,23 @@ def test_without_the_library_the_extra_is_named(monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(yamltext, "_library", lambda: None)
     with pytest.raises(Unsupported, match=r"pip install 'gputiles\[yaml\]'"):
         yamltext.parse(b"a: 1")
+
+
+@pytest.mark.parametrize(
+    "text", ["a: [1, {b: 2001-01-01}]", "a: &a [*a]", "!!int x", "[" * 500, "a: b: c", "x: µ"]
+)
+def test_without_its_part_in_c_the_library_reads_and_refuses_the_same(
+    text: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def outcome() -> Any:
+        try:
+            return yamltext.parse(text.encode())
+        except GputilesError as error:
+            return type(error)
+
+    in_c = outcome()
+    without = SimpleNamespace(**{name: getattr(yaml, name) for name in dir(yaml) if name != "CSafeLoader"})
+    loader = yamltext._loader.__wrapped__(without)
+    assert loader is not yamltext._loader(yaml)
+    monkeypatch.setattr(yamltext, "_loader", lambda _: loader)
+    assert outcome() == in_c
