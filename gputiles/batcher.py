@@ -63,6 +63,7 @@ class Batcher:
         self.batches = self.skipped = 0
         self.jobs: Counter[str] = Counter()
         self.seconds: dict[str, float] = {}  # of the workers, by verb
+        self.waited = dict.fromkeys(PRIORITY, 0.0)  # seconds of jobs in the queue, by verb
         self.failed: Counter[str] = Counter()
         self.sizes = {verb: Distribution(LARGEST_BATCH) for verb in PRIORITY}  # of batches
         self.depths = Distribution(LONGEST_QUEUE)  # of the queue, as each batch found it
@@ -221,6 +222,7 @@ class Batcher:
         self._notice(batch, outcomes)
         for item, outcome in zip(batch, outcomes, strict=True):
             item.trace.add("queue", started - item.queued)
+            self.waited[verb] += started - item.queued
             item.trace.add(item.verb, seconds)
             if item.future.done():
                 continue
@@ -257,6 +259,7 @@ class Batcher:
             "depths": self.depths.report(),
             "jobs": dict(self.jobs),
             "seconds": dict(self.seconds),
+            "waited": {verb: self.waited[verb] for verb in self.seconds},
             "failed": dict(self.failed),
             "skipped": self.skipped,
         }

@@ -68,6 +68,8 @@ class _Report:
         yield from _queue(report["queue"])
         yield _counts(report["counts"], report["queue"]["jobs"])
         yield _by("stage_seconds", "Seconds that the workers computed", "stage", report["queue"]["seconds"])
+        yield _by("stage_wait_seconds", "Seconds that jobs waited", "stage", report["queue"]["waited"])
+        yield CounterMetricFamily("gputiles_read_seconds", "Seconds that reads took", report["readSeconds"])
         yield _by(
             "failed_jobs", "Jobs of the device that ended with an error", "stage", report["queue"]["failed"]
         )

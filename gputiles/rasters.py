@@ -64,7 +64,7 @@ class Rasters:
             "rasters", backend.capacity, evicted=self._evicted, active_seconds=seconds
         )
         self.spill = Spill(self.shelf, batcher, seconds) if backend.spare else None
-        self.reads = 0
+        self.reads, self.read_seconds = 0, 0.0
         self._room = room
         self._images = images
         self._batcher = batcher
@@ -220,8 +220,9 @@ class Rasters:
                 started = time.perf_counter()
                 read = partial(_read, source, plane.frame, plane.z, runs)
                 jobs = await self._room.run(read_checked, image, read)
-                work.trace.add("read", time.perf_counter() - started)
-                self.reads += len(units)
+                spent = time.perf_counter() - started
+                work.trace.add("read", spent)
+                self.reads, self.read_seconds = self.reads + len(units), self.read_seconds + spent
             tiles = await self._batcher.submit_all(
                 "decode", [(job, _stored_bytes(job)) for job in jobs], work.trace, background=work.background
             )

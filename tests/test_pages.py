@@ -215,6 +215,11 @@ async def test_the_report_tells_bytes_by_image_seconds_by_stage_and_refusals(tmp
     assert found["gputiles_refusals_total", "404"] == 1
     rendered = report["queue"]["seconds"]["render"]
     assert found["gputiles_stage_seconds_total", "render"] == pytest.approx(rendered)
+    assert report["queue"]["waited"].keys() == report["queue"]["seconds"].keys()
+    waited = report["queue"]["waited"]["decode"]
+    assert found["gputiles_stage_wait_seconds_total", "decode"] == pytest.approx(waited)
+    assert found["gputiles_read_seconds_total", ""] == pytest.approx(report["readSeconds"])
+    assert min(waited, report["readSeconds"]) > 0
     assert found["gputiles_image_bytes", f"{item['id']} grey.tif rasters"] == image["bytes"]["rasters"]
     assert found["gputiles_image_bytes", f"{item['id']} grey.tif tiles"] == image["bytes"]["tiles"]
     assert found["gputiles_remote_capacity_bytes", ""] == report["remote"]["capacity"] > 0

@@ -123,6 +123,7 @@ NAMED: dict[str, Schema] = {
             "shelves": table(table(ANYTHING)),
             **dict.fromkeys(("sources", "styled", "descriptors", "reading"), WHOLE),
             "counts": table(WHOLE),
+            "readSeconds": NUMBER,
             "queue": table(ANYTHING),
             "device": record({"name": TEXT, "workers": WHOLE}),
         },

@@ -37,10 +37,17 @@ function imageRow({ id, name, bytes: held }) {
   );
 }
 
-function stageRow(name, { jobs, failed, seconds }) {
-  const spent = seconds[name] ?? 0;
-  const each = jobs[name] ? ((1000 * spent) / jobs[name]).toFixed(2) : "–";
-  return cells(name, [jobs[name].toLocaleString("en"), failed[name] ?? 0, spent.toFixed(2), each]);
+/** Return the milliseconds of each of some jobs that took so many seconds together. */
+const each = (seconds, jobs) => (jobs && seconds !== undefined ? ((1000 * seconds) / jobs).toFixed(2) : "–");
+
+function stageRow(name, { jobs, failed, seconds, waited }) {
+  const [count, spent] = [jobs[name], seconds[name] ?? 0];
+  const times = [spent.toFixed(2), each(spent, count), each(waited[name], count)];
+  return cells(name, [count.toLocaleString("en"), failed[name] ?? 0, ...times]);
+}
+
+function readRow({ counts: { reads }, readSeconds }) {
+  return cells("read", [reads.toLocaleString("en"), "–", readSeconds.toFixed(2), each(readSeconds, reads), "–"]);
 }
 
 function fact(name, value, unit = "") {
@@ -87,7 +94,8 @@ function show(report) {
   const rows = Object.entries(report.shelves).map(([name, shelf]) => row(name, shelf));
   get("shelves").tBodies[0].replaceChildren(...rows);
   get("images").tBodies[0].replaceChildren(...report.images.map(imageRow));
-  get("stages").tBodies[0].replaceChildren(...Object.keys(queue.jobs).map((name) => stageRow(name, queue)));
+  const stages = Object.keys(queue.jobs).map((name) => stageRow(name, queue));
+  get("stages").tBodies[0].replaceChildren(readRow(report), ...stages);
   const [names, ...batches] = spread({ "Jobs waiting": queue.depths, ...queue.batchSizes });
   get("batches").tHead.replaceChildren(names);
   get("batches").tBodies[0].replaceChildren(...batches);

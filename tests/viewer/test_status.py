@@ -37,7 +37,11 @@ def test_the_status_tells_shelves_images_batches_stages_and_errors(tour: Visit) 
     held = table(tour, "images")["large.ome.tif"]
     assert all(amount.endswith("iB") for amount in held[:2]), "what it holds of either shelf"
     stages = table(tour, "stages")
-    assert stages.keys() == told["queue"]["jobs"].keys()
+    assert [*stages] == ["read", *told["queue"]["jobs"]]
+    assert stages["read"][0] == f"{told['counts']['reads']:,}"
+    assert all(float(number) >= 0 for number in stages["render"][2:]), (
+        "seconds, and of a job: here, in the queue"
+    )
     batches = table(tour, "batches")
     names = page.locator("#batches thead th").all_inner_texts()
     assert names == ["Jobs", "Jobs waiting", *told["queue"]["batchSizes"]]
