@@ -1,7 +1,7 @@
 """The configuration that large_image keeps in folders: the presets that it gives to the images there.
 
 The file of a folder counts, else that of the nearest folder above it, up to the root, and at last that in
-``.config`` beside the root's. One that says ``__inherit__: true`` is laid over the next one above. What
+the root's folder ``.config``. One that says ``__inherit__: true`` is laid over the next one above. What
 is there for people who have signed in (``access``, ``groups``, ``users``) is nobody's here. All of this
 is for the reading room.
 """

@@ -132,7 +132,7 @@ def of_file(value: object, name: str) -> dict[str, dict[str, Any]]:
     if settings is not None:
         value = [{"name": name, "style": {"bands": omero.as_style(settings)["bands"]}}]
     elif isinstance(value, dict):
-        value = value.get(PRESETS) or [value]
+        value = value.get(PRESETS, [value])
     if not isinstance(value, list) or not value:
         raise BadRequest(f"presets: expected a list of them, or one; got {str(value)[:64]!r}")
     return dict(named(entry, f"presets[{at}]") for at, entry in enumerate(value))

@@ -130,6 +130,9 @@ async def test_the_folder_for_configuration_beside_the_root_is_the_last(client: 
     (root / ".config").mkdir()
     put(root / ".config", config(preset("last")))
     assert await names(client) == ["last"]
+    (root / ".config").rename(root.parent / "elsewhere")
+    (root / ".config").symlink_to(root.parent / "elsewhere")
+    assert await names(client) == [], "it leads out"
     put(root, config(preset("top")))
     assert await names(client) == ["top"]
 

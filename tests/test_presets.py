@@ -301,6 +301,8 @@ async def test_omeros_settings_become_a_preset_of_the_files_name(client: Client)
         ("[1", 400, "; YAML: "),
         ("", 400, "presets: expected a list of them, or one; got 'None'"),
         ("[]", 400, "presets: expected a list of them, or one"),
+        ('{"imageFramePresets": null}', 400, "presets: expected a list of them, or one; got 'None'"),
+        ("imageFramePresets: []", 400, "presets: expected a list of them, or one; got '[]'"),
         ("word", 400, "presets: expected a list of them, or one; got 'word'"),
         ('{"a": 1}', 400, "presets[0]: each needs a name"),
         ("a: &a [*a]", 400, "aliases"),
