@@ -88,7 +88,7 @@ async def _from_folder(state: State, item: str, name: str) -> dict[str, Any] | N
 async def take(request: web.Request) -> web.Response:
     """``POST /item/{id}/presets``: keep all presets of a file, each in place of one of its name.
 
-    Nothing is kept where any of them cannot be understood.
+    Nothing is kept where any of them cannot be understood; where there is no room for all, those before are.
     """
     state, item = request.app[STATE], await _item(request)
     name = CALLED.of(parameters.single(request.query)) or "OMERO"
