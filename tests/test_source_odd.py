@@ -6,6 +6,7 @@ import contextlib
 import io
 import struct
 import tracemalloc
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ from gputiles.errors import Damaged, Unsupported
 from gputiles.geometry import Rect
 from gputiles.image import Alpha, Colour
 from gputiles.sources.bytecodec import ByteCodec
-from gputiles.sources.colour import CmykCodec, YCbCrCodec, cmyk_to_rgb, ycbcr_to_rgb
+from gputiles.sources.colour import ConvertedCodec, YCbCrCodec, cmyk_to_rgb, ycbcr_to_rgb
 from gputiles.sources.drawn import DrawnCodec
 from gputiles.sources.open import open_source
 from tests.reading import full, read_level
@@ -476,7 +477,7 @@ def test_of_chunks_far_wider_than_a_tile_no_more_is_kept_than_the_tile() -> None
 
 
 @pytest.mark.parametrize(("codec", "convert", "samples"), [
-    (YCbCrCodec, ycbcr_to_rgb, 3), (CmykCodec, cmyk_to_rgb, 4),
+    (YCbCrCodec, ycbcr_to_rgb, 3), (partial(ConvertedCodec, convert=cmyk_to_rgb), cmyk_to_rgb, 4),
 ])  # fmt: skip
 def test_colours_of_large_chunks_are_converted_some_rows_at_a_time(
     codec: Any, convert: Any, samples: int

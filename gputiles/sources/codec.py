@@ -12,7 +12,14 @@ from gputiles.errors import Damaged, Unsupported
 from gputiles.image import Colour
 from gputiles.sources import bytecodec, imagecodec, logluv
 from gputiles.sources.bytecodec import ByteCodec
-from gputiles.sources.colour import CmykCodec, MagnitudeCodec, StraightAlphaCodec, SubsampledCodec, YCbCrCodec
+from gputiles.sources.colour import (
+    ConvertedCodec,
+    SubsampledCodec,
+    YCbCrCodec,
+    cmyk_to_rgb,
+    magnitudes,
+    straighten,
+)
 from gputiles.sources.imagecodec import JPEG, JPEG2000, Frame, ImageCodec, JpegCodec
 from gputiles.sources.lab import LabCodec
 from gputiles.sources.logluv import LogLuvCodec
@@ -48,9 +55,13 @@ def choose(page: Page) -> ChunkCodec:
         return _logarithmic(page)
     stored = _planes(page) if page.bound else _stored(page, page.samples)
     if page.photometric is Photometric.CMYK:  # inks were multiplied with alpha, not what they mix to
-        return CmykCodec(StraightAlphaCodec(stored) if page.premultiplied else stored)
+        return ConvertedCodec(_straight(page, stored), cmyk_to_rgb)
     codec = _from_lab(page, stored) if page.photometric in LAB else _from_ycbcr(page, stored)
-    return StraightAlphaCodec(codec) if page.premultiplied else codec
+    return _straight(page, codec)
+
+
+def _straight(page: Page, codec: ChunkCodec) -> ChunkCodec:
+    return ConvertedCodec(codec, straighten) if page.premultiplied else codec
 
 
 def _check_cmyk(page: Page) -> None:
@@ -171,7 +182,7 @@ def _packed(page: Page, samples: int) -> ChunkCodec:
         page.tags.integer(266, 1) == 2,
         options,
     )
-    return codec if parts == 1 else MagnitudeCodec(codec)
+    return codec if parts == 1 else ConvertedCodec(codec, magnitudes)
 
 
 def _subsampled(page: Page) -> ChunkCodec:

@@ -74,10 +74,11 @@ class SubsampledCodec:
 
 
 @dataclass(frozen=True, slots=True)
-class CmykCodec:
-    """Converts what ``codec`` decodes from CMYK to RGB, without a profile: (1 − ink)(1 − black)."""
+class ConvertedCodec:
+    """Converts what ``codec`` decodes by ``convert``, which makes pixels of pixels, each by itself."""
 
     codec: ChunkCodec
+    convert: Callable[[NDArray[Any]], NDArray[Any]]
 
     @property
     def compression(self) -> int:
@@ -85,51 +86,15 @@ class CmykCodec:
         return self.codec.compression
 
     def decode(self, data: bytes, width: int, height: int) -> NDArray[Any]:
-        """Decode ``data`` to RGB (height, width, 3 and more)."""
-        return in_bands(cmyk_to_rgb, self.codec.decode(data, width, height))
-
-
-@dataclass(frozen=True, slots=True)
-class StraightAlphaCodec:
-    """Divides what ``codec`` decodes by its last sample, alpha that colours were multiplied with.
-
-    Integers are rounded to nearest and end at the type's largest value; where alpha is 0
-    the colours are 0.
-    """
-
-    codec: ChunkCodec
-
-    @property
-    def compression(self) -> int:
-        """The compression of the inner codec."""
-        return self.codec.compression
-
-    def decode(self, data: bytes, width: int, height: int) -> NDArray[Any]:
-        """Decode ``data`` to colours that are not multiplied, and alpha: (height, width, samples)."""
-        return in_bands(straighten, self.codec.decode(data, width, height))
-
-
-@dataclass(frozen=True, slots=True)
-class MagnitudeCodec:
-    """Shows complex samples as their magnitudes: ``codec`` decodes their real and imaginary halves.
-
-    The type is the smallest floating-point one that magnitudes of the halves' type fit into.
-    """
-
-    codec: ChunkCodec
-
-    @property
-    def compression(self) -> int:
-        """The compression of the inner codec."""
-        return self.codec.compression
-
-    def decode(self, data: bytes, width: int, height: int) -> NDArray[Any]:
-        """Decode ``data`` to magnitudes (height, width, samples)."""
-        return in_bands(magnitudes, self.codec.decode(data, width, height))
+        """Decode ``data`` to what is made of its (height, width, samples)."""
+        return in_bands(self.convert, self.codec.decode(data, width, height))
 
 
 def magnitudes(halves: NDArray[Any]) -> NDArray[Any]:
-    """Return the lengths of (…, 2 × samples), of which every other is the imaginary half."""
+    """Return the lengths of complex (…, 2 × samples), of which every other is the imaginary half.
+
+    The type is the smallest floating-point one that lengths of the halves' type fit into.
+    """
     wide = halves.astype(np.float64 if halves.itemsize > 2 else np.float32)
     with np.errstate(over="ignore"):  # what is too long is infinite
         lengths: NDArray[Any] = np.hypot(wide[..., ::2], wide[..., 1::2])
@@ -150,9 +115,9 @@ def in_bands(convert: Callable[[NDArray[Any]], NDArray[Any]], pixels: NDArray[An
 
 
 def cmyk_to_rgb(inks: NDArray[Any]) -> NDArray[Any]:
-    """Mix the inks of (…, 4) unsigned integers to RGB of their type, rounded to nearest.
+    """Mix the inks of (…, 4) unsigned integers to RGB of their type, rounded to nearest, without a profile.
 
-    Further samples stay as they are.
+    What is left of white is (1 − ink)(1 − black). Further samples stay as they are.
     """
     top = np.iinfo(inks.dtype).max
     light = top - inks[..., :4].astype(np.uint64)
@@ -161,7 +126,11 @@ def cmyk_to_rgb(inks: NDArray[Any]) -> NDArray[Any]:
 
 
 def straighten(pixels: NDArray[Any]) -> NDArray[Any]:
-    """Divide the samples of (…, samples) by the last one, a share of the unsigned type's top or of 1.0."""
+    """Divide the samples of (…, samples) by the last one, a share of the unsigned type's top or of 1.0.
+
+    Integers are rounded to nearest and end at the type's largest value; where alpha is 0
+    the colours are 0.
+    """
     colours, alpha = pixels[..., :-1], pixels[..., -1:]
     if pixels.dtype.kind == "f":
         with np.errstate(invalid="ignore", over="ignore"):  # what is not finite stays so
