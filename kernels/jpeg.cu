@@ -305,14 +305,11 @@ struct Scan {
   Bits bits;
 };
 
+// A span's coefficients, in zigzag order, those of dense planes marked.
 struct Coefs {
   i16 blocks[PLANES][BLOCKS][COEFS];
   bool marked[PLANES];
 };
-
-INLINE bool has_plane(const Jpeg& job, int plane) {
-  return plane == 0 || (plane == 1 ? job.subsampling == 2 : job.samples == 3);
-}
 
 // Plane `p`'s block `b`.
 INLINE void put_any(const JpegTable* tables, const Coefs& all, int p, int b, int& last, Bits& bits) {
