@@ -65,8 +65,10 @@ def viewports(scope: Scope, picture: str, channels: int = viewport.CHANNELS) -> 
     path = scope.folder / f"viewport-{channels}-{picture}.ome.tif"
     inputs.multiplex(path, picture, channels, 256, viewport.COLUMNS, viewport.ROWS)
     reference = FileRef(path.resolve(), path.resolve().parent)
-    with asyncio.Runner() as loop:
-        engine = loop.run(_started())
+    with asyncio.Runner() as runner:
+        engine = runner.run(_started())
+        # Runner.run ends with signal.signal, which makes a repr of its task, all tiles included: 9 ms
+        run = runner.get_loop().run_until_complete
         try:
             yield Contest(
                 kind="viewport" if channels == viewport.CHANNELS else f"viewport of {channels} channels",
@@ -74,14 +76,14 @@ def viewports(scope: Scope, picture: str, channels: int = viewport.CHANNELS) -> 
                 picture=picture,
                 output=JPEG,
                 threads=threads(),
-                ours=lambda number: loop.run(
+                ours=lambda number: run(
                     viewport.restyled(engine, reference, number, channels=channels, top=top)
                 ),
                 theirs=_their_viewport(path, channels, top),
                 burst=1,
             )
         finally:
-            loop.run(engine.close())
+            runner.run(engine.close())
     path.unlink()
 
 
