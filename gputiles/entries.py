@@ -1,7 +1,7 @@
 """The values of a style's entries: each function checks one kind, or says what is allowed.
 
-All take the place of the entry, for the message, and its value; None stands for an entry
-that is absent. Numbers may be written as strings, as large_image allows.
+All take the place of the entry, for the message, and its value; None, where a function takes it,
+stands for an entry that is absent. Numbers may be written as strings, as large_image allows.
 """
 
 from __future__ import annotations
@@ -63,10 +63,8 @@ def _number(value: object) -> float | None:
     return result + 0.0 if math.isfinite(result) else None
 
 
-def integer(place: str, value: object, allowed: str = "an integer") -> int | None:
+def integer(place: str, value: object, allowed: str = "an integer") -> int:
     """Return a whole number."""
-    if value is None:
-        return None
     if isinstance(value, str) and _INTEGER.fullmatch(value):
         return int(value)
     if isinstance(value, int) and not isinstance(value, bool):
@@ -78,8 +76,8 @@ def integer(place: str, value: object, allowed: str = "an integer") -> int | Non
 
 
 def share(place: str, value: object) -> float:
-    """Return a number of 0 … 1; 1 where it is absent."""
-    result = 1.0 if value is None else number(place, value, "a number of 0 … 1")
+    """Return a number of 0 … 1."""
+    result = number(place, value, "a number of 0 … 1")
     if not 0 <= result <= 1:
         raise refusal(place, "a number of 0 … 1", value)
     return result
@@ -93,7 +91,7 @@ def positive(place: str, value: object) -> float:
     return result
 
 
-def flag(place: str, value: object, absent: bool) -> bool:
+def flag(place: str, value: object, absent: bool = True) -> bool:
     """Return true or false; ``absent`` where it is absent."""
     if value is None:
         return absent
@@ -111,32 +109,30 @@ def choice(place: str, value: object, allowed: Sequence[str]) -> str | None:
     return value
 
 
-def band(place: str, value: object) -> int | str | None:
+def band(place: str, value: object) -> int | str:
     """Return a 1-based sample, or the name of a colour."""
     allowed = f"an integer from 1 on or one of {', '.join(BAND_NAMES)}"
     if isinstance(value, str) and value.lower() in BAND_NAMES:
         return value.lower().replace("grey", "gray")
     result = integer(place, value, allowed)
-    if result is not None and result < 1:
+    if result < 1:
         raise refusal(place, allowed, value)
     return result
 
 
-def channel(place: str, value: object) -> int | str | None:
+def channel(place: str, value: object) -> int | str:
     """Return a channel's name, or its 0-based index."""
     if isinstance(value, str) and value:
         return value
     allowed = "a channel's name or its index from 0 on"
-    result = None if value is None else integer(place, value, allowed)
-    if result is not None and result < 0:
+    result = integer(place, value, allowed)
+    if result < 0:
         raise refusal(place, allowed, value)
     return result
 
 
 def limit(place: str, value: object) -> Limit:
-    """Return one end of a window; auto where it is absent."""
-    if value is None:
-        return Limit("auto")
+    """Return one end of a window."""
     match = _LIMIT.fullmatch(value.strip()) if isinstance(value, str) else None
     if match is None:
         return Limit("value", number(place, value, _LIMITS))
@@ -150,6 +146,6 @@ def limit(place: str, value: object) -> Limit:
 
 def nodata(place: str, value: object) -> float | None:
     """Return the value that means no data. NaN always does, so that ``"nan"`` says nothing."""
-    if value is None or (isinstance(value, str) and value.strip().lower() == "nan"):
+    if isinstance(value, str) and value.strip().lower() == "nan":
         return None
     return number(place, value)

@@ -10,9 +10,9 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import Any, TypeAlias, TypeVar
+from typing import Any, NamedTuple, TypeAlias
 
 from gputiles import entries, omero
 from gputiles.entries import Limit
@@ -20,7 +20,6 @@ from gputiles.errors import BadStyle
 from gputiles.palettes import BLACK_TO_WHITE, CLEAR_TO_OPAQUE, Palette, parse_palette
 from gputiles.recipe import Blend
 
-T = TypeVar("T")
 Placed: TypeAlias = tuple[str, dict[str, Any]]
 """An object of the style, after what stands before its keys in messages."""
 
@@ -36,8 +35,7 @@ BLENDS = tuple(blend.name.lower() for blend in Blend)
 AUTO = Limit("auto")
 
 
-@dataclass(frozen=True, slots=True)
-class Band:
+class Band(NamedTuple):
     """One entry of ``bands``: what to take from the image, and how to show it.
 
     ``band`` is a 1-based sample or a colour's name, ``channel`` a channel's name or 0-based
@@ -57,9 +55,6 @@ class Band:
     gamma: float = 1.0
     clamp: bool = True
     nodata: float | None = None
-
-
-_FIELDS = tuple(entry.name for entry in fields(Band))
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,35 +140,43 @@ def _refuse_functions(objects: Sequence[Placed]) -> None:
 
 def _band(place: str, entry: dict[str, Any]) -> Band:
     """Return a band entry; ``place`` is what stands before its keys in messages."""
-
-    def read(check: Callable[..., T], key: str, *more: Any) -> T:
-        return check(place + key, entry.get(key), *more)
-
-    band = read(entries.band, "band")
-    alpha = band == "alpha"
-    frame, delta = read(entries.integer, "frame"), read(entries.integer, "framedelta")
-    blend = read(entries.choice, "composite", BLENDS) or ("multiply" if alpha else "lighten")
-    return Band(
-        band=band,
-        channel=read(entries.channel, "channel"),
-        frame=frame,
-        delta=(delta or 0) if frame is None else 0,
-        low=read(entries.limit, "min"),
-        high=read(entries.limit, "max"),
-        palette=read(_palette, "palette", alpha),
-        discrete=read(entries.choice, "scheme", SCHEMES) == "discrete",
-        blend=Blend[blend.upper()],
-        opacity=read(entries.share, "opacity"),
-        gamma=read(entries.positive, "gamma"),
-        clamp=read(entries.flag, "clamp", True),
-        nodata=read(entries.nodata, "nodata"),
-    )
+    given = {name: read(place + key, entry[key]) for key, (name, read) in _ENTRIES.items() if key in entry}
+    if "frame" in given:
+        given.pop("delta", None)
+    return Band(**({**_ALPHA, **given} if given.get("band") == "alpha" else given))
 
 
-def _palette(place: str, value: object, alpha: bool) -> Palette:
-    if value is None:
-        return CLEAR_TO_OPAQUE if alpha else BLACK_TO_WHITE
+def _discrete(place: str, value: object) -> bool:
+    return entries.choice(place, value, SCHEMES) == "discrete"
+
+
+def _blend(place: str, value: object) -> Blend:
+    return Blend[(entries.choice(place, value, BLENDS) or "lighten").upper()]
+
+
+def _palette(place: str, value: object) -> Palette:
     return parse_palette(value, place)
+
+
+_ENTRIES: Mapping[str, tuple[str, Callable[[str, Any], Any]]] = {
+    "band": ("band", entries.band),
+    "frame": ("frame", entries.integer),
+    "framedelta": ("delta", entries.integer),
+    "composite": ("blend", _blend),
+    "channel": ("channel", entries.channel),
+    "min": ("low", entries.limit),
+    "max": ("high", entries.limit),
+    "palette": ("palette", _palette),
+    "scheme": ("discrete", _discrete),
+    "opacity": ("opacity", entries.share),
+    "gamma": ("gamma", entries.positive),
+    "clamp": ("clamp", entries.flag),
+    "nodata": ("nodata", entries.nodata),
+}
+"""What a band entry may say: its name in a Band, and how it is read."""
+
+_ALPHA: Mapping[str, Any] = {"blend": Blend.MULTIPLY, "palette": CLEAR_TO_OPAQUE}
+"""What is otherwise where the band is alpha."""
 
 
 def _icc(value: object) -> bool | str:
@@ -186,20 +189,21 @@ def _icc(value: object) -> bool | str:
 
 def _dtype(objects: Sequence[Placed]) -> str | None:
     """Return the output type that the first object to have one names."""
-    found = [entries.choice(f"{place}dtype", entry.get("dtype"), DTYPES) for place, entry in objects]
-    return next((dtype for dtype in found if dtype is not None), None)
+    found = [
+        entries.choice(f"{at}dtype", entry["dtype"], DTYPES) for at, entry in objects if "dtype" in entry
+    ]
+    return found[0] if found else None
 
 
 def _axis(objects: Sequence[Placed]) -> int | None:
     """Return the output component that the first object to have one picks."""
-    found = [entries.integer(f"{place}axis", entry.get("axis"), "0, 1, 2 or 3") for place, entry in objects]
-    axis = next((axis for axis in found if axis is not None), None)
-    if axis is not None and not 0 <= axis <= 3:
-        raise entries.refusal("axis", "0, 1, 2 or 3", axis)
-    return axis
+    allowed = "0, 1, 2 or 3"
+    found = [entries.integer(f"{at}axis", entry["axis"], allowed) for at, entry in objects if "axis" in entry]
+    if found and not 0 <= found[0] <= 3:
+        raise entries.refusal("axis", allowed, found[0])
+    return found[0] if found else None
 
 
 def _style(bands: tuple[Band, ...] | None, dtype: str | None, axis: int | None, icc: bool | str) -> Style:
-    plain = None if bands is None else [[getattr(band, name) for name in _FIELDS] for band in bands]
-    canonical = json.dumps([plain, dtype, axis, icc])
+    canonical = json.dumps([bands, dtype, axis, icc])
     return Style(hashlib.sha256(canonical.encode()).hexdigest()[:32], bands, dtype, axis, icc)

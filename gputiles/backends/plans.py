@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from itertools import accumulate
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -58,7 +59,7 @@ def sheet(jobs: Sequence[RenderJob], sources: Sequence[list[Placed]], target: Ta
     Of several none may have an ICC conversion, whose scratch memory the next one would use again.
     """
     plan = _composite(*look(jobs[0]), target.run)
-    bands, table = np.tile(plan.bands, (len(jobs), 1)), np.repeat(plan.table, len(jobs))
+    bands, table = np.repeat(plan.bands[None], len(jobs), axis=0), np.repeat(plan.table, len(jobs))
     bands["palette"] += target.address(plan.palettes)
     bands["source"]["pixels"] = [
         target.colours.band_pixels(jobs[0].recipe, each, plan.frames) for each in sources
@@ -103,12 +104,12 @@ class Composite(NamedTuple):
 def _composite(recipe: Recipe, likes: tuple[Like, ...], frame: Frame, run: int) -> Composite:
     """Return the plan of a composite over rasters ``likes``."""
     frames = [recipe.frames.index(band.frame) for band in recipe.bands or ()]
-    planes = [tables.planes(band) for band in recipe.bands or ()]
+    palettes = [tables.palette(band) for band in recipe.bands or ()]
     sources = [Placed(0, 0, shape, dtype) for shape, dtype in likes]
-    starts = np.cumsum([0, *(plane.nbytes for plane in planes)])
+    starts = accumulate((palette.planes.nbytes for palette in palettes), initial=0)
     bands = [
-        tables.band(band, sources[at], plane, int(start))
-        for band, at, plane, start in zip(recipe.bands or (), frames, planes, starts, strict=False)
+        tables.band(band, sources[at], palette, start)
+        for band, at, palette, start in zip(recipe.bands or (), frames, palettes, starts, strict=False)
     ]
     alpha = recipe.samples == 4 and recipe.axis is None
     dropped = alpha and frame.jpeg
@@ -124,9 +125,9 @@ def _composite(recipe: Recipe, likes: tuple[Like, ...], frame: Frame, run: int) 
     under = frame.background if blended else None
     row["fill"] = tables.padding(frame.fill, colours, alpha=samples == 4 or blended, under=under)
     _place(row, frame, sources, colours, run)
-    palettes = np.concatenate([plane.reshape(-1) for plane in planes]) if planes else np.zeros(0, np.float32)
+    planes = np.concatenate([np.zeros(0, np.float32), *(palette.planes.ravel() for palette in palettes)])
     return Composite(
-        table, np.array(bands, tables.BAND), frames, palettes, (frame.height, frame.width, samples)
+        table, np.array(bands, tables.BAND), frames, planes, (frame.height, frame.width, samples)
     )
 
 

@@ -219,35 +219,55 @@ def source(placed: Placed, nodata: float | None = None) -> tuple[int, ...]:
     return (placed.pixels, placed.valid, held, columns, rows, samples, code, value is not None, 0)
 
 
-def planes(recipe: BandRecipe) -> NDArray[np.float32]:
-    """Return the palette as four planes of stops, with the opacity worked in."""
-    stops = np.asarray(recipe.palette, np.float32)
-    opacity = np.float32(recipe.opacity)
-    if recipe.opacity != 1 and recipe.blend is Blend.MULTIPLY:
-        stops = np.float32(255) - (np.float32(255) - stops) * opacity
-    elif recipe.opacity != 1:
-        stops = stops * opacity
-    return np.ascontiguousarray(stops.T)
+class Palette(NamedTuple):
+    """A band's palette as the kernels read it.
+
+    ``planes`` are the (4, stops) float32 components with the opacity worked in, read-only; ``kinds`` and
+    ``values`` say of each component how it is looked up the cheapest way.
+    """
+
+    planes: NDArray[np.float32]
+    kinds: tuple[int, ...]
+    values: tuple[float, ...]
 
 
-def components(recipe: BandRecipe, palette: NDArray[np.float32]) -> tuple[list[int], list[float]]:
-    """Return (kinds, values) of a palette's four components: how each is looked up, the cheapest way."""
-    neutral = 255.0 if recipe.blend is Blend.MULTIPLY else 0.0
-    level = (palette == palette[:, :1]).all(axis=1).tolist()
+def palette(recipe: BandRecipe) -> Palette:
+    """Return the palette of a band, remembered: a new style seldom has new colours."""
+    return _palette(recipe.palette.tobytes(), recipe.opacity, recipe.blend is Blend.MULTIPLY, recipe.discrete)
+
+
+@lru_cache(maxsize=256)
+def _palette(stops: bytes, opacity: float, multiplied: bool, discrete: bool) -> Palette:
+    """Return a palette of float32 RGBA ``stops``."""
+    colours = np.frombuffer(stops, np.float32).reshape(-1, 4)
+    if opacity != 1 and multiplied:
+        colours = np.float32(255) - (np.float32(255) - colours) * np.float32(opacity)
+    elif opacity != 1:
+        colours = colours * np.float32(opacity)
+    planes = np.ascontiguousarray(colours.T)
+    planes.flags.writeable = False
+    return Palette(planes, *_components(planes, 255.0 if multiplied else 0.0, discrete))
+
+
+def _components(
+    planes: NDArray[np.float32], neutral: float, discrete: bool
+) -> tuple[tuple[int, ...], tuple[float, ...]]:
+    """Return (kinds, values) of a palette's four components; ``neutral`` is what changes nothing."""
+    level = (planes == planes[:, :1]).all(axis=1).tolist()
     kinds, values = [], []
-    for first, last, same in zip(palette[:, 0].tolist(), palette[:, -1].tolist(), level, strict=True):
-        ramp = palette.shape[1] == 2 and first == 0 and not recipe.discrete
+    for first, last, same in zip(planes[:, 0].tolist(), planes[:, -1].tolist(), level, strict=True):
+        ramp = planes.shape[1] == 2 and first == 0 and not discrete
         if same:
             kinds.append(SKIP if first == neutral else CONSTANT)
         else:
-            kinds.append(RAMP if ramp else STEP if recipe.discrete else LINEAR)
+            kinds.append(RAMP if ramp else STEP if discrete else LINEAR)
         values.append(last if same or ramp else 0.0)
-    return kinds, values
+    return tuple(kinds), tuple(values)
 
 
 def window(recipe: BandRecipe, dtype: np.dtype[np.generic]) -> tuple[float, np.float32, np.float32]:
     """Return (low in float64, low, high − low or 1) as the kernels subtract and divide."""
-    low, high = (min(max(value, -LARGEST), LARGEST) for value in (recipe.low, recipe.high))
+    low, high = min(max(recipe.low, -LARGEST), LARGEST), min(max(recipe.high, -LARGEST), LARGEST)
     if dtype.itemsize <= 2 or dtype == np.float32:
         delta = np.float32(high) - np.float32(low)
     else:
@@ -255,16 +275,16 @@ def window(recipe: BandRecipe, dtype: np.dtype[np.generic]) -> tuple[float, np.f
     return low, np.float32(low), delta or np.float32(1)
 
 
-def band(recipe: BandRecipe, placed: Placed, palette: NDArray[np.float32], address: int) -> tuple[Any, ...]:
-    """Return the fields of a Band struct; ``palette`` is from ``planes`` and lies at ``address``."""
+def band(recipe: BandRecipe, placed: Placed, palette: Palette, address: int) -> tuple[Any, ...]:
+    """Return the fields of a Band struct; the planes of ``palette`` lie at ``address``."""
     samples = placed.shape[2]
     if not 0 <= recipe.sample < samples:
         raise BadStyle(f"bands: expected a band from 1 to {samples} of the frame; got {recipe.sample + 1}")
     wide_low, low, delta = window(recipe, placed.dtype)
     limit = OVEREXPOSED if recipe.blend in (Blend.LIGHTEN, Blend.MULTIPLY) else 1.0
-    kinds, values = components(recipe, palette)
-    shape = (recipe.sample, palette.shape[1], recipe.blend, recipe.clamp, 0)
-    return (source(placed, recipe.nodata), wide_low, address, low, delta, limit, *shape, kinds, values)
+    shape = (recipe.sample, palette.planes.shape[1], recipe.blend, recipe.clamp, 0)
+    looked_up = (palette.kinds, palette.values)
+    return (source(placed, recipe.nodata), wide_low, address, low, delta, limit, *shape, *looked_up)
 
 
 def mode_colour(fill: tuple[int, int, int, int] | None, samples: int) -> tuple[int, ...]:
