@@ -61,11 +61,17 @@ class Hold(Generic[V]):
         self._entries.append(entry)
         return entry
 
+    def pin_all(self, entries: Sequence[Entry[V]]) -> list[V]:
+        """Pin entries as ``pin`` does, and return their values."""
+        for entry in entries:
+            self._shelf.pin(entry)
+        self._entries += entries
+        return [entry.value for entry in entries]
+
     def release(self) -> None:
         """Drop all pins of this hold."""
         entries, self._entries = self._entries, []
-        for entry in entries:
-            self._shelf.unpin(entry)
+        self._shelf.unpin_all(entries)
 
     def __enter__(self) -> Hold[V]:
         return self
@@ -131,22 +137,34 @@ class Shelf(Generic[V]):
             self.misses += 1
             return None
         self.hits += 1
-        self._warm(entry)
+        self._warm(entry, self._clock())
         return entry
 
-    def pin_all(self, keys: Iterable[Hashable], hold: Hold[V]) -> list[V] | None:
-        """Pin and return the values of all ``keys``, or none of them; counted as ``get`` counts."""
-        entries: list[Entry[V]] = []
-        for key in keys:
-            entry = self.get(key)
-            if entry is None:
-                return None
-            entries.append(entry)
-        return [hold.pin(entry).value for entry in entries]
+    def get_all(self, keys: Iterable[Hashable]) -> list[Entry[V]] | None:
+        """Return the entries of all ``keys`` as asked for, or None where one is lacking; counted."""
+        entries = self.peek_all(keys)
+        if entries is None:
+            self.misses += 1
+            return None
+        now = self._clock()
+        self.hits += len(entries)
+        for entry in entries:
+            self._warm(entry, now)
+        return entries
 
     def peek(self, key: Hashable) -> Entry[V] | None:
         """Return the entry of ``key`` in passing: neither counted nor warmed."""
         return self._entries.get(key)
+
+    def peek_all(self, keys: Iterable[Hashable]) -> list[Entry[V]] | None:
+        """Return the entries of all ``keys`` in passing, or None where one is lacking."""
+        find, entries = self._entries.get, []
+        for key in keys:
+            entry = find(key)
+            if entry is None:
+                return None
+            entries.append(entry)
+        return entries
 
     def lacks(self, key: Hashable) -> bool:
         """Say whether the value of ``key`` is neither here nor under way."""
@@ -204,15 +222,16 @@ class Shelf(Generic[V]):
             self.pinned += entry.weight
         entry.pins += 1
 
-    def unpin(self, entry: Entry[V]) -> None:
-        """Give back one pin of ``entry``."""
-        entry.pins -= 1
-        if not entry.pins:
-            self.pinned -= entry.weight
-            if entry.segment is None:
-                self._drop_loose(entry)
-            elif self.used > self.capacity:
-                self._make_room()
+    def unpin_all(self, entries: Iterable[Entry[V]]) -> None:
+        """Give back one pin of each entry."""
+        for entry in entries:
+            entry.pins -= 1
+            if not entry.pins:
+                self.pinned -= entry.weight
+                if entry.segment is None:
+                    self._drop_loose(entry)
+        if self.used > self.capacity:
+            self._make_room()
 
     # -- room
 
@@ -248,10 +267,10 @@ class Shelf(Generic[V]):
     def _evict_one(self) -> Entry[V] | None:
         """Evict and return one entry; None where every entry is pinned."""
         for owner in self._victims():
-            entry = self._oldest(owner)
+            entry = self._pop_oldest(owner)
             if entry is not None:
                 self.evictions += 1
-                self._remove(entry)
+                self._gone(entry)
                 return entry
         return None
 
@@ -271,18 +290,22 @@ class Shelf(Generic[V]):
         return not protected, owner.weight - share
 
     @staticmethod
-    def _oldest(owner: _Owner[V]) -> Entry[V] | None:
-        """Return the entry to evict next; pinned ones count as used just now."""
+    def _pop_oldest(owner: _Owner[V]) -> Entry[V] | None:
+        """Take the entry to evict next out of its LRU; pinned ones count as used just now."""
         for segment in (owner.cold, owner.hot):
             for _ in range(len(segment)):
                 key, entry = segment.popitem()
-                segment[key] = entry
                 if not entry.pins:
                     return entry
+                segment[key] = entry
         return None
 
     def _remove(self, entry: Entry[V]) -> None:
         del entry.segment[entry.key]
+        self._gone(entry)
+
+    def _gone(self, entry: Entry[V]) -> None:
+        """Forget an entry that no LRU holds any more."""
         del self._entries[entry.key]
         entry.segment = entry.group = None
         self.stored -= entry.weight
@@ -298,9 +321,9 @@ class Shelf(Generic[V]):
         if self._dispose is not None:
             self._dispose(entry.value)
 
-    def _warm(self, entry: Entry[V]) -> None:
+    def _warm(self, entry: Entry[V], now: float) -> None:
         owner: _Owner[V] = entry.group
-        owner.seen = self._clock()
+        owner.seen = now
         entry.asked = True
         if entry.segment is owner.hot:
             entry.segment[entry.key]  # a look-up is a use

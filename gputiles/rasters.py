@@ -6,7 +6,7 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import lru_cache, partial
 from typing import Any, NamedTuple
 
 from gputiles.backends import DecodeJob, DownsampleJob, Raster
@@ -49,6 +49,12 @@ class Plane(NamedTuple):
 
     frame: int | Stack
     z: int
+
+
+@lru_cache(maxsize=256)
+def _planes(frames: tuple[int, ...], z: int) -> tuple[Plane, ...]:
+    """Return the planes of frames: the tiles of a viewport are all of the same."""
+    return tuple(Plane(frame, z) for frame in frames)
 
 
 Flown = tuple[str, Plane, Rect]
@@ -99,23 +105,21 @@ class Rasters:
         return [_good(rasters) for rasters in found]
 
     def resident(
-        self, image: Image, frames: Iterable[int], z: int, cell: Cell, hold: Hold[Raster]
+        self, image: Image, frames: tuple[int, ...], z: int, cell: Cell, hold: Hold[Raster]
     ) -> list[Raster] | None:
         """Pin one tile of each frame if the shelf has them all, else none; nothing is waited for."""
-        return self.shelf.pin_all([(image.identity, Plane(frame, z), cell) for frame in frames], hold)
+        identity = image.identity
+        entries = self.shelf.get_all([(identity, plane, cell) for plane in _planes(frames, z)])
+        return None if entries is None else hold.pin_all(entries)
 
     def _on_shelf(
         self, work: Work, plane: Plane, cells: Rect, hold: Hold[Raster]
     ) -> dict[Cell, Raster] | None:
         """Pin all of ``cells`` if the shelf has them, else none."""
-        look = self.shelf.peek if work.background else self.shelf.get
-        entries = {}
-        for cell in cells.cells():
-            entry = look((work.image.identity, plane, cell))
-            if entry is None:
-                return None
-            entries[cell] = entry
-        return {cell: hold.pin(entry).value for cell, entry in entries.items()}
+        look = self.shelf.peek_all if work.background else self.shelf.get_all
+        places, identity = list(cells.cells()), work.image.identity
+        entries = look([(identity, plane, cell) for cell in places])
+        return None if entries is None else dict(zip(places, hold.pin_all(entries), strict=True))
 
     def _check(self, info: ImageInfo, plane: Plane, cells: Rect) -> None:
         if plane.frame in info.missing:

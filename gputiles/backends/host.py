@@ -107,7 +107,7 @@ class HostBackend:
 
     def render(self, jobs: Sequence[RenderJob]) -> list[Outcome[bytes]]:
         """Composite and encode each job's tile."""
-        if len(jobs) == 1:  # idle workers may help
+        if len(jobs) == 1 and jobs[0].width * jobs[0].height >= 2 * SHARE:  # idle workers may help
             return self._each(self._render, jobs)
         sheets = [list(alike) for _, alike in groupby(jobs, _sheet)]
         made = self._chained(self._begin, enumerate(sheets))
