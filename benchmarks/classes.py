@@ -14,7 +14,6 @@ import large_image_source_ometiff
 import large_image_source_tiff
 import numpy as np
 
-import gputiles
 from benchmarks import inputs, restyle, viewport
 from benchmarks.pairs import Contest
 from benchmarks.scope import Scope
@@ -45,7 +44,7 @@ def threads() -> str:
 def resident(scope: Scope, picture: str) -> Iterator[Contest]:
     """Restyle a 6-channel 512² tile that both have read: a new style in every call."""
     path = inputs.multiplex(scope.folder / f"resident-{picture}.ome.tif", picture, 6, 512, 1, 1)
-    with gputiles.open(path) as image:
+    with restyle.opened(path) as image:
         for output in (JPEG, "PNG"):
             encoding = output.split(" ")[0]
             yield Contest(
@@ -56,6 +55,7 @@ def resident(scope: Scope, picture: str) -> Iterator[Contest]:
                 threads=threads(),
                 ours=_listed(restyle.product(image, encoding)),
                 theirs=_listed(restyle.peer(path, encoding)),
+                warm=restyle.WARM,
             )
 
 
@@ -81,6 +81,7 @@ def viewports(scope: Scope, picture: str, channels: int = viewport.CHANNELS) -> 
                 ),
                 theirs=_their_viewport(path, channels, top),
                 burst=1,
+                warm=viewport.WARM,
             )
         finally:
             runner.run(engine.close())
@@ -88,7 +89,7 @@ def viewports(scope: Scope, picture: str, channels: int = viewport.CHANNELS) -> 
 
 
 async def _started() -> Engine:
-    engine = Engine(Config())
+    engine = Engine(Config(tile_cache=restyle.ANSWERS))
     await engine.start()
     return engine
 
@@ -120,7 +121,7 @@ def _cold(scope: Scope, picture: str, codec: str | None, kind: str) -> Iterator[
     inputs.multiplex(path, picture, 6, 512, across, across, codec)
     look = restyle.style(0)
     source = large_image_source_ometiff.open(str(path), style=json.dumps(look), encoding="JPEG", **OPTIONS)
-    with gputiles.open(path) as image:
+    with restyle.opened(path) as image:
         yield Contest(
             kind=kind,
             file=f"6 channels {across * 512}² uint16, 512² tiles, {CODEC_NAMES[codec]}; each call another",
@@ -139,7 +140,7 @@ def slides(scope: Scope, picture: str) -> Iterator[Contest]:
     across = scope.slide // 256
     path = inputs.slide(scope.folder / f"slide-{picture}.tif", picture, scope.slide)
     source = large_image_source_tiff.open(str(path), encoding="JPEG", **OPTIONS)
-    with gputiles.open(path) as image:
+    with restyle.opened(path) as image:
         yield Contest(
             kind="slide",
             file=f"{STORED.format(side=scope.slide)}; each call another tile",
@@ -159,7 +160,7 @@ def styled_slides(scope: Scope, picture: str) -> Iterator[Contest]:
     across = scope.slide // 256
     path = inputs.slide(scope.folder / f"styled-{picture}.tif", picture, scope.slide)
     source = large_image_source_tiff.open(str(path), style=json.dumps(STAIN), encoding="JPEG", **OPTIONS)
-    with gputiles.open(path) as image:
+    with restyle.opened(path) as image:
         yield Contest(
             kind="slide styled",
             file=f"{STORED.format(side=scope.slide)}; each call another tile, a window for each colour",
@@ -210,7 +211,7 @@ def _overview(
     """Return the contest for the one tile of the coarsest level, in a ``look``, exact on our side."""
 
     def ours(_: int) -> list[bytes]:
-        with gputiles.open(path) as image:
+        with restyle.opened(path) as image:
             return [image.tile(0, 0, 0, encoding="PNG", **look)]
 
     def theirs(_: int) -> list[bytes]:

@@ -25,7 +25,8 @@ class PixelsDiffer(Exception):
 class Contest:
     """One row to be: both sides, and in which circumstances.
 
-    A call gets the number of its turn (0 is compared, then 1, 2 …) and returns encoded pictures.
+    A call gets the number of its turn (0 is compared, then 1, 2 …) and returns encoded pictures; those
+    of the ``warm`` calls of either side before the first that is timed are negative.
     ``mean`` and ``worst`` bound the difference of both sides' 8-bit samples; ``exact`` is what
     gputiles must draw to the last bit, where that is known.
     """
@@ -41,6 +42,7 @@ class Contest:
     worst: int = WORST
     exact: np.ndarray | None = None
     burst: int = 8
+    warm: int = 0
 
     @property
     def name(self) -> str:
@@ -94,6 +96,8 @@ def apart(name: str, ours: list[bytes], theirs: list[bytes], mean: float, worst:
 def measure(contest: Contest, pairs: int) -> dict[str, Any]:
     """Return the row of a contest: its circumstances, its times, and the loops that ran beside it."""
     found = differences(contest)
+    for side in (contest.ours, contest.theirs):
+        timed(side, range(-contest.warm, 0))
     loops = calibration.run()
     times = [
         (timed(contest.ours, numbers), timed(contest.theirs, numbers))
@@ -110,6 +114,7 @@ def measure(contest: Contest, pairs: int) -> dict[str, Any]:
         "threads": contest.threads,
         "pairs": pairs,
         "burst": contest.burst,
+        "warm": contest.warm,
         **row,
         **found,
         "loops_ms": {name: round(value, 4) for name, value in beside.items()},

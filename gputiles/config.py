@@ -7,6 +7,7 @@ import re
 import resource
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 
 from gputiles.errors import BadRequest
@@ -47,10 +48,12 @@ def parse_pictures(names: Iterable[str]) -> tuple[str, ...]:
     return words
 
 
+@cache
 def memory_limit() -> int:
     """Return the bytes of memory that this process may use: the cgroup's limit or free memory.
 
-    Never more than what the machine has available now.
+    Never more than what the machine has available when it is first asked for: from then on it stays, so
+    that configurations that say the same are the same.
     """
     available = _available_memory()
     for path in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):

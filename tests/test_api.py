@@ -108,6 +108,13 @@ def test_the_shared_engine_has_one_configuration(path: Path, image: Image) -> No
         gputiles.open(path, config=Config(raw_cache=12345))
 
 
+def test_configurations_that_say_the_same_are_equal_whatever_memory_is_free() -> None:
+    before = Config(raw_cache=12345)
+    held = np.ones(1 << 26, np.uint8)
+    assert Config(raw_cache=12345) == before
+    del held
+
+
 FORKED = """
 import io, os, sys
 import gputiles
