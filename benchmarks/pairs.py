@@ -96,8 +96,8 @@ def apart(name: str, ours: list[bytes], theirs: list[bytes], mean: float, worst:
 def measure(contest: Contest, pairs: int) -> dict[str, Any]:
     """Return the row of a contest: its circumstances, its times, and the loops that ran beside it."""
     found = differences(contest)
-    for side in (contest.ours, contest.theirs):
-        timed(side, range(-contest.warm, 0))
+    for number in range(-contest.warm, 0):
+        contest.ours(number), contest.theirs(number)
     loops = calibration.run()
     times = [
         (timed(contest.ours, numbers), timed(contest.theirs, numbers))
