@@ -21,7 +21,7 @@ if missing := [
 ]:
     sys.exit(f"not installed: {', '.join(missing)}; needs the extra 'bench'")
 
-from benchmarks import gate, inputs, report, stages, traces
+from benchmarks import gate, inputs, report, restyle, stages, traces
 from benchmarks.classes import CLASSES, FURTHER
 from benchmarks.pairs import PixelsDiffer, measure
 from benchmarks.scope import FULL, MODES, QUICK, TINY, Scope
@@ -66,7 +66,7 @@ def measured(asked: argparse.Namespace, command: str) -> dict[str, Any]:
     """Return the report of a run."""
     found = report.circumstances(asked.mode, command)
     with tempfile.TemporaryDirectory() as folder:
-        scope = replace(MODES[asked.mode], folder=Path(folder))
+        scope = replace(MODES[asked.mode], folder=Path(folder), engine=restyle.few_answers())
         scope = replace(scope, pairs=asked.pairs or scope.pairs)
         if asked.mode == FULL:
             scope = replace(scope, pictures=inputs.pictures(), rivals=inputs.pictures())

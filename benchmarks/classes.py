@@ -14,10 +14,11 @@ import large_image_source_ometiff
 import large_image_source_tiff
 import numpy as np
 
+import gputiles
 from benchmarks import inputs, restyle, viewport
 from benchmarks.pairs import Contest
 from benchmarks.scope import Scope
-from gputiles.config import Config, usable_cores
+from gputiles.config import usable_cores
 from gputiles.engine import Engine
 from gputiles.walk import FileRef
 
@@ -44,7 +45,7 @@ def threads() -> str:
 def resident(scope: Scope, picture: str) -> Iterator[Contest]:
     """Restyle a 6-channel 512² tile that both have read: a new style in every call."""
     path = inputs.multiplex(scope.folder / f"resident-{picture}.ome.tif", picture, 6, 512, 1, 1)
-    with restyle.opened(path) as image:
+    with gputiles.open(path, config=scope.engine) as image:
         for output in (JPEG, "PNG"):
             encoding = output.split(" ")[0]
             yield Contest(
@@ -89,7 +90,7 @@ def viewports(scope: Scope, picture: str, channels: int = viewport.CHANNELS) -> 
 
 
 async def _started() -> Engine:
-    engine = Engine(Config(tile_cache=restyle.ANSWERS))
+    engine = Engine(restyle.few_answers())
     await engine.start()
     return engine
 
@@ -121,7 +122,7 @@ def _cold(scope: Scope, picture: str, codec: str | None, kind: str) -> Iterator[
     inputs.multiplex(path, picture, 6, 512, across, across, codec)
     look = restyle.style(0)
     source = large_image_source_ometiff.open(str(path), style=json.dumps(look), encoding="JPEG", **OPTIONS)
-    with restyle.opened(path) as image:
+    with gputiles.open(path, config=scope.engine) as image:
         yield Contest(
             kind=kind,
             file=f"6 channels {across * 512}² uint16, 512² tiles, {CODEC_NAMES[codec]}; each call another",
@@ -140,7 +141,7 @@ def slides(scope: Scope, picture: str) -> Iterator[Contest]:
     across = scope.slide // 256
     path = inputs.slide(scope.folder / f"slide-{picture}.tif", picture, scope.slide)
     source = large_image_source_tiff.open(str(path), encoding="JPEG", **OPTIONS)
-    with restyle.opened(path) as image:
+    with gputiles.open(path, config=scope.engine) as image:
         yield Contest(
             kind="slide",
             file=f"{STORED.format(side=scope.slide)}; each call another tile",
@@ -160,7 +161,7 @@ def styled_slides(scope: Scope, picture: str) -> Iterator[Contest]:
     across = scope.slide // 256
     path = inputs.slide(scope.folder / f"styled-{picture}.tif", picture, scope.slide)
     source = large_image_source_tiff.open(str(path), style=json.dumps(STAIN), encoding="JPEG", **OPTIONS)
-    with restyle.opened(path) as image:
+    with gputiles.open(path, config=scope.engine) as image:
         yield Contest(
             kind="slide styled",
             file=f"{STORED.format(side=scope.slide)}; each call another tile, a window for each colour",
@@ -179,6 +180,7 @@ def overviews(scope: Scope, picture: str) -> Iterator[Contest]:
     path = inputs.slide(scope.folder / f"overview-{picture}.tif", picture, scope.overview)
 
     yield _overview(
+        scope,
         kind="overview",
         file=STORED.format(side=scope.overview),
         picture=picture,
@@ -194,6 +196,7 @@ def wide_overviews(scope: Scope, picture: str) -> Iterator[Contest]:
     inputs.multiplex(path, picture, 1, 512, across, across)
 
     yield _overview(
+        scope,
         kind="overview of uint16",
         file=f"{scope.overview}² uint16, deflated 512² tiles, full resolution only",
         picture=picture,
@@ -206,12 +209,12 @@ def wide_overviews(scope: Scope, picture: str) -> Iterator[Contest]:
 
 
 def _overview(
-    *, kind: str, file: str, picture: str, path: Path, peer: Any, exact: np.ndarray, **look: Any
+    scope: Scope, *, kind: str, file: str, picture: str, path: Path, peer: Any, exact: np.ndarray, **look: Any
 ) -> Contest:
     """Return the contest for the one tile of the coarsest level, in a ``look``, exact on our side."""
 
     def ours(_: int) -> list[bytes]:
-        with restyle.opened(path) as image:
+        with gputiles.open(path, config=scope.engine) as image:
             return [image.tile(0, 0, 0, encoding="PNG", **look)]
 
     def theirs(_: int) -> list[bytes]:

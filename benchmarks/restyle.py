@@ -99,13 +99,13 @@ def peer(path: Path, encoding: str, channels: int = len(COLOURS)) -> Callable[[i
     return theirs
 
 
-def opened(path: Path) -> gputiles.Image:
-    """Return an image in an engine that keeps few answers.
+def few_answers() -> Config:
+    """Return the settings of an engine that keeps few answers.
 
     Once there is no room for more, their memory is used again, as in a server that has run for a while;
     fresh memory costs a fault for each of its pages.
     """
-    return gputiles.open(path, config=Config(tile_cache=ANSWERS))
+    return Config(tile_cache=ANSWERS)
 
 
 def product(image: gputiles.Image, encoding: str) -> Callable[[int], bytes]:
@@ -123,7 +123,7 @@ def write(path: Path, data: np.ndarray, side: int = SIDE, codec: str | None = "z
 def compare(path: Path, encoding: str, pairs: int, burst: int) -> dict[str, object]:
     """Return the medians and ratios of ``pairs`` alternating calls."""
     theirs = peer(path, encoding)
-    with opened(path) as image:
+    with gputiles.open(path, config=few_answers()) as image:
         ours = product(image, encoding)
         worst = int(np.abs(decoded(ours(0)) - decoded(theirs(0))).max())
         for number in range(-WARM, 0):

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from gputiles.config import Config
+
 
 @dataclass(frozen=True)
 class Scope:
@@ -27,6 +29,7 @@ class Scope:
     shares: tuple[float, ...] = (0.25, 0.5, 0.75, 0.9, 1.1)  # of a closed loop's rate, in an open loop
     streamed: int = 128 * 2**20  # bytes that kernels go through, more than caches hold
     profiled: int = 6  # tiles across a file whose stages are looked at
+    engine: Config | None = None  # of images that are opened in this process; by default as it is
 
 
 QUICK, FULL, TINY = "quick", "full", "tiny"

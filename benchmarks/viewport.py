@@ -23,7 +23,7 @@ import tifffile
 from benchmarks import restyle
 from gputiles import style
 from gputiles import viewport as viewports
-from gputiles.config import Config, usable_cores
+from gputiles.config import usable_cores
 from gputiles.encoded import EncodedTile, Encoding
 from gputiles.engine import Engine
 from gputiles.request import TileRequest, View, ViewportRequest
@@ -31,7 +31,7 @@ from gputiles.trace import Trace
 from gputiles.walk import FileRef
 
 COLUMNS, ROWS, CHANNELS = 8, 5, 8
-WARM = 8  # passes: the first reads and decodes, the others fill the shelf of answers (see restyle.opened)
+WARM = 8  # passes: the first reads and decodes, the others fill the shelf of answers (see few_answers)
 TOP = 9000
 COLOURS = ("#f00", "#0f0", "#00f", "#ff0", "#f0f", "#0ff", "#fff", "#f80")
 
@@ -84,7 +84,7 @@ async def viewport(engine: Engine, reference: FileRef, number: int, singly: bool
 async def compare(path: Path, pairs: int, singly: bool) -> dict[str, object]:
     """Return medians of both, and the ratio of each pair."""
     reference = FileRef(path, path.parent)
-    few = Config(tile_cache=restyle.ANSWERS)
+    few = restyle.few_answers()
     async with Engine(replace(few, workers=1)) as one, Engine(replace(few, workers=2)) as two:
         for number in range(-WARM, 0):
             await viewport(one, reference, number, singly)
