@@ -62,9 +62,9 @@ class Renderer:
         """Return the strong entity tag of an answer: content version, request and encoders."""
         return self._tag(image, request.view, keys.key(image, request))
 
-    def hot(self, image: Image, request: Request) -> EncodedTile | None:
-        """Return the encoded answer if it is on the shelf; costs one look-up."""
-        entry = self.tiles.get(keys.key(image, request))
+    def hot(self, key: str) -> EncodedTile | None:
+        """Return the encoded answer of a key (see ``keys``) if it is on the shelf; costs one look-up."""
+        entry = self.tiles.get(key)
         return None if entry is None else entry.value
 
     async def tile(self, image: Image, request: TileRequest, trace: Trace) -> EncodedTile:

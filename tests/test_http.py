@@ -18,6 +18,7 @@ from PIL import Image as Pillow
 
 from gputiles.app import SERVER, create_app
 from gputiles.config import Config
+from gputiles.state import STATE
 from tests.conftest import shared
 
 Client = TestClient[Any, Any]
@@ -301,6 +302,23 @@ async def test_a_replaced_file_shows_its_new_pixels_and_a_deleted_one_is_gone(
     assert np.asarray(Pillow.open(BytesIO(await second.read()))).max() == 7
     (root / "below" / "grey.tif").unlink()
     assert (await client.get(url)).status == 404
+
+
+async def test_what_is_hot_of_a_file_that_was_replaced_is_hot_no_more(root: Path) -> None:
+    app = create_app(Config(roots=(root,), revalidate=3600))
+    async with TestClient(TestServer(app)) as client:
+        url = f"/item/{await find(client, 'below/grey.tif')}/tiles/zxy/0/0/0?encoding=PNG"
+
+        async def shown() -> tuple[str, int]:
+            reply = await client.get(url)
+            return reply.headers["X-Cache"], int(np.asarray(Pillow.open(BytesIO(await reply.read()))).max())
+
+        assert [source for source, _ in (await shown(), await shown())] == ["miss", "encoded-hit"]
+        tifffile.imwrite(root / "new", np.full((300, 500), 7, np.uint8), photometric="minisblack")
+        (root / "new").rename(root / "below" / "grey.tif")
+        for entry in app[STATE].engine.images.records._entries.values():
+            entry.value.checked -= 3600  # an hour later
+        assert [await shown(), await shown()] == [("miss", 7), ("encoded-hit", 7)]
 
 
 async def test_every_shared_file_is_listed_and_described_or_refused_never_500() -> None:

@@ -10,6 +10,7 @@ from typing import Any, TypeAlias
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
+from gputiles import keys
 from gputiles.encoded import EncodedTile
 from gputiles.errors import Damaged, GputilesError, Unsupported
 from gputiles.images import Image
@@ -60,7 +61,16 @@ def _hot(state: State, asked: Ask) -> EncodedTile | None:
             return None
         reference = item.ref
     image = state.engine.images.fresh(reference)
-    return None if image is None else state.engine.renderer.hot(image, asked.wanted)
+    return None if image is None else state.engine.renderer.hot(_key(asked, image))
+
+
+def _key(asked: Ask, image: Image) -> str:
+    """Return the key of what is asked for, made once for each version of a file."""
+    key = asked.keys.get(image.identity)
+    if key is None:
+        asked.keys.clear()
+        key = asked.keys[image.identity] = keys.key(image, asked.wanted)
+    return key
 
 
 async def _work(request: web.Request, asked: Ask, render: Render) -> web.Response:

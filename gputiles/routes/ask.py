@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 from aiohttp import web
@@ -66,11 +66,15 @@ Direct: TypeAlias = PatternRef | AssociatedRef
 
 @dataclass(frozen=True, slots=True)
 class Ask:
-    """An item, or the pattern that it is, what is wanted of it, and what the answer is saved as."""
+    """An item, or the pattern that it is, what is wanted of it, and what the answer is saved as.
+
+    ``keys`` remembers the answer's key, by the identity of the image.
+    """
 
     item: str | Direct
     wanted: Request
     saved: Saved | None = None
+    keys: dict[str, str] = field(default_factory=dict, compare=False)
 
 
 async def body(request: web.Request, name: str, most: int) -> bytes:
