@@ -9,15 +9,14 @@ from __future__ import annotations
 import asyncio
 import heapq
 import itertools
-import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
-from queue import SimpleQueue
 from typing import Any
 
 from gputiles.backends import Backend
+from gputiles.crew import Crew
 from gputiles.distribution import Distribution
 from gputiles.errors import DeviceLost, OutOfMemory, Overloaded
 from gputiles.trace import Trace
@@ -74,13 +73,7 @@ class Batcher:
         self._running: Counter[str] = Counter()  # batches, by verb
         self._numbers = itertools.count()
         self._loop = asyncio.get_running_loop()
-        self._ready: SimpleQueue[list[Item] | None] = SimpleQueue()  # half the cost of an executor
-        self._workers = [
-            threading.Thread(target=self._serve, name=f"gputiles-worker-{number}", daemon=True)
-            for number in range(backend.workers)
-        ]
-        for worker in self._workers:
-            worker.start()
+        self._crew: Crew[list[Item]] = Crew("gputiles-worker", backend.workers, self._run)
 
     async def submit(
         self, verb: str, job: Any, trace: Trace, *, weight: int = 0, background: bool = False
@@ -176,7 +169,7 @@ class Batcher:
             self.batches += 1
             self.jobs[batch[0].verb] += len(batch)
             self.sizes[batch[0].verb].add(len(batch))
-            self._ready.put(batch)
+            self._crew.give(batch)
 
     def _may_run(self, verb: str) -> bool:
         """Say whether a batch may go to the workers now, or waits for one that they have."""
@@ -196,11 +189,6 @@ class Batcher:
         item = heapq.heappop(self._heap)
         self._weight -= item.weight
         return item
-
-    def _serve(self) -> None:
-        """Run batches until there is an end of them; on a worker thread."""
-        while (batch := self._ready.get()) is not None:
-            self._run(batch)
 
     def _run(self, batch: list[Item]) -> None:
         """Run a batch; on a worker thread."""
@@ -270,7 +258,4 @@ class Batcher:
             item.future.cancel()
         self._heap.clear()
         self._weight = 0
-        for _ in self._workers:
-            self._ready.put(None)
-        for worker in self._workers:
-            worker.join()
+        self._crew.close()

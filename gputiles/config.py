@@ -111,7 +111,8 @@ class Config:
         raw_cache: bytes of decoded, unstyled tiles kept in device memory; by default what fits the device.
         spill_cache: bytes of pinned host memory for tiles that a card gives up; 0 is none.
         card_jpegs: least JPEGs of a batch that a card encodes; 1, which is always, is not measured.
-        workers: compute threads of the host device.
+        workers: compute threads of the host device. As many as the usable cores, and at most 4, stay each
+            on a core of its own.
         readers: threads of the reading room.
         sources: most file descriptors of images held open at once.
         revalidate: age at which a file's version is looked at again; 0 is every request.

@@ -29,6 +29,7 @@ FLOORS: dict[str, tuple[str, ...]] = {
     "sync floor": (
         "backends", "sources", "remotes", "girder", "walk", "references", "styles", "selftest", "cardtest",
         "loan", "tissue", "sample", "database", "presets", "assets", "metrics", "yamltext", "folderconfig",
+        "crew",
     ),
     "async floor": (
         "cache", "batcher", "reading_room", "images", "keys", "flights", "viewport",
@@ -50,8 +51,8 @@ LATE = {
 
 COMPUTES = {"imagecodecs", "isal", "tifffile", "zlib", "ctypes", "PIL", "scipy", "cupy", "numpy"}
 TOUCHES_FILES_OR_LOCKS = {"os", "io", "shutil", "sqlite3", "mmap", "tempfile", "threading", "multiprocessing"}
-# The stair starts the workers, the reading room its readers; the types of rasters that leave the house.
-ALLOWED_ON_THE_LOOP = {("batcher", "threading"), ("reading_room", "threading"), ("renderer", "numpy")}
+# The reading room starts its readers; the types of rasters that leave the house.
+ALLOWED_ON_THE_LOOP = {("reading_room", "threading"), ("renderer", "numpy")}
 
 
 @cache

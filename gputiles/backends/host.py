@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor, wait
+from concurrent.futures import Future, wait
 from contextlib import AbstractContextManager, contextmanager
+from functools import partial
 from itertools import groupby, pairwise
 from types import MappingProxyType
 from typing import Any, NamedTuple, TypeVar
@@ -34,6 +35,7 @@ from gputiles.backends.paste import decode_tiles, mosaic, raster_of
 from gputiles.backends.plans import Target, address, placed
 from gputiles.backends.tables import Placed
 from gputiles.config import host_rasters
+from gputiles.crew import Crew
 from gputiles.encoded import UPRIGHT, Encoding, Format
 from gputiles.errors import GputilesError, OutOfMemory
 from gputiles.geometry import ceil_div
@@ -81,7 +83,7 @@ class HostBackend:
         self._run = library or installed()
         self._scratch = threading.local()
         self._target = Target(RUN, address, Converter(self._run, self._buffer, RUN))
-        self._helpers = ThreadPoolExecutor(workers, thread_name_prefix="gputiles-helper")
+        self._helpers: Crew[Callable[[], None]] = Crew("gputiles-helper", workers, _call, helps=True)
         self._busy = 0
         self._counting = threading.Lock()
 
@@ -123,7 +125,7 @@ class HostBackend:
 
     def close(self) -> None:
         """End the helpers; nothing else is held but memory."""
-        self._helpers.shutdown()
+        self._helpers.close()
 
     def _chained(self, begin: Callable[[J], Begun], jobs: Iterable[J]) -> list[Outcome[Any]]:
         """Begin each job, run the kernels of all in one go, and complete each."""
@@ -255,12 +257,18 @@ class HostBackend:
         with self._idle_workers(min(height * width // SHARE, file.units) - 1) as idle:
             cuts = [file.units * share // (idle + 1) for share in range(idle + 2)]
             own, *others = [range(*cut) for cut in pairwise(cuts)]
-            given = [self._helpers.submit(self._encode_copy, canvas, file, share) for share in others]
+            given = [self._give(partial(self._encode_copy, canvas, file, share)) for share in others]
             try:
                 parts = self._encode_share(canvas, file, own)
             finally:
                 wait(given)
             return file.join([*parts, *(share.result() for share in given)])
+
+    def _give(self, share: Callable[[], bytes]) -> Future[bytes]:
+        """Have a helper do a share."""
+        promise: Future[bytes] = Future()
+        self._helpers.give(partial(_keep, promise, share))
+        return promise
 
     def _encode_copy(self, canvas: Canvas, file: File, units: range) -> bytes:
         """Do a share on a helper, whose scratch memory its next share uses again."""
@@ -300,6 +308,18 @@ class HostBackend:
             buffer = np.empty(size, np.uint8)
             setattr(self._scratch, name, buffer)
         return buffer[:size]
+
+
+def _call(share: Callable[[], None]) -> None:
+    share()
+
+
+def _keep(promise: Future[R], share: Callable[[], R]) -> None:
+    """Do a share; what comes of it, an error too, is for the one who was promised it."""
+    try:
+        promise.set_result(share())
+    except BaseException as error:
+        promise.set_exception(error)
 
 
 def _sources(job: RenderJob) -> list[Placed]:
