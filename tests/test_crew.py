@@ -114,6 +114,32 @@ def test_threads_are_where_they_are_at_home_and_nobody_else_is_moved(notes: Note
     assert usable() == before
 
 
+def test_who_helps_is_on_another_core_than_the_one_who_asked(
+    notes: Notes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("gputiles.crew.usable", lambda: {0, 1})
+    helpers = Crew("help", 2, notes, helps=True)
+    held, asked = threading.Event(), threading.Semaphore(0)
+
+    def ask(piece: int) -> None:
+        if piece:
+            helpers.give(piece)
+        asked.release()
+        assert held.wait(10)
+
+    crew = Crew("hand", 2, ask)
+    while len(crew._free) < 2 or len(helpers._free) < 2:
+        threading.Event().wait(0.001)
+    for piece in range(2):  # the first only keeps the first hand busy
+        crew.give(piece)
+        assert asked.acquire(timeout=10)
+    held.set()
+    notes.open(1)
+    crew.close()
+    helpers.close()
+    assert notes.done == [(1, "help-1")]  # on core 0
+
+
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="the system does not bind threads to cores")
 def test_a_core_that_may_be_used_no_more_costs_no_thread(
     notes: Notes, monkeypatch: pytest.MonkeyPatch
