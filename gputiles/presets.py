@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,9 +24,16 @@ _TABLE = """
 """
 _PUT = """
     INSERT INTO presets (item, name, body, size, saved)
-    SELECT :item, :name, :body, :size, :saved
-    WHERE (SELECT count(*) FROM presets WHERE item = :item AND name <> :name) < :most
-    AND (SELECT coalesce(sum(size), 0) FROM presets WHERE item <> :item OR name <> :name) + :size <= :bytes
+    WITH given AS (
+        SELECT json_extract(value, '$[0]') AS name, json_extract(value, '$[1]') AS body, key AS number
+        FROM json_each(:views)
+    ), others AS (
+        SELECT * FROM presets WHERE item <> :item OR name NOT IN (SELECT name FROM given)
+    )
+    SELECT :item, name, body, length(CAST(body AS BLOB)), :saved + number FROM given
+    WHERE (SELECT count(*) FROM others WHERE item = :item) + (SELECT count(*) FROM given) <= :most
+    AND (SELECT coalesce(sum(size), 0) FROM others)
+        + (SELECT sum(length(CAST(body AS BLOB))) FROM given) <= :bytes
     ON CONFLICT (item, name) DO UPDATE
     SET body = excluded.body, size = excluded.size, saved = excluded.saved
 """
@@ -56,16 +65,16 @@ class PresetStore:
         self._most_bytes = most_bytes
         self._database = open_database(path, _TABLE, "presets")
 
-    def put(self, item: str, name: str, body: str) -> None:
-        """Keep ``body`` as a preset of an item, in place of one of that name.
+    def put(self, item: str, views: Mapping[str, str]) -> None:
+        """Keep views by their names as presets of an item, each in place of one of that name.
 
-        Raises LimitExceeded where there are too many: none is dropped for another.
+        Raises LimitExceeded where there are too many: then none is kept, and none is dropped for another.
         """
         values = {
-            "item": item, "name": name, "body": body, "size": len(body.encode()), "saved": time.time_ns(),
+            "item": item, "views": json.dumps(list(views.items())), "saved": time.time_ns(),
             "most": self._most, "bytes": self._most_bytes,
         }  # fmt: skip
-        if not self._run(_PUT, values)[1]:
+        if self._run(_PUT, values)[1] != len(views):
             raise LimitExceeded(f"presets: at most {self._most} of an item, {self._most_bytes} bytes in all")
 
     def all(self, item: str) -> list[Preset]:

@@ -31,10 +31,10 @@ def names(store: PresetStore, item: str) -> list[str]:
 
 def test_a_preset_is_its_items_and_the_newest_of_its_name() -> None:
     store = PresetStore(None)
-    store.put("a", "one", "{}")
-    store.put("a", "two", "{}")
-    store.put("a", "one", '{"frame": 1}')
-    store.put("b", "one", "{}")
+    store.put("a", {"one": "{}"})
+    store.put("a", {"two": "{}"})
+    store.put("a", {"one": '{"frame": 1}'})
+    store.put("b", {"one": "{}"})
     assert sorted(names(store, "a")) == ["one", "two"]
     found = store.get("a", "one")
     assert found is not None
@@ -47,7 +47,7 @@ def test_a_preset_is_its_items_and_the_newest_of_its_name() -> None:
 
 def test_presets_outlive_the_process_in_the_file_of_the_styles(tmp_path: Path) -> None:
     first = PresetStore(tmp_path / "styles.sqlite")
-    first.put("a", "µ 日本", "{}")
+    first.put("a", {"µ 日本": "{}"})
     first.close()
     second = PresetStore(tmp_path / "styles.sqlite")
     assert names(second, "a") == ["µ 日本"]
@@ -56,24 +56,40 @@ def test_presets_outlive_the_process_in_the_file_of_the_styles(tmp_path: Path) -
 
 def test_too_many_presets_are_refused_and_none_is_dropped() -> None:
     store = PresetStore(None, most=2)
-    store.put("a", "one", "{}")
-    store.put("a", "two", "{}")
+    store.put("a", {"one": "{}"})
+    store.put("a", {"two": "{}"})
     with pytest.raises(LimitExceeded, match="presets: at most 2 of an item"):
-        store.put("a", "three", "{}")
-    store.put("a", "two", '{"frame": 2}')
-    store.put("b", "three", "{}")
+        store.put("a", {"three": "{}"})
+    store.put("a", {"two": '{"frame": 2}'})
+    store.put("b", {"three": "{}"})
     assert sorted(names(store, "a")) == ["one", "two"]
+    store.close()
+
+
+@pytest.mark.parametrize("limits", [{"most": 3}, {"most_bytes": 12}])
+def test_presets_that_come_together_are_kept_all_or_none(limits: dict[str, int]) -> None:
+    store = PresetStore(None, **limits)
+    store.put("a", {"one": "µ", "two": "{}"})
+    store.put("b", {"other": "{}"})
+    with pytest.raises(LimitExceeded):
+        store.put("a", {"two": "[]", "three": "[]", "four": "[1,2,3]"})
+    assert [(preset.name, preset.body) for preset in store.all("a")] == [("one", "µ"), ("two", "{}")]
+    store.put("a", {"two": "[]", "one": "[2]", "three": "[]"})  # two of them stand in for others
+    assert [(preset.name, preset.body) for preset in store.all("a")] == [
+        ("two", "[]"), ("one", "[2]"), ("three", "[]"),
+    ]  # fmt: skip
+    assert names(store, "b") == ["other"]
     store.close()
 
 
 def test_the_bytes_of_all_presets_are_bounded() -> None:
     store = PresetStore(None, most_bytes=50)
-    store.put("a", "one", "x" * 30)
+    store.put("a", {"one": "x" * 30})
     with pytest.raises(LimitExceeded, match="50 bytes in all"):
-        store.put("b", "two", "x" * 30)
-    store.put("a", "one", "x" * 50)
+        store.put("b", {"two": "x" * 30})
+    store.put("a", {"one": "x" * 50})
     with pytest.raises(LimitExceeded):
-        store.put("a", "one", "x" * 51)
+        store.put("a", {"one": "x" * 51})
     assert store.all("a")[0].body == "x" * 50
     store.close()
 

@@ -88,7 +88,7 @@ async def _from_folder(state: State, item: str, name: str) -> dict[str, Any] | N
 async def take(request: web.Request) -> web.Response:
     """``POST /item/{id}/presets``: keep all presets of a file, each in place of one of its name.
 
-    Nothing is kept where any of them cannot be understood; where there is no room for all, those before are.
+    Nothing is kept where any of them cannot be understood, or there is no room for all.
     """
     state, item = request.app[STATE], await _item(request)
     name = CALLED.of(parameters.single(request.query)) or "OMERO"
@@ -96,8 +96,7 @@ async def take(request: web.Request) -> web.Response:
         raise _no_name(name)
     body = await ask.body(request, "presets", LONGEST_FILE)
     views = await state.engine.reading_room.run(_taken, body, name)
-    for called, view in views.items():
-        await state.engine.reading_room.run(state.presets.put, item, called, view)
+    await state.engine.reading_room.run(state.presets.put, item, views)
     return as_json([{"name": called, **json.loads(view)} for called, view in views.items()])
 
 
@@ -137,7 +136,7 @@ async def put(request: web.Request) -> web.Response:
     """
     state, item, name = request.app[STATE], await _item(request), _name(request)
     body = await _body(request, state)
-    await state.engine.reading_room.run(state.presets.put, item, name, body)
+    await state.engine.reading_room.run(state.presets.put, item, {name: body})
     return as_json({"name": name, **json.loads(body)})
 
 
