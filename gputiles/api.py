@@ -11,6 +11,7 @@ import json
 import os
 import threading
 from collections.abc import Callable, Coroutine, Mapping
+from concurrent.futures import CancelledError, Future
 from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO, Literal, TypeVar, overload
@@ -21,13 +22,14 @@ from gputiles.cache import Hold
 from gputiles.config import Config
 from gputiles.encoded import Edge
 from gputiles.engine import Engine
-from gputiles.errors import BadRequest, GputilesError, Overloaded, Unsupported
+from gputiles.errors import BadRequest, Changed, GputilesError, Overloaded, Unsupported
 from gputiles.image import ImageInfo
 from gputiles.loan import DeviceArray
 from gputiles.parameters import parse_edge, parse_format
 from gputiles.places import is_address
 from gputiles.references import FileRef, ObjectRef, RemoteRef
 from gputiles.request import TileRequest, View
+from gputiles.sources.athand import NotAtHand
 from gputiles.style import Style, parse_text
 from gputiles.trace import Trace
 
@@ -47,24 +49,52 @@ class _Background:
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="gputiles", daemon=True)
         self._thread.start()
-        self.engine = self.call(self._start(config))
+        self.engine = self.call(partial(self._start, config))
 
     async def _start(self, config: Config) -> Engine:
         engine = Engine(config)
         await engine.start()
         return engine
 
-    def call(self, work: Coroutine[Any, Any, R]) -> R:
-        """Run ``work`` on the loop and wait for it. Raises RuntimeError on the loop itself."""
+    def call(
+        self, work: Callable[[], Coroutine[Any, Any, R]], at_once: Callable[[], R | None] = lambda: None
+    ) -> R:
+        """Run ``work`` on the loop and wait for it. Raises RuntimeError on the loop itself.
+
+        What ``at_once`` returns there is the value; without one, there is work to do.
+        """
         if threading.current_thread() is self._thread:
-            work.close()
             raise RuntimeError("an image cannot be used from its own event loop: it would wait for itself")
-        future = asyncio.run_coroutine_threadsafe(work, self._loop)
+        future: Future[R] = Future()
+        self._loop.call_soon_threadsafe(self._begin, future, work, at_once)
         try:
             return future.result()
         except BaseException:
             future.cancel()
             raise
+
+    def _begin(
+        self,
+        future: Future[R],
+        work: Callable[[], Coroutine[Any, Any, R]],
+        at_once: Callable[[], R | None],
+    ) -> None:
+        """Have the value at once, or by a task that is cancelled with ``future``; on the loop."""
+        try:
+            value = at_once()
+            if value is not None:
+                _give(future, value)
+                return
+            task = self._loop.create_task(work())
+        except Exception as error:
+            _give(future, error)
+            return
+        task.add_done_callback(partial(_bring, future))
+        future.add_done_callback(partial(self._end, task))
+
+    def _end(self, task: asyncio.Task[Any], future: Future[Any]) -> None:
+        if future.cancelled():
+            self._loop.call_soon_threadsafe(task.cancel)
 
     def give_back(self, hold: Hold[Any]) -> None:
         """Release the pins of a loan, once nothing reads it any more; from any thread, waits for nothing."""
@@ -86,6 +116,24 @@ class _Background:
         except GputilesError:
             pass  # the device is lost: nobody reads there any more
         return True
+
+
+def _bring(future: Future[R], task: asyncio.Task[R]) -> None:
+    """Give what came of a task to the one who waits for it."""
+    if task.cancelled():
+        _give(future, CancelledError())
+    else:
+        _give(future, task.exception() or task.result())
+
+
+def _give(future: Future[R], outcome: R | BaseException) -> None:
+    """Give a value or an error to the one who waits for it, if anybody still does."""
+    if not future.set_running_or_notify_cancel():
+        return
+    if isinstance(outcome, BaseException):
+        future.set_exception(outcome)
+    else:
+        future.set_result(outcome)
 
 
 _background: _Background | None = None
@@ -128,7 +176,7 @@ class Image:
         self._calls = 0
         self._idle = threading.Condition()
         self._closed = False
-        self.info: ImageInfo = background.call(background.engine.image(reference)).info
+        self.info: ImageInfo = background.call(partial(background.engine.image, reference)).info
 
     def tile(
         self,
@@ -156,7 +204,7 @@ class Image:
             frame or 0, _style(style), frame is not None, parse_format(encoding, quality, subsampling)
         )
         request = TileRequest(z, x, y, view, _edge(edge))
-        return self._call(partial(self._tile, request))
+        return self._call(partial(self._tile, request), partial(self._tile_at_once, request))
 
     @overload
     def raster(
@@ -195,6 +243,17 @@ class Image:
         image = await engine.image(self._reference)
         return (await engine.renderer.tile(image, request, Trace())).data
 
+    def _tile_at_once(self, request: TileRequest) -> bytes | None:
+        engine = self._background.engine
+        image = engine.images.fresh(self._reference)
+        if image is None:
+            return None
+        try:
+            tile = engine.renderer.at_once(image, request, Trace())
+        except (NotAtHand, Changed):
+            return None
+        return None if tile is None else tile.data
+
     async def _raster(self, frame: int, z: int, x: int, y: int) -> NDArray[Any]:
         engine = self._background.engine
         return await engine.renderer.raster(await engine.image(self._reference), frame, z, x, y)
@@ -215,14 +274,16 @@ class Image:
             raise
         return DeviceArray(raster, device, partial(self._background.give_back, hold))
 
-    def _call(self, work: Callable[[], Coroutine[Any, Any, R]]) -> R:
+    def _call(
+        self, work: Callable[[], Coroutine[Any, Any, R]], at_once: Callable[[], R | None] = lambda: None
+    ) -> R:
         self._settle()
         with self._idle:
             if self._closed:
                 raise ValueError("the image is closed")
             self._calls += 1
         try:
-            return self._background.call(work())
+            return self._background.call(work, at_once)
         finally:
             with self._idle:
                 self._calls -= 1
@@ -237,7 +298,7 @@ class Image:
             already, self._closed = self._closed, True
             self._idle.wait_for(lambda: not self._calls)
         if not already:
-            self._background.call(self._background.engine.release(self._reference))
+            self._background.call(partial(self._background.engine.release, self._reference))
 
     def __enter__(self) -> Image:
         return self

@@ -166,10 +166,6 @@ class Shelf(Generic[V]):
             entries.append(entry)
         return entries
 
-    def lacks(self, key: Hashable) -> bool:
-        """Say whether the value of ``key`` is neither here nor under way."""
-        return key not in self._entries and key not in self.flying
-
     def put(self, key: Hashable, value: V, weight: int, owner: Hashable, *, cold: bool = False) -> Entry[V]:
         """Store ``value``, evicting others; what is larger than the shelf is not stored."""
         self.discard(key)

@@ -69,9 +69,30 @@ class Renderer:
 
     async def tile(self, image: Image, request: TileRequest, trace: Trace) -> EncodedTile:
         """Return one encoded tile. Raises NotFound outside the grid or the frames."""
-        if self.passing.may_be_stored(image.info, request):
-            return await self._stored(image, request, trace)
-        return await self.answered(image, request, trace, self._render_tile)
+        try:
+            tile = self.at_once(image, request, trace)
+        except (NotAtHand, Changed):
+            return await self.answered(image, request, trace, self._read_tile)
+        return tile or await self.answered(image, request, trace, self._render_tile)
+
+    def at_once(self, image: Image, request: TileRequest, trace: Trace) -> EncodedTile | None:
+        """Return a tile that nothing has to be waited for: it is on the shelf, or stored as it is asked for.
+
+        None where it is to be rendered. Raises NotAtHand or Changed where what is stored may be the
+        answer, but has to be waited for, NotFound outside the grid or the frames.
+        """
+        key = keys.key(image, request)
+        if self.tiles.peek(key) is not None:
+            trace.cache = "encoded-hit"
+            return self.hot(key)
+        if key in self.tiles.flying or not self.passing.may_be_stored(image.info, request):
+            return None
+        check_view(image.info, request.view)
+        stored = self.passing.at_hand(image, request)
+        if stored is None:
+            return None
+        trace.cache = "passthrough"
+        return self.keep(image, request.view, key, stored)
 
     async def thumbnail(self, image: Image, request: ThumbnailRequest, trace: Trace) -> EncodedTile:
         """Return the whole image, no larger than asked for and never enlarged."""
@@ -125,19 +146,6 @@ class Renderer:
         except Changed:  # once more, with the file as it is now
             self._images.drop(image)
             return await self._share(await self._images.get(image.reference), request, trace, render)
-
-    async def _stored(self, image: Image, request: TileRequest, trace: Trace) -> EncodedTile:
-        """Return a tile as it is stored; rendered, where that is not the answer."""
-        check_view(image.info, request.view)
-        key = keys.key(image, request)
-        try:
-            stored = self.passing.at_hand(image, request) if self.tiles.lacks(key) else None
-        except (NotAtHand, Changed):
-            return await self.answered(image, request, trace, self._read_tile)
-        if stored is None:
-            return await self.answered(image, request, trace, self._render_tile)
-        trace.cache = "passthrough"
-        return self.keep(image, request.view, key, stored)
 
     async def _share(
         self, image: Image, request: Any, trace: Trace, render: Callable[[Work, Any], Awaitable[bytes]]

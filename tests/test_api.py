@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
+import os
+import signal
 import subprocess
 import sys
 import threading
@@ -14,6 +17,7 @@ from typing import Any
 import numpy as np
 import pytest
 import tifffile
+from PIL import Image as Picture
 
 import gputiles
 from gputiles import errors
@@ -92,12 +96,69 @@ def tile_unless_closed(image: Image, most: int) -> bytes | None:
         return None
 
 
+@pytest.mark.skipif(not hasattr(os, "RWF_NOWAIT"), reason="the system cannot tell what is at hand")
+def test_what_is_at_hand_is_given_without_a_task(tmp_path: Path, path: Path) -> None:
+    stored = tmp_path / "stored.tif"
+    picture = np.random.default_rng(6).integers(0, 256, (256, 512), np.uint8)
+    tifffile.imwrite(stored, picture, tile=(256, 256), compression="jpeg")
+    with gputiles.open(stored) as slide, gputiles.open(path) as image:
+        loop = slide._background._loop
+        style = {"max": 77}
+        expected = image.tile(2, 0, 0, style=style)
+        tasks: list[Any] = []
+
+        def counted(loop: asyncio.AbstractEventLoop, work: Any, **more: Any) -> asyncio.Task[Any]:
+            tasks.append(work)
+            return asyncio.Task(work, loop=loop, **more)
+
+        loop.set_task_factory(counted)
+        try:
+            tiles = [slide.tile(1, x, 0, encoding="JPEG") for x in (0, 1, 0)]  # read, read, on the shelf
+            assert image.tile(2, 0, 0, style=style) == expected
+            with pytest.raises(errors.NotFound):
+                slide.tile(1, 7, 0, encoding="JPEG")
+            assert not tasks
+            image.tile(2, 0, 0, style={"max": 78})
+            assert tasks
+        finally:
+            loop.set_task_factory(None)
+        assert tiles[0] == tiles[2] != tiles[1]
+        shown = np.asarray(Picture.open(io.BytesIO(tiles[1]))).astype(int)
+        assert np.abs(shown - picture[:, 256:]).mean() < 16
+
+
+def test_who_waits_no_more_takes_the_work_along(image: Image) -> None:
+    told: list[str] = []
+    over = threading.Event()
+
+    async def forever() -> None:
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            told.append("cancelled")
+            raise
+        finally:
+            over.set()
+
+    before = signal.signal(signal.SIGALRM, signal.default_int_handler)
+    signal.setitimer(signal.ITIMER_REAL, 0.05)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            image._background.call(forever)
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+    assert over.wait(10)
+    assert told == ["cancelled"]
+    assert image.tile(2, 0, 0)
+
+
 def test_an_image_is_not_waited_for_on_its_own_loop(image: Image) -> None:
     async def inside() -> None:
         image.tile(0, 0, 0)
 
     with pytest.raises(RuntimeError, match="its own event loop"):
-        image._background.call(inside())
+        image._background.call(inside)
 
 
 def test_the_shared_engine_has_one_configuration(path: Path, image: Image) -> None:

@@ -48,7 +48,7 @@ def background(**options: Any) -> Iterator[_Background]:
     running = _Background(Config(**config | options))
     yield running
     gc.collect()
-    running.call(running.engine.close())
+    running.call(running.engine.close)
     running._loop.call_soon_threadsafe(running._loop.stop)
     running._thread.join()
     running._loop.close()
@@ -90,7 +90,7 @@ def pinned(image: Image) -> int:
     async def count() -> int:
         return image._background.engine.renderer.rasters.shelf.pinned
 
-    return image._background.call(count())
+    return image._background.call(count)
 
 
 def until(reached: Callable[[], bool]) -> None:
@@ -175,7 +175,7 @@ def test_a_view_outlives_its_image_and_the_caches(engine: _Background, path: Pat
     async def clear() -> None:
         engine.engine.clear()
 
-    engine.call(clear())
+    engine.call(clear)
     with Image(engine, FileRef(path, path.parent)) as image:
         browse(image)
         assert np.array_equal(seen(view), expected(0, 2, 0))
