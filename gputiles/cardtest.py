@@ -23,14 +23,16 @@ from gputiles.backends import (
     RenderJob,
     ResampleJob,
     decoding,
+    load,
     nvimage,
     tables,
 )
 from gputiles.backends.cuda import CudaBackend
 from gputiles.backends.host import HostBackend
+from gputiles.backends.nvencode import Writer
 from gputiles.backends.paste import decode_tiles, raster_of
 from gputiles.backends.proving import colours_of
-from gputiles.encoded import Encoding, Format
+from gputiles.encoded import Encoding, Format, Turn
 from gputiles.geometry import Rect
 from gputiles.image import Reduction
 from gputiles.recipe import BandRecipe, Blend, Conversion, ConversionKind, Recipe
@@ -39,10 +41,13 @@ from gputiles.sources.bytecodec import ByteCodec
 
 COPIED = 1 << 28  # bytes, if the card has them
 CARRIED = 1 << 24  # bytes of a copy from and to the host
+SAMPLINGS = ("4:4:4", "4:2:2", "4:2:0")  # by Encoding.subsampling
 ENCODINGS = (
     Encoding(Format.NPY, shown=True),
     Encoding(Format.PNG),
     *(Encoding(Format.JPEG, 85, subsampling) for subsampling in range(3)),
+    Encoding(Format.PNG, turn=Turn(1, mirror=True)),
+    Encoding(Format.JPEG, 85, turn=Turn(3)),
 )
 
 
@@ -189,6 +194,32 @@ def _codecs(backend: CudaBackend) -> str:
     return f"nvImageCodec decodes {', '.join(sorted(pictures.kinds))}; left to the host: {left}"
 
 
+def _encoders(backend: CudaBackend) -> str:
+    """Tell what the card's kernels, and nvImageCodec, make of trial pictures; other files than right fail."""
+    own = backend.habits.own
+    wrong = [kind.name for kind in (Format.JPEG, Format.PNG) if kind not in own]
+    if wrong:
+        raise WrongAnswer(f"the card's {' and '.join(wrong)} files were not right when it was opened")
+    library = load.find_codecs()
+    if library is None:
+        return "the card encodes JPEG and PNG; nvImageCodec is not there"
+
+    def kinds() -> frozenset[tuple[int, int]]:
+        device = backend.card.device
+        writer = Writer(library, device.number, device.stream, backend.threads)
+        writer.prove(backend.card)
+        return writer.kinds
+
+    try:
+        found = sorted(
+            SAMPLINGS[subsampling] if samples > 1 else "grey"
+            for samples, subsampling in backend.on_card(kinds)
+        )
+    except RuntimeError as error:
+        return f"the card encodes JPEG and PNG; nvImageCodec's encoder does not work: {error}"
+    return f"the card encodes JPEG and PNG; nvImageCodec could encode JPEG: {', '.join(found) or 'none'}"
+
+
 def _card(backend: CudaBackend) -> str:
     """Tell what the card is, and how much of it is free."""
 
@@ -262,6 +293,7 @@ def _copying(backend: CudaBackend) -> str:
 CARD_TESTS: dict[str, Callable[[CudaBackend], str]] = {
     "card": _card,
     "card's codecs": _codecs,
+    "card's encoders": _encoders,
     "card's chunks": _chunks,
     "card's pictures": _pictures,
     "card's rasters": _rasters,

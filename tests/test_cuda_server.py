@@ -17,13 +17,15 @@ from click.testing import CliRunner
 
 from gputiles import app as app_module
 from gputiles.app import create_app
-from gputiles.backends import load, nvimage
+from gputiles.backends import load, modules, nvimage, proving
+from gputiles.backends.card import ORDER
 from gputiles.backends.cuda import CudaBackend
 from gputiles.cardtest import CARD_TESTS, shown
 from gputiles.commands import cli
 from gputiles.config import Config
+from gputiles.encoded import Format
 from gputiles.errors import BadRequest, DeviceLost, Unsupported
-from gputiles.selftest import WrongAnswer
+from gputiles.selftest import TESTS, WrongAnswer
 from gputiles.state import STATE
 from tests.gpu.test_card import compared
 from tests.standin import CUDARuntimeError, StandIn, codecs, plugged_in
@@ -230,15 +232,15 @@ def test_auto_is_the_host_where_the_card_cannot_be_used(
 
 
 @pytest.mark.parametrize(
-    ("library", "decoders"),
+    ("library", "decoders", "encoders"),
     [
-        (lambda: None, "the host decodes all"),
-        (codecs, "nvImageCodec decodes JPEG 2000 uint16 1, "),
+        (lambda: None, "the host decodes all", "nvImageCodec is not there"),
+        (codecs, "nvImageCodec decodes JPEG 2000 uint16 1, ", "JPEG: 4:2:0, 4:2:2, 4:4:4, grey"),
     ],
     ids=["without", "with"],
 )
 def test_the_doctor_puts_a_card_to_the_test(
-    card: StandIn, monkeypatch: pytest.MonkeyPatch, library: Callable[[], Any], decoders: str
+    card: StandIn, monkeypatch: pytest.MonkeyPatch, library: Callable[[], Any], decoders: str, encoders: str
 ) -> None:
     found = library()
     monkeypatch.setattr(load, "find_codecs", lambda: found)
@@ -246,9 +248,45 @@ def test_the_doctor_puts_a_card_to_the_test(
     assert result.exit_code == 0, result.output
     for told in (
         "card stand-in", "MiB free", "files, the host's bytes", "types, the host's bits",
-        "chunks, the host's bits", "GB/s to the card", decoders,
+        "chunks, the host's bits", "GB/s to the card", decoders, encoders,
     ):  # fmt: skip
         assert told in result.output
+
+
+def test_the_doctor_launches_every_kernel_of_a_card(card: StandIn) -> None:
+    backend = load.load_backend("cuda", 1)
+    assert isinstance(backend, CudaBackend)
+    backend.card.device.counts.clear()
+    for test in (*TESTS.values(), *CARD_TESTS.values()):
+        test(backend)  # type: ignore[operator]
+    assert set(ORDER) == modules.kernels().keys() - {"png_dense"}  # which only the host uses
+    assert backend.card.device.counts.keys() >= set(ORDER)
+    backend.close()
+
+
+@pytest.mark.parametrize("wrong", [Format.JPEG, Format.PNG])
+def test_the_doctor_tells_of_a_format_that_the_card_makes_wrong(
+    card: StandIn, monkeypatch: pytest.MonkeyPatch, wrong: Format
+) -> None:
+    """The host makes its files: they are right, and the card is not."""
+    monkeypatch.setattr(proving, "right_formats", lambda *_: frozenset((Format.JPEG, Format.PNG)) - {wrong})
+    result = CliRunner().invoke(cli, ["doctor", "--device", "cuda"])
+    assert result.exit_code == 1
+    assert f"the card's {wrong.name} files were not right" in result.output
+
+
+def test_the_doctor_tells_of_an_encoder_that_does_not_work(
+    card: StandIn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(**_: object) -> None:
+        raise RuntimeError("no nvJPEG")
+
+    library = codecs()
+    library.Encoder = broken
+    monkeypatch.setattr(load, "find_codecs", lambda: library)
+    result = CliRunner().invoke(cli, ["doctor", "--device", "cuda"])
+    assert result.exit_code == 0, result.output
+    assert "nvImageCodec's encoder does not work: no nvJPEG" in result.output
 
 
 def test_the_doctor_tells_of_a_codec_that_is_no_longer_right(
