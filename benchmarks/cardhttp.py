@@ -34,12 +34,16 @@ class Served:
 
 @dataclass(frozen=True)
 class Load:
-    """The side of tiles, seconds of a measurement, clients that ask at once, tiles of a viewport."""
+    """The side of tiles, seconds of a measurement, clients that ask at once, tiles of a viewport.
+
+    ``card_jpegs`` is the setting of that name.
+    """
 
     side: int
     seconds: float
     clients: int
     viewport: int
+    card_jpegs: int
 
 
 def percentiles(taken: list[float]) -> dict[str, Any]:
@@ -69,7 +73,8 @@ async def serving(device: str, load: Load, folder: Path) -> AsyncIterator[Served
     data = np.random.default_rng(1).poisson(1500, (CHANNELS, side, side)).astype(np.uint16)
     path = folder / "benchmark.ome.tif"
     tifffile.imwrite(path, data, tile=(load.side, load.side), metadata={"axes": "CYX"})
-    app = create_app(Config(roots=(path,), device=device, tile_cache=1 << 20, raw_cache=1 << 28))
+    shelves = {"tile_cache": 1 << 20, "raw_cache": 1 << 28}
+    app = create_app(Config(roots=(path,), device=device, card_jpegs=load.card_jpegs, **shelves))
     try:
         async with TestClient(TestServer(app)) as client:
             (item,) = await (await client.get("/item")).json()

@@ -31,6 +31,7 @@ sys.path.insert(0, str(ROOT))
 from benchmarks import cardchunks  # noqa: E402
 from benchmarks.cardhttp import Load, over_http, percentiles  # noqa: E402
 from gputiles.backends import Raster, RenderJob, load, modules  # noqa: E402
+from gputiles.backends.crossover import Timed, crossover  # noqa: E402
 from gputiles.backends.cuda import CudaBackend  # noqa: E402
 from gputiles.backends.host import HostBackend  # noqa: E402
 from gputiles.backends.nvencode import Writer  # noqa: E402
@@ -364,15 +365,6 @@ class Bench:
         return found
 
 
-def crossover(rows: Sequence[dict[str, Any]]) -> int:
-    """Return the least batch from which on the card encodes JPEGs as fast as the host, or faster.
-
-    One more than the largest batch that was measured where the host is faster even there.
-    """
-    slower = max((row["tiles"] for row in rows if row["card_ms"] > row["host_ms"]), default=0)
-    return min((row["tiles"] for row in rows if row["tiles"] > slower), default=slower + 1)
-
-
 def versions() -> dict[str, str]:
     """Return what was measured with."""
     found = {"python": platform.python_version(), "machine": platform.machine()}
@@ -407,7 +399,7 @@ def measure(backend: CudaBackend, plan: Plan) -> dict[str, Any]:
         "launch_us": bench.launch(),
         "batches": bench.stages(),
         "jpegs_by_card_and_host": jpegs,
-        "card_jpegs": crossover(jpegs),
+        "card_jpegs": crossover([Timed(*row.values()) for row in jpegs]),
         "decoders": backend.decoders or "host",
         "decoding": bench.decodes(),
         "sent_up_beside_kernels": bench.beside(),
@@ -443,12 +435,12 @@ def main() -> None:
         results = measure(backend, plan)
     finally:
         backend.close()
-    load_of = Load(plan.side, plan.seconds, plan.clients, plan.viewport)
+    load_of = Load(plan.side, plan.seconds, plan.clients, plan.viewport, results["card_jpegs"])
     results |= asyncio.run(over_http(arguments.device, load_of, arguments.out.resolve().parent))
     arguments.out.with_suffix(".json").write_text(json.dumps(results, indent=2) + "\n")
     arguments.out.with_suffix(".md").write_text(markdown(results) + "\n")
     print(markdown(results))
-    print(f"the setting for this machine: card-jpegs = {results['card_jpegs']}")
+    print(f"of tiles of {plan.side} pixels: card-jpegs = {results['card_jpegs']}")
 
 
 if __name__ == "__main__":

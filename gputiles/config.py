@@ -110,7 +110,7 @@ class Config:
         tile_cache: bytes of encoded tiles kept in memory.
         raw_cache: bytes of decoded, unstyled tiles kept in device memory; by default what fits the device.
         spill_cache: bytes of pinned host memory for tiles that a card gives up; 0 is none.
-        card_jpegs: least JPEGs of a batch that a card encodes; 1, which is always, is not measured.
+        card_jpegs: least JPEGs of a batch that a card encodes; by default what is measured when it is opened.
         workers: compute threads of the host device. As many as the usable cores, and at most 4, stay each
             on a core of its own.
         readers: threads of the reading room.
@@ -147,7 +147,7 @@ class Config:
     tile_cache: int = field(default_factory=lambda: min(memory_limit() // 16, 2 * 1024**3))
     raw_cache: int | None = None
     spill_cache: int = field(default_factory=lambda: memory_limit() // 8)
-    card_jpegs: int = 1
+    card_jpegs: int | None = None
     workers: int = field(default_factory=usable_cores)
     readers: int = 4
     sources: int = field(default_factory=descriptor_budget)

@@ -33,7 +33,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from gputiles.backends import load, modules, tables
+from gputiles.backends import crossover, load, modules, tables
 from tests.races import Changed, Fault, Ledger, Moment
 
 SHIM = Path(__file__).with_name("cuda_shim.h")
@@ -569,7 +569,8 @@ def codecs() -> Any:
 
 
 def plugged_in(monkeypatch: pytest.MonkeyPatch, card: StandIn) -> StandIn:
-    """Let the product find a card, without nvImageCodec."""
+    """Let the product find a card, without nvImageCodec; it encodes all JPEGs, however fast it is."""
     monkeypatch.setattr(load, "find_cupy", lambda: card)
+    monkeypatch.setattr(crossover, "least_jpegs", lambda _: 1)
     monkeypatch.setattr(load, "find_codecs", lambda: None)
     return card

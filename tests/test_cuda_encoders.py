@@ -12,15 +12,17 @@ import imagecodecs
 import numpy as np
 import pytest
 
-from gputiles.backends import RenderJob, modules, nvencode, proving
+from gputiles.backends import RenderJob, crossover, drawing, load, modules, nvencode, proving
 from gputiles.backends.cuda import CudaBackend
+from gputiles.backends.encode import encode_turned
 from gputiles.backends.nvencode import FIRST_ROOM, Drawn, Kind, Writer
 from gputiles.backends.paste import raster_of
+from gputiles.config import Config
 from gputiles.encoded import Encoding, Format
 from gputiles.errors import OutOfMemory, Unsupported
 from gputiles.recipe import Recipe
 from tests import parity
-from tests.standin import CUDARuntimeError, Function, StandIn, WrongThread, codecs, compiled
+from tests.standin import CUDARuntimeError, Function, StandIn, WrongThread, codecs, compiled, plugged_in
 
 BOTH = frozenset((Format.JPEG, Format.PNG))
 JPEGS = [Encoding(Format.JPEG, 80, subsampling) for subsampling in range(3)]
@@ -175,6 +177,65 @@ def test_the_trial_notices_a_changed_operator(tmp_path: Path, file: str, before:
     backend = CudaBackend(card, 0, 1)
     assert backend.habits.own == {Format.JPEG}
     backend.close()
+
+
+# -- how many make a batch that the card encodes
+
+
+class Costs:
+    """A clock that a launch of the JPEG kernel, and each file that the host encodes, put forward."""
+
+    def __init__(self, backend: CudaBackend, monkeypatch: pytest.MonkeyPatch, launch: float) -> None:
+        self.files, self._launch, self._counts = 0, launch, backend.card.device.counts
+        monkeypatch.setattr(drawing, "encode_turned", self._encode)
+
+    def _encode(self, *given: Any) -> bytes:
+        self.files += 1
+        return encode_turned(*given)
+
+    def __call__(self) -> float:
+        return self.files + self._launch * self._counts["jpeg"]
+
+
+@pytest.mark.parametrize(("launch", "least"), [(0.5, 1), (1.0, 1), (3.5, 4), (4.5, 6), (7.0, 7)])
+def test_the_card_encodes_batches_from_the_size_on_where_it_was_faster(
+    monkeypatch: pytest.MonkeyPatch, launch: float, least: int
+) -> None:
+    backend = CudaBackend(StandIn(), 0, 1)
+    backend.habits.card_jpegs = 5
+    monkeypatch.setattr(crossover, "SIDE", 24)
+    clock = Costs(backend, monkeypatch, launch)
+    assert crossover.least_jpegs(backend, (1, 2, 4, 6), clock) == least
+    assert backend.habits.card_jpegs == 5
+    backend.close()
+
+
+def test_where_the_host_makes_the_cards_jpegs_nothing_is_measured() -> None:
+    backend = opened(frozenset({Format.PNG}))
+    backend.card.device.counts.clear()
+    assert crossover.least_jpegs(backend) == 1
+    assert not backend.card.device.counts
+    backend.close()
+
+
+def test_a_card_without_room_for_a_trial_batch_encodes_all(caplog: pytest.LogCaptureFixture) -> None:
+    card = StandIn()
+    backend = CudaBackend(card, 0, 1)
+    card.total = card.used
+    assert crossover.least_jpegs(backend) == 1
+    assert "the card encodes all JPEGs: batches cannot be tried out: " in caplog.text
+    backend.close()
+
+
+def test_a_setting_that_is_not_given_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    plugged_in(monkeypatch, StandIn())
+    monkeypatch.setattr(crossover, "least_jpegs", lambda _: 11)
+    for given, found in ((None, 11), (3, 3)):
+        backend = load.load_backend("cuda", 1, 1 << 24, 0, given)
+        assert isinstance(backend, CudaBackend)
+        assert backend.habits.card_jpegs == found
+        backend.close()
+    assert Config().card_jpegs is None
 
 
 # -- nvImageCodec

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.gpu import crossover
+from gputiles.backends.crossover import Timed, crossover
 from tests.conftest import ROOT
 
 PNG_ENCODERS = [("PNG", "card"), ("PNG", "host")]
@@ -62,8 +62,4 @@ def test_the_benchmark_of_a_card_writes_every_table(tmp_path: Path) -> None:
     ],
 )
 def test_the_crossover_is_where_the_card_stays_ahead(card: list[int], host: list[int], least: int) -> None:
-    rows = [
-        {"tiles": tiles, "card_ms": ours, "host_ms": theirs}
-        for tiles, ours, theirs in zip((1, 4, 8), card, host, strict=True)
-    ]
-    assert crossover(rows) == least
+    assert crossover([Timed(*row) for row in zip((1, 4, 8), card, host, strict=True)]) == least

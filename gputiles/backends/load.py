@@ -20,15 +20,15 @@ def load_backend(
     workers: int,
     raw_cache: int | None = None,
     spill_cache: int = 0,
-    card_jpegs: int = 1,
+    card_jpegs: int | None = 1,
 ) -> Backend:
     """Return the backend of ``device``: ``auto``, ``cpu`` or ``cuda[:N]``.
 
     ``auto`` is the first card where there is one that can be used. ``workers`` are threads of the
     host, ``raw_cache`` the bytes for rasters, None: what is free, ``spill_cache`` those of the host for
-    rasters that a card gives up, ``card_jpegs`` the least JPEGs of a batch that a card encodes. Blocks
-    until the kernels are loaded. Raises Unsupported where the device is not there, BadRequest for
-    another word.
+    rasters that a card gives up, ``card_jpegs`` the least JPEGs of a batch that a card encodes, None: as
+    trial batches show. Blocks until the kernels are loaded. Raises Unsupported where the device is not
+    there, BadRequest for another word.
     """
     kind, _, number = device.partition(":")
     if device == "cpu" or (device == "auto" and not has_driver()):
@@ -44,11 +44,14 @@ def load_backend(
         return HostBackend(workers, capacity=raw_cache)
 
 
-def _cuda(number: int, workers: int, raw_cache: int | None, spill_cache: int, card_jpegs: int) -> Backend:
-    from gputiles.backends.cuda import CudaBackend  # here: most machines have no card
+def _cuda(
+    number: int, workers: int, raw_cache: int | None, spill_cache: int, card_jpegs: int | None
+) -> Backend:
+    from gputiles.backends import crossover  # here: most machines have no card
+    from gputiles.backends.cuda import CudaBackend
 
     backend = CudaBackend(find_cupy(), number, workers, raw_cache, find_codecs(), spill_cache)
-    backend.habits.card_jpegs = card_jpegs
+    backend.habits.card_jpegs = crossover.least_jpegs(backend) if card_jpegs is None else card_jpegs
     return backend
 
 

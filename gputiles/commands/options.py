@@ -186,7 +186,7 @@ def _help(name: str) -> str | None:
         return None
     text = match[1].replace("``", "").rstrip(".")
     default = next(field.default for field in dataclasses.fields(Config) if field.name == name)
-    if default is dataclasses.MISSING or name == "raw_cache":
+    if default is dataclasses.MISSING or name in ("raw_cache", "card_jpegs"):
         return f"{text}  [default: from the machine]"
     return text if default in (None, ()) else f"{text}  [default: {_spelt(default)}]"
 
