@@ -53,11 +53,16 @@ def jobs(kind: tuple[ChunkCodec, bytes, int, np.dtype[Any]], side: int, count: i
 
 
 def decodes(backend: CudaBackend, wall: Wall, side: int, batches: Sequence[int]) -> list[dict[str, Any]]:
-    """Return the times of batches by compression and size."""
+    """Return the times of chunks by compression and number, in batches of at most ``BATCH``."""
+
+    def decode(some: Sequence[DecodeJob]) -> None:
+        for at in range(0, len(some), BATCH):
+            backend.decode(some[at : at + BATCH])
+
     return [
-        {"compression": name, "chunks": count} | wall(partial(backend.decode, jobs(kind, side, count)))
+        {"compression": name, "chunks": count} | wall(partial(decode, jobs(kind, side, count)))
         for name, kind in kinds(side).items()
-        for count in sorted({min(each, BATCH) for each in batches})
+        for count in batches
     ]
 
 

@@ -1,8 +1,9 @@
 """What a card does: copies, kernels by batch size, restyled viewports, styled tiles over HTTP.
 
 ``python benchmarks/gpu.py [--device cuda:N] [--out PREFIX]`` takes under 8 minutes and writes
-PREFIX.json and PREFIX.md with card and versions. Files are compared with the host's before
-anything is timed. ``--stand-in`` runs all of it in miniature without a card: its times mean nothing.
+PREFIX.json and PREFIX.md with card and versions, and with what was to be reached on an H100 beside what was
+found. Files are compared with the host's. ``--stand-in`` runs all of it in miniature without a card: its
+times mean nothing.
 """
 
 from __future__ import annotations
@@ -10,7 +11,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
-import platform
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -18,7 +18,6 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
-from importlib.metadata import PackageNotFoundError, version
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -30,6 +29,7 @@ sys.path.insert(0, str(ROOT))
 
 from benchmarks import cardchunks  # noqa: E402
 from benchmarks.cardhttp import Load, over_http, percentiles  # noqa: E402
+from benchmarks.cardreport import aims, markdown, versions  # noqa: E402
 from gputiles.backends import Raster, RenderJob, load, modules  # noqa: E402
 from gputiles.backends.crossover import Timed, crossover  # noqa: E402
 from gputiles.backends.cuda import CudaBackend  # noqa: E402
@@ -37,6 +37,7 @@ from gputiles.backends.host import HostBackend  # noqa: E402
 from gputiles.backends.nvencode import Writer  # noqa: E402
 from gputiles.backends.paste import raster_of  # noqa: E402
 from gputiles.cardtest import bandwidth, carried, shown  # noqa: E402
+from gputiles.config import usable_cores  # noqa: E402
 from gputiles.encoded import Encoding, Format  # noqa: E402
 from gputiles.recipe import BandRecipe, Blend, Recipe  # noqa: E402
 
@@ -89,23 +90,28 @@ class Bench:
 
     @contextmanager
     def marked(self) -> Iterator[dict[str, list[tuple[Any, Any]]]]:
-        """Mark the begin and end of each launch on the stream."""
+        """Mark the begin and end of each launch, and of each copy on its road."""
         device, times = self.backend.card.device, {}
-        launch = device.launch
+        launch, copy = device.launch, device.copy
 
-        def marking(name: str, table: Any, address: int) -> None:
+        def launching(name: str, table: Any, address: int) -> None:
             first = device.mark()
             launch(name, table, address)
             times.setdefault(name, []).append((first, device.mark()))
 
-        device.launch = marking
+        def copying(what: str, to: int, address: int, size: int, stream: Any) -> None:
+            first = device.mark(stream)
+            copy(what, to, address, size, stream)
+            times.setdefault(what, []).append((first, device.mark(stream)))
+
+        device.launch, device.copy = launching, copying
         try:
             yield times
         finally:
-            device.launch = launch
+            device.launch, device.copy = launch, copy
 
     def kernels(self, call: Callable[[], object], calls: int = 5) -> dict[str, float]:
-        """Return the milliseconds of each kernel in a call: medians of what the card says."""
+        """Return the milliseconds of each kernel and copy in a call: medians of what the card says."""
         call()
         with self.marked() as times:
             for _ in range(calls):
@@ -257,28 +263,40 @@ class Bench:
         return cardchunks.engines(self.backend, self.plan.seconds / 2, self.plan.threads, sides)
 
     def composite(self) -> list[dict[str, Any]]:
-        """Return the composite's share of the copy bandwidth, over more than four level 2 caches."""
+        """Return the composite's share of the copy bandwidth, over more than four level 2 caches.
+
+        The bound of its arithmetic is what it does over one tile again and again: no memory is in its way.
+        """
         whole = bandwidth(self.backend, max(self.plan.copies) * 2)
         level2 = self.plan.level2 or self.backend.on_card(self.backend.card.device.facts)["level2"]
         found = []
         for bands in (1, 2, 4, 8, 16):
             tile = self.plan.side**2 * (2 * bands + 3)
             rasters = self.rasters(min(4 * level2 // tile + 1, 4096 // bands), bands)
-            seconds = self._composite_seconds(self.jobs(rasters, JPEG))
-            rate = tile * len(rasters) / seconds
-            row = {"bands": bands, "tiles": len(rasters), "GB_per_s": round(rate / 1e9, 1)}
-            found.append(row | {"share_of_copy": round(rate / whole, 3)})
+            jobs = self.jobs(rasters, JPEG)
+            rate, bound = (
+                tile * len(jobs) / self._composite_seconds(some, apart=apart)
+                for some, apart in ((jobs, True), (jobs[:1] * len(jobs), False))
+            )
+            row = {"bands": bands, "tiles": len(rasters), "caches": round(tile * len(rasters) / level2, 1)}
+            row |= {"GB_per_s": round(rate / 1e9, 1), "arithmetic_GB_per_s": round(bound / 1e9, 1)}
+            share = {
+                "share_of_copy": round(rate / whole, 3),
+                "share_of_bound": round(rate / min(whole, bound), 3),
+            }
+            found.append(row | share)
         return found
 
-    def _composite_seconds(self, jobs: list[RenderJob]) -> float:
+    def _composite_seconds(self, jobs: list[RenderJob], *, apart: bool) -> float:
+        """Return the seconds of a launch that draws pictures, each in its own place or all in one."""
         card, side = self.backend.card, self.plan.side
 
         def measure() -> float:
             card.begin()
             plans = [self.backend.lanes[0].draughtsman._plan(job).picture for job in jobs]
-            out = card.temporary(side * side * 3 * len(jobs))
+            out = card.temporary(side * side * 3 * (len(jobs) if apart else 1))
             for at, plan in enumerate(plans):
-                plan.table["out"] = out + at * side * side * 3
+                plan.table["out"] = out + (at * side * side * 3 if apart else 0)
             table = np.concatenate([plan.table for plan in plans])
             address = card.parcel.add(table)
             card.parcel.send()
@@ -365,36 +383,15 @@ class Bench:
         return found
 
 
-def versions() -> dict[str, str]:
-    """Return what was measured with."""
-    found = {"python": platform.python_version(), "machine": platform.machine()}
-    for name in ("gputiles", "numpy", "cupy-cuda13x", "cupy-cuda12x", "nvidia-cuda-nvrtc", "aiohttp"):
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            continue
-    return found
-
-
-def markdown(results: dict[str, Any]) -> str:
-    """Return the results as tables."""
-    text = [f"# {results['card']['card']}", ""]
-    for title, found in results.items():
-        rows = found if isinstance(found, list) else [found if isinstance(found, dict) else {title: found}]
-        names = list(dict.fromkeys(name for row in rows for name in row))
-        text += [f"## {title.replace('_', ' ')}", "", f"| {' | '.join(names)} |", "|---" * len(names) + "|"]
-        text += [f"| {' | '.join(str(row.get(name, '')) for name in names)} |" for row in rows] + [""]
-    return "\n".join(text)
-
-
 def measure(backend: CudaBackend, plan: Plan) -> dict[str, Any]:
     """Run all measurements of a card."""
     bench = Bench(backend, plan)
+    compared = bench.compare()  # before anything is timed
     jpegs = bench.jpegs()
     return {
         "card": backend.on_card(backend.card.device.facts),
         "versions": versions(),
-        "compared_bytes": bench.compare(),
+        "compared_bytes": compared,
         "copies_GB_per_s": bench.copies(),
         "launch_us": bench.launch(),
         "batches": bench.stages(),
@@ -421,14 +418,14 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("gpu-benchmark"))
     parser.add_argument("--stand-in", action="store_true")
     arguments = parser.parse_args()
-    plan = Plan()
+    began, plan = time.perf_counter(), Plan()
     if arguments.stand_in:
         from tests.standin import StandIn, codecs
 
         load.find_cupy = lambda: StandIn(1 << 27)
         load.find_codecs = codecs
         plan = MINIATURE
-    backend = load.load_backend(arguments.device, 4, spill_cache=SPILLED)
+    backend = load.load_backend(arguments.device, usable_cores(), spill_cache=SPILLED)
     if not isinstance(backend, CudaBackend):
         raise SystemExit("this measures a card: --device cuda")
     try:
@@ -437,6 +434,8 @@ def main() -> None:
         backend.close()
     load_of = Load(plan.side, plan.seconds, plan.clients, plan.viewport, results["card_jpegs"])
     results |= asyncio.run(over_http(arguments.device, load_of, arguments.out.resolve().parent))
+    results["seconds"] = round(time.perf_counter() - began, 1)
+    results["aims"] = aims(results)
     arguments.out.with_suffix(".json").write_text(json.dumps(results, indent=2) + "\n")
     arguments.out.with_suffix(".md").write_text(markdown(results) + "\n")
     print(markdown(results))

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.cardreport import AIMS, aims
 from gputiles.backends.crossover import Timed, crossover
 from tests.conftest import ROOT
 
@@ -26,7 +27,15 @@ def test_the_benchmark_of_a_card_writes_every_table(tmp_path: Path) -> None:
     assert [row["tiles"] for row in found["batches"]] == [1, 1, 4, 4]
     assert all({"composite_ms", "p99_ms"} <= row.keys() for row in found["batches"])
     assert [row["channels"] for row in found["R1_viewports"]] == [3, 5]
-    assert {"png_look_ms", "png_deflate_ms", "png_tail_ms"} <= found["batches"][-1].keys()
+    stages = {"uploads_ms", "png_look_ms", "png_deflate_ms", "png_tail_ms", "downloads_ms"}
+    assert stages <= found["batches"][-1].keys()
+    assert [row["bands"] for row in found["composite_against_copy"]] == [1, 2, 4, 8, 16]
+    assert all(row["caches"] > 4 for row in found["composite_against_copy"])
+    assert all(
+        row["arithmetic_GB_per_s"] > 0 < row["share_of_bound"] for row in found["composite_against_copy"]
+    )
+    assert {row["aim"] for row in found["aims"]} == {AIMS[0].name, AIMS[-2].name, AIMS[-1].name}
+    assert {"gputiles", "numpy", "imagecodecs", "nvidia-nvimgcodec-cu13"} <= found["versions"].keys()
     makers = [(row["encoding"], row["encoder"]) for row in found["encoders"]]
     assert makers == [*PNG_ENCODERS, *JPEG_ENCODERS]
     assert all(row["bytes_of_a_tile"] > 0 for row in found["encoders"])
@@ -63,3 +72,25 @@ def test_the_benchmark_of_a_card_writes_every_table(tmp_path: Path) -> None:
 )
 def test_the_crossover_is_where_the_card_stays_ahead(card: list[int], host: list[int], least: int) -> None:
     assert crossover([Timed(*row) for row in zip((1, 4, 8), card, host, strict=True)]) == least
+
+
+def test_aims_are_held_against_the_worst_that_was_found() -> None:
+    viewport = {"tiles": 40, "p50_ms": 3.9, "p99_ms": 20.0}
+    found = {
+        "composite_against_copy": [
+            {"bands": bands, "share_of_copy": share} for bands, share in ((1, 0.9), (4, 0.6), (8, 0.2))
+        ],
+        "R1_viewports": [viewport | {"channels": channels} for channels in (8, 40)],
+        "batches": [
+            {"tiles": tiles, "encoding": encoding, "p50_ms": 0.5 + (encoding == "JPEG")}
+            for tiles in (1, 64)
+            for encoding in ("PNG", "JPEG")
+        ],
+        "R1_over_http": {"p50_ms": 17.0},
+        "seconds": 100.0,
+    }
+    told = aims(found)
+    assert [row["aim"] for row in told] == [aim.name for aim in AIMS]
+    assert [row["found"] for row in told] == [0.6, 3.9, 20.0, 20.0, 0.5, 17.0, 100.0]
+    assert [row["reached"] for row in told] == [False, True, False, True, True, False, True]
+    assert [row["wanted"] for row in told][:2] == ["≥ 0.7", "≤ 4.0"]
