@@ -21,7 +21,7 @@ from gputiles.encoded import Encoding, Format, Tone, Turn
 from gputiles.errors import GputilesError
 from gputiles.geometry import Rect
 from gputiles.image import Reduction
-from gputiles.recipe import Conversion, ConversionKind, Finish, Recipe
+from gputiles.recipe import Blend, Conversion, ConversionKind, Finish, Recipe
 from tests.test_kernels import band, raster
 
 HOST = HostBackend(1)
@@ -38,6 +38,9 @@ ENCODINGS = (
     Encoding(Format.NPY, turn=Turn(2)),
 )
 WIDTHS = (1, 3, 17, 240, 1025)
+BANDS = (1, 2, 3, 4, 5, 8, 16)
+SAMPLES = (1, 2, 3, 4, 5)
+LOOKUPS = ((2, False), (3, False), (6, True))  # stops of a palette, and whether it has steps
 
 
 def up(backend: CudaBackend, rasters: Sequence[Raster]) -> list[Raster]:
@@ -86,6 +89,50 @@ def random_jobs(seed: int, dtype: np.dtype[Any], widths: Sequence[int] = WIDTHS)
         rasters = rasters if recipe.bands is not None else rasters[:1]
         jobs.append(RenderJob(recipe, rasters, *size, encoding, fill, background))
     return jobs
+
+
+def every_composite(dtype: np.dtype[Any]) -> list[RenderJob]:
+    """Return composites of one type: every number of bands, way to join, look-up of a palette, and end."""
+    rng = np.random.default_rng([7, dtype.num])
+    jobs: list[RenderJob] = []
+    for count, blend, finish, (stops, discrete) in product(BANDS, Blend, Finish, LOOKUPS):
+        rasters = tuple(raster(rng, dtype, (3, 21, 4), at == 1) for at in range(2))
+        bands = tuple(
+            replace(
+                band(rng, dtype, at % 2, 4),
+                sample=at % 4,
+                blend=blend,
+                discrete=discrete,
+                palette=rng.integers(0, 256, (stops, 4)).astype(np.float32),
+            )
+            for at in range(count)
+        )
+        encoding = ENCODINGS[(len(jobs) + len(jobs) // len(ENCODINGS)) % len(ENCODINGS)]
+        jobs.append(RenderJob(Recipe((0, 1), bands, 4, finish), rasters, 23, 4, encoding))
+    return jobs
+
+
+def every_unstyled(dtype: np.dtype[Any]) -> list[RenderJob]:
+    """Return conversions of one type without a style: of every number of samples, masked and not."""
+    rng = np.random.default_rng([8, dtype.num])
+    return [
+        RenderJob(Recipe((0,)), (raster(rng, dtype, (5, 19, samples), masked),), 20, 5, encoding)
+        for samples, masked, encoding in product(SAMPLES, (False, True), ENCODINGS[:3])
+    ]
+
+
+def every_made(dtype: np.dtype[Any]) -> tuple[list[DownsampleJob], list[ResampleJob]]:
+    """Return made tiles and regions of one type: of every number of samples, masked and not, in both ways."""
+    rng = np.random.default_rng([9, dtype.num])
+    downsamples: list[DownsampleJob] = []
+    resamples: list[ResampleJob] = []
+    for samples, masked, reduction in product(SAMPLES, (False, True), Reduction):
+        tile = raster(rng, dtype, (9, 14, samples), masked)
+        downsamples.append(DownsampleJob((tile, None, None, None), (16, 16), 7, 5, reduction))
+        resamples += [
+            ResampleJob(((0, 0, tile),), Rect(1, 1, 12, 8), *size, reduction) for size in ((5, 3), (20, 11))
+        ]
+    return downsamples, resamples
 
 
 def conversions() -> list[Conversion]:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from gputiles.backends import tables
-from gputiles.backends.cuda import CudaBackend
+from gputiles.backends.cuda import MOST, CudaBackend
 from tests import parity
 from tests.standin import StandIn
 
@@ -29,6 +29,22 @@ def backend(request: pytest.FixtureRequest) -> Iterator[CudaBackend]:
 @pytest.mark.parametrize("dtype", TYPES, ids=str)
 def test_pictures_of_a_batch_are_the_hosts(backend: CudaBackend, dtype: np.dtype[Any]) -> None:
     parity.check_renders(backend, parity.random_jobs(1, dtype))
+
+
+@pytest.mark.parametrize("dtype", TYPES, ids=str)
+def test_every_way_to_join_bands_is_the_hosts(backend: CudaBackend, dtype: np.dtype[Any]) -> None:
+    jobs = [*parity.every_composite(dtype), *parity.every_unstyled(dtype)]
+    for at in range(0, len(jobs), MOST):
+        parity.check_renders(backend, jobs[at : at + MOST])
+
+
+@pytest.mark.parametrize("dtype", TYPES, ids=str)
+def test_made_tiles_of_every_number_of_samples_are_the_hosts(
+    backend: CudaBackend, dtype: np.dtype[Any]
+) -> None:
+    downsamples, resamples = parity.every_made(dtype)
+    parity.check_downsamples(backend, downsamples)
+    parity.check_resamples(backend, resamples)
 
 
 def test_pictures_in_converted_colours_are_the_hosts(backend: CudaBackend) -> None:

@@ -22,7 +22,7 @@ import tifffile
 from gputiles.api import Image as Lent
 from gputiles.api import _Background
 from gputiles.backends import tables
-from gputiles.backends.cuda import CudaBackend
+from gputiles.backends.cuda import MOST, CudaBackend
 from gputiles.backends.load import find_codecs, find_cupy
 from gputiles.backends.nvencode import Writer
 from gputiles.backends.nvimage import TOLERANCE
@@ -77,6 +77,13 @@ def test_pictures_of_a_batch_are_the_hosts(backend: CudaBackend, dtype: np.dtype
     parity.check_renders(backend, parity.random_jobs(seed, dtype))
 
 
+@pytest.mark.parametrize("dtype", TYPES, ids=str)
+def test_every_way_to_join_bands_is_the_hosts(backend: CudaBackend, dtype: np.dtype[Any]) -> None:
+    jobs = [*parity.every_composite(dtype), *parity.every_unstyled(dtype)]
+    for at in range(0, len(jobs), MOST):
+        parity.check_renders(backend, jobs[at : at + MOST])
+
+
 def test_pictures_in_converted_colours_are_the_hosts(backend: CudaBackend) -> None:
     parity.check_conversions(backend)
 
@@ -86,6 +93,9 @@ def test_made_tiles_and_measures_are_the_hosts(backend: CudaBackend, dtype: np.d
     parity.check_downsamples(backend, parity.random_downsamples(dtype))
     parity.check_resamples(backend, parity.random_resamples(dtype))
     parity.check_measures(backend, parity.random_measures(dtype))
+    downsamples, resamples = parity.every_made(dtype)
+    parity.check_downsamples(backend, downsamples)
+    parity.check_resamples(backend, resamples)
 
 
 @pytest.mark.parametrize("name", [*TESTS, *CARD_TESTS])
