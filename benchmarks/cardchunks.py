@@ -14,7 +14,8 @@ import numpy as np
 
 from gputiles.backends import Chunk, ChunkCodec, DecodeJob, load
 from gputiles.backends.cuda import CudaBackend
-from gputiles.backends.nvimage import Pictures, Stream
+from gputiles.backends.nvimage import Pictures
+from gputiles.backends.nvstreams import Stream
 from gputiles.cardtest import packed
 from gputiles.geometry import Rect
 from gputiles.sources.bytecodec import ByteCodec

@@ -24,7 +24,7 @@ from gputiles.backends import (
     ResampleJob,
     decoding,
     load,
-    nvimage,
+    nvtrials,
     tables,
 )
 from gputiles.backends.cuda import CudaBackend
@@ -38,6 +38,7 @@ from gputiles.image import Reduction
 from gputiles.recipe import BandRecipe, Blend, Conversion, ConversionKind, Recipe
 from gputiles.selftest import WrongAnswer
 from gputiles.sources.bytecodec import ByteCodec
+from gputiles.sources.colour import ycbcr_to_rgb
 
 COPIED = 1 << 28  # bytes, if the card has them
 CARRIED = 1 << 24  # bytes of a copy from and to the host
@@ -180,9 +181,30 @@ def _chunks(backend: CudaBackend) -> str:
     return f"{len(jobs)} chunks, the host's bits"
 
 
+def _colours(backend: CudaBackend) -> str:
+    """Convert YCbCr of both sizes where it lies, and compare."""
+    rng, card = np.random.default_rng(5), backend.card
+    for dtype in (np.dtype(np.uint8), np.dtype(np.uint16)):
+        values = rng.integers(0, np.iinfo(dtype).max, (67, 131, 3), dtype, endpoint=True)
+
+        def convert(values: NDArray[Any] = values) -> NDArray[Any]:
+            card.begin()
+            address = card.scratch.take(values.nbytes)
+            card.courier.up(values, address)
+            card.convert(address, (67, 131, 3), values.dtype)
+            card.go()
+            card.courier.settle()
+            found = np.empty_like(values)
+            card.courier.down([(address, found)])
+            return found
+
+        _expect_same([backend.on_card(convert)], [ycbcr_to_rgb(values, bits=8 * dtype.itemsize)])
+    return "YCbCr of 8 and 16 bits, the host's bits"
+
+
 def _codecs(backend: CudaBackend) -> str:
     """Have nvImageCodec decode its trial pictures, and tell which kinds are left to the host."""
-    lane, known = backend.lanes[0], {stream.kind for stream, _ in nvimage.trials()}
+    lane, known = backend.lanes[0], {stream.kind for stream, _ in nvtrials.trials()}
     pictures = lane.decoder.pictures
     if pictures is None:
         return "the host decodes all: nvImageCodec is not there, or does not work"
@@ -295,6 +317,7 @@ CARD_TESTS: dict[str, Callable[[CudaBackend], str]] = {
     "card's codecs": _codecs,
     "card's encoders": _encoders,
     "card's chunks": _chunks,
+    "card's colours": _colours,
     "card's pictures": _pictures,
     "card's rasters": _rasters,
     "card's copies": _copying,

@@ -308,6 +308,15 @@ struct Turned {
   i32 tone;  // 0: in colour, 1: grey, 2: black and white
 };
 
+// Converts pixels of three samples from YCbCr to RGB where they lie.
+struct Ycc {
+  u64 pixels;
+  i64 runs;   // of RUN pixels
+  i64 count;  // pixels
+  i32 size;   // bytes of a sample: 1 or 2
+  i32 unused;
+};
+
 static_assert(sizeof(Source) == 48, "see tables.py");
 static_assert(sizeof(Band) == 128, "see tables.py");
 static_assert(sizeof(Composite) == 80, "see tables.py");
@@ -330,3 +339,4 @@ static_assert(sizeof(Follow) == 24, "see tables.py");
 static_assert(sizeof(Pack) == 48, "see tables.py");
 static_assert(sizeof(Unpack) == 72, "see tables.py");
 static_assert(sizeof(Turned) == 48, "see tables.py");
+static_assert(sizeof(Ycc) == 32, "see tables.py");

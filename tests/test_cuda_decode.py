@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -14,20 +15,27 @@ import pytest
 import tifffile
 from numpy.typing import NDArray
 
-from gputiles.backends import DecodeJob, Raster
+from gputiles.backends import Chunk, DecodeJob, Raster, modules, tables
 from gputiles.backends.cuda import CudaBackend
+from gputiles.backends.modules import RUN
+from gputiles.backends.nvstreams import SPREADS, stream_of
+from gputiles.backends.nvtrials import subsampled_jpeg2000
 from gputiles.backends.paste import decode_tiles
 from gputiles.errors import Damaged
 from gputiles.geometry import Rect
+from gputiles.sources.colour import YCbCrCodec, ycbcr_to_rgb
+from gputiles.sources.imagecodec import Frame, ImageCodec
 from gputiles.sources.open import open_source
+from gputiles.sources.streamsize import jpeg2000_components, jpeg2000_is_ycbcr
 from tests.conftest import shared
-from tests.standin import StandIn, codecs
+from tests.standin import StandIn, codecs, compiled
 
 KINDS = {
     "YCbCr 4:4:4", "YCbCr 4:2:2", "YCbCr 4:2:0", "RGB", "grey", "JPEG 2000 uint8 1", "JPEG 2000 uint8 3",
     "JPEG 2000 uint16 1", "JPEG 2000 uint16 3",
 }  # fmt: skip
 RGB = {"colorspace": "RGB", "outcolorspace": "RGB"}
+PLAIN = {"level": 0, "reversible": True, "mct": False, "codecformat": "j2k"}
 FILES: dict[str, dict[str, Any]] = {
     "444": {"compression": "jpeg", "photometric": "ycbcr", "subsampling": (1, 1)},
     "422": {"compression": "jpeg", "photometric": "ycbcr", "subsampling": (2, 1)},
@@ -36,6 +44,8 @@ FILES: dict[str, dict[str, Any]] = {
     "grey": {"compression": "jpeg", "photometric": "minisblack"},
     "j2k": {"compression": "jpeg2000", "photometric": "rgb"},
     "j2k16": {"compression": "jpeg2000", "photometric": "minisblack"},
+    "aperio ycbcr": {"compression": 33003, "photometric": "rgb", "compressionargs": PLAIN},
+    "aperio rgb": {"compression": 33005, "photometric": "rgb", "compressionargs": PLAIN},
     "zlib": {"compression": "zlib", "photometric": "rgb"},
 }
 
@@ -116,6 +126,120 @@ def test_chunks_of_many_files_are_decoded_as_one_batch(
     assert backend.card.device.counts["paste"] == 1
     for name, job, outcome in zip(names, jobs, outcomes, strict=True):
         assert difference(backend, outcome, job) <= (2 if name in ("444", "422", "420") else 0), name
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_ycbcr_of_all_levels_is_converted_as_on_the_host(dtype: Any) -> None:
+    """Of each component the extremes, the middle, and every level beside any others."""
+    top = np.iinfo(dtype).max
+    rng, some = np.random.default_rng(3), np.array([0, 1, top // 2, top // 2 + 1, top - 1, top])
+    corners = np.stack(np.meshgrid(some, some, some), -1).reshape(-1, 3)
+    levels = [rng.permutation(top + 1) for _ in range(3 * 4)]
+    values = np.concatenate([corners, np.reshape(levels, (4, 3, -1)).swapaxes(1, 2).reshape(-1, 3)])
+    found = values.astype(dtype)
+    table = np.array([(found.ctypes.data, -(-len(found) // RUN), len(found), found.itemsize, 0)], tables.YCC)
+    grid, block = modules.kernels()["ycc"].grid(table)
+    at = ctypes.c_void_p(table.ctypes.data)
+    assert compiled().run_ycc(at, *grid, *block, 0, 1) == 0
+    assert np.array_equal(found, ycbcr_to_rgb(values.astype(dtype), bits=8 * found.itemsize))
+
+
+def test_aperios_ycbcr_is_decoded_by_the_card_and_converted_there(
+    backend: CudaBackend, library: SimpleNamespace, files: dict[str, list[DecodeJob]]
+) -> None:
+    jobs = files["aperio ycbcr"]
+    counts = backend.card.device.counts
+    counts.clear()
+    outcomes = backend.decode(jobs)
+    assert (sum(library.Decoder.calls), counts["ycc"], counts["paste"]) == (len(jobs), 1, 1)
+    for job, outcome in zip(jobs, outcomes, strict=True):
+        assert difference(backend, outcome, job) == 0
+
+
+def stream_in(data: bytes, compression: int, dtype: Any = np.uint8, bits: int = 8) -> DecodeJob:
+    """Return the job of a JPEG 2000 stream of 64 × 64 colours, as of a page of that compression."""
+    codec: Any = ImageCodec(compression, Frame(3, np.dtype(dtype), (64, 64)))
+    if compression == 33003:
+        codec = YCbCrCodec(codec, done=jpeg2000_is_ycbcr, bits=bits)
+    place = Rect(0, 0, 64, 64)
+    return DecodeJob((Chunk(codec, data, place),), (place,), (64, 64), 3, np.dtype(dtype))
+
+
+def subsampled(across: int, down: int) -> bytes:
+    planes = [np.ascontiguousarray(pixels("rgb")[:64, :64, band]) for band in range(3)]
+    chroma = [np.ascontiguousarray(plane[::down, ::across]) for plane in planes[1:]]
+    return subsampled_jpeg2000([planes[0], *chroma], [(1, 1), (across, down), (across, down)])
+
+
+@pytest.mark.parametrize("compression", [33003, 33005, 34712])
+def test_jpeg_2000_that_no_trial_stands_for_is_the_hosts(
+    backend: CudaBackend, library: SimpleNamespace, compression: int
+) -> None:
+    """Subsampled in ways of its own, of fewer bits than its type, with signs, in a box that says YCbCr."""
+    colours = np.ascontiguousarray(pixels("rgb")[:64, :64])
+    whole = bytes(imagecodecs.jpeg2k_encode(colours, **PLAIN))
+    few = bytes(imagecodecs.jpeg2k_encode(colours.astype(np.uint16), bitspersample=12, **PLAIN))
+    boxed = bytes(imagecodecs.jpeg2k_encode(colours, **{**PLAIN, "codecformat": "jp2", "colorspace": 3}))
+    for data, dtype, taken in (
+        (whole, np.uint8, True), (subsampled(2, 1), np.uint8, False), (few, np.uint16, False),
+        (boxed, np.uint8, False),
+    ):  # fmt: skip
+        library.Decoder.calls.clear()
+        job = stream_in(data, compression, dtype, 8 * np.dtype(dtype).itemsize)
+        (outcome,) = backend.decode([job])
+        assert difference(backend, outcome, job) == 0
+        assert (library.Decoder.calls != []) == taken
+    at = whole.index(b"\xff\x51") + 40
+    signed = whole[:at] + bytes([whole[at] | 128]) + whole[at + 1 :]
+    assert jpeg2000_components(signed)[0] == (-8, (1, 1))
+    for data in (signed, subsampled(4, 1)):
+        assert (
+            stream_of(stream_in(data, compression).chunks[0], frozenset({*KINDS, *SPREADS.values()})) is None
+        )
+    cut = whole[: whole.index(b"\xff\x51") + 42]
+    with pytest.raises(Damaged, match="cut off in the list of its 3 components"):
+        jpeg2000_components(cut)
+
+
+def test_a_card_that_has_subsampled_jpeg_2000_right_decodes_it(
+    library: SimpleNamespace, files: dict[str, list[DecodeJob]]
+) -> None:
+    """As nvJPEG 2000 may, which is no more than its trial says: on the processor nvImageCodec has it not."""
+    data: dict[int, bytes] = {}
+    shared_chroma = (library.ChromaSubsampling.CSS_422, library.ChromaSubsampling.CSS_420)
+
+    class Spreading(library.Decoder):  # type: ignore[misc,name-defined]
+        def decode(self, streams: list[Any], images: list[Any], params: Any, cuda_stream: int) -> Any:
+            found = []
+            for code, image in zip(streams, images, strict=True):
+                if code.codec_name != "jpeg2k" or code.chroma_subsampling not in shared_chroma:
+                    found += super().decode([code], [image], params, cuda_stream)
+                    continue
+                assert params.color_spec == library.ColorSpec.SRGB
+                np.asarray(image)[...] = imagecodecs.jpeg2k_decode(data[id(code)])
+                found.append(image)
+                self.calls.append(1)
+            return found
+
+    def code_stream(source: bytes) -> Any:
+        code = library.CodeStream(source)
+        data[id(code)] = source
+        kept.append(code)
+        return code
+
+    kept: list[Any] = []
+    able = SimpleNamespace(**{**vars(library), "Decoder": Spreading, "CodeStream": code_stream})
+    backend = CudaBackend(StandIn(), 0, 1, None, able)
+    assert backend.lanes[0].decoder.pictures is not None
+    assert backend.lanes[0].decoder.pictures.kinds == {*KINDS, *SPREADS.values()}
+    library.Decoder.calls.clear()
+    jobs = [
+        stream_in(subsampled(*spread), compression) for spread in SPREADS for compression in (33003, 34712)
+    ]
+    for job, outcome in zip(jobs, backend.decode(jobs), strict=True):
+        assert difference(backend, outcome, job) == 0
+    assert sum(library.Decoder.calls) == len(jobs)
+    backend.close()
 
 
 def test_tiles_are_cut_out_of_chunks_and_put_together_of_several(

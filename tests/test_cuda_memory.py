@@ -376,7 +376,8 @@ def test_a_kernel_takes_tables_of_its_own_jobs_only(card: StandIn) -> None:
 def test_every_kernel_is_known_with_its_jobs() -> None:
     assert {name: kernel.kind for name, kernel in modules.kernels().items()} == {
         **dict.fromkeys(
-            ("composite", "unstyled", "downsample", "resample", "extremes", "jpeg", "icc", "turn"), "PIXEL"
+            ("composite", "unstyled", "downsample", "resample", "extremes", "jpeg", "icc", "turn", "ycc"),
+            "PIXEL",
         ),
         **dict.fromkeys(("png_filter", "png_look", "png_reduce", "png_tail", "png_dense"), "PIXEL"),
         **dict.fromkeys(("paste", "follow", "pack"), "PIXEL"),

@@ -7,7 +7,6 @@ imagecodecs decodes with the colour space named.
 from __future__ import annotations
 
 import io
-import struct
 from typing import Any
 
 import imagecodecs
@@ -17,6 +16,7 @@ import tifffile
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from gputiles.backends.nvtrials import subsampled_jpeg2000
 from gputiles.errors import Damaged
 from gputiles.geometry import Rect
 from gputiles.image import Alpha, Colour, Reduction
@@ -341,30 +341,6 @@ def test_jpeg_tiles_have_the_colours_that_were_put_in(
 # -- JPEG 2000
 
 
-def j2k(planes: list[np.ndarray[Any, Any]], spread: list[tuple[int, int]]) -> bytes:
-    """Return a codestream of components that are subsampled each in its own way.
-
-    With one resolution, one layer and no precincts a component is one packet, so that the
-    streams of single components can be put behind one header.
-    """
-    options = {"codecformat": "j2k", "level": 0, "reversible": True, "resolutions": 1, "mct": False}
-    streams = [imagecodecs.jpeg2k_encode(plane, **options) for plane in planes]
-    packets = b"".join(stream[stream.index(b"\xff\x93") + 2 : -2] for stream in streams)
-    head, at = b"\xff\x4f", 2
-    while (marker := streams[0][at : at + 2]) != b"\xff\x93":
-        length = int.from_bytes(streams[0][at + 2 : at + 4], "big")
-        segment = streams[0][at + 4 : at + 2 + length]
-        if marker == b"\xff\x51":
-            components = b"".join(bytes([7, across, down]) for across, down in spread)
-            segment = segment[:34] + struct.pack(">H", len(planes)) + components
-        elif marker == b"\xff\x90":
-            segment = segment[:2] + struct.pack(">I", 14 + len(packets)) + segment[6:]
-        if marker != b"\xff\x64":
-            head += marker + struct.pack(">H", len(segment) + 2) + segment
-        at += 2 + length
-    return head + b"\xff\x93" + packets + b"\xff\xd9"
-
-
 YCBCR = np.stack([noise(64, 64) // 4 + 90, *(np.mgrid[:64, :64] // 16 * 16 + 96)], -1).astype(np.uint8)
 TILED = {258: (3, [8] * 3), 277: (3, 3), 322: (3, 64), 323: (3, 64)}
 
@@ -375,7 +351,7 @@ def test_ycbcr_in_jpeg_2000_is_converted_once_however_it_is_subsampled(
     compression: int, spread: tuple[int, int]
 ) -> None:
     chroma = [np.ascontiguousarray(YCBCR[:: spread[1], :: spread[0], band]) for band in (1, 2)]
-    stream = j2k([np.ascontiguousarray(YCBCR[..., 0]), *chroma], [(1, 1), spread, spread])
+    stream = subsampled_jpeg2000([np.ascontiguousarray(YCBCR[..., 0]), *chroma], [(1, 1), spread, spread])
     photometric = 2 if compression == 33003 else 6  # Aperio says RGB all the same
     tags = {**TILED, 259: (3, compression), 262: (3, photometric)}
     source = open_source(tiff(page(64, 64, [stream], tags)))

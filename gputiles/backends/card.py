@@ -27,8 +27,9 @@ from gputiles.backends.tables import Placed
 from gputiles.geometry import ceil_div
 
 ORDER = (
-    "unpack", "paste", "icc", "downsample", "resample", "extremes", "histogram", "composite", "unstyled",
-    "turn", "jpeg", "png_look", "png_reduce", "png_filter", "png_deflate", "png_tail", "follow", "pack",
+    "ycc", "unpack", "paste", "icc", "downsample", "resample", "extremes", "histogram", "composite",
+    "unstyled", "turn", "jpeg", "png_look", "png_reduce", "png_filter", "png_deflate", "png_tail", "follow",
+    "pack",
 )  # fmt: skip
 """The kernels of a batch in the order in which they are launched: none reads what a later one makes."""
 
@@ -180,6 +181,13 @@ class Card:
         width, rows = size
         runs = rows * ceil_div(width, PIECE)
         self.queue("paste", np.array([(source, to, runs, width, *pitches, value)], tables.PASTE))
+
+    def convert(self, address: int, shape: tuple[int, int, int], dtype: np.dtype[Any]) -> None:
+        """Queue the conversion of YCbCr (rows, columns, 3), of all bits of a type, to RGB where it lies."""
+        rows, columns, _ = shape
+        count = rows * columns
+        job = (address, tables.runs(count, 1, RUN), count, dtype.itemsize, 0)
+        self.queue("ycc", np.array([job], tables.YCC))
 
     def settle(self, rasters: Sequence[Raster]) -> int:
         """Launch the batch that makes ``rasters``; return where it is counted what they lack."""

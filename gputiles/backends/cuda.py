@@ -30,7 +30,7 @@ from gputiles.backends import (
     Tiles,
     decoding,
     making,
-    nvimage,
+    nvtrials,
     proving,
 )
 from gputiles.backends.attic import Attic
@@ -168,7 +168,7 @@ class CudaBackend:
             logger.warning("the host decodes: nvImageCodec: %s", error)
             return None
         decoding.prove(self.card, pictures)
-        wrong = sorted({stream.kind for stream, _ in nvimage.trials()} - pictures.kinds)
+        wrong = sorted({stream.kind for stream, _ in nvtrials.trials()} - pictures.kinds)
         if wrong:
             logger.warning(
                 "the host decodes %s: nvImageCodec's trial pictures are not right", ", ".join(wrong)

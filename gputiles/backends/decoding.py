@@ -16,7 +16,8 @@ from gputiles.backends.arena import ALIGNED
 from gputiles.backends.card import Card
 from gputiles.backends.loading import Loading, Ready, covers, tiles_of, unloaded
 from gputiles.backends.making import attempt
-from gputiles.backends.nvimage import Pictures, Stream, stream_of
+from gputiles.backends.nvimage import Pictures
+from gputiles.backends.nvstreams import Stream, stream_of
 from gputiles.backends.packing import Packed
 from gputiles.backends.paste import decode_tiles
 from gputiles.errors import GputilesError
@@ -95,8 +96,11 @@ class Decoder:
         return cut
 
     def _cut(self, job: DecodeJob, streams: Sequence[Stream], addresses: Sequence[int]) -> Tiles:
-        """Queue the cutting of a job's tiles out of its decoded chunks."""
+        """Queue what makes RGB of a job's decoded chunks, and the cutting of its tiles out of them."""
         pixel = job.samples * job.dtype.itemsize
+        for stream, address in zip(streams, addresses, strict=True):
+            if stream.ycbcr:
+                self.card.convert(address, stream.shape, stream.dtype)
 
         def fill(rect: Rect, raster: Raster) -> None:
             for chunk, stream, address in zip(job.chunks, streams, addresses, strict=True):

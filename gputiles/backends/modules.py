@@ -27,7 +27,7 @@ JOBS = {
     "Jpeg": tables.JPEG, "Icc": tables.ICC, "Paste": tables.PASTE, "Follow": tables.FOLLOW,
     "Pack": tables.PACK, "PngLook": tables.PNG_LOOK, "PngDeflate": tables.PNG_DEFLATE,
     "PngTail": tables.PNG_TAIL, "PngDense": tables.PNG_DENSE, "Unpack": tables.UNPACK,
-    "Turned": tables.TURNED,
+    "Turned": tables.TURNED, "Ycc": tables.YCC,
 }  # fmt: skip
 """The dtypes of the job structs that kernels take, by their names in tables.h."""
 

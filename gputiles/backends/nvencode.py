@@ -15,7 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gputiles.backends.card import Card
-from gputiles.backends.nvimage import UNFIT, Place, sampling
+from gputiles.backends.nvimage import UNFIT, Place
+from gputiles.backends.nvstreams import sampling
 from gputiles.backends.proving import trials, uploaded
 from gputiles.errors import GputilesError
 

@@ -164,10 +164,11 @@ TURNED = np.dtype(
         ("quarter", "i4"), ("mirror", "i4"), ("tone", "i4"),
     ]
 )  # fmt: skip
+YCC = np.dtype([("pixels", "u8"), ("runs", "i8"), ("count", "i8"), ("size", "i4"), ("unused", "i4")])
 
 LAYOUT = (
     SOURCE, BAND, COMPOSITE, UNSTYLED, DOWNSAMPLE, RESAMPLE, EXTREMES, MEASURE, PNG_FILTER, JPEG_TABLE, JPEG,
-    ICC, PASTE, FOLLOW, PACK, PNG_LOOK, PNG_DEFLATE, PNG_CHECK, PNG_TAIL, PNG_DENSE, UNPACK, TURNED,
+    ICC, PASTE, FOLLOW, PACK, PNG_LOOK, PNG_DEFLATE, PNG_CHECK, PNG_TAIL, PNG_DENSE, UNPACK, TURNED, YCC,
 )  # fmt: skip
 """All job structs, in the order in which the host library reports their sizes."""
 

@@ -27,6 +27,22 @@ def jpeg2000_samples(data: bytes) -> int:
     return int.from_bytes(data[start + 40 : start + 42], "big")
 
 
+def jpeg2000_components(data: bytes) -> list[tuple[int, tuple[int, int]]]:
+    """Return of each component its bits, and how many pixels (across, down) a sample stands for.
+
+    Bits are negative where samples have signs. Raises Damaged where the list is not all there.
+    """
+    start = data.find(CODESTREAM, 0, 1 << 16)
+    count = jpeg2000_samples(data)
+    table = data[start + 42 : start + 42 + 3 * count]
+    if start < 0 or len(table) < 3 * count:
+        raise Damaged(f"a JPEG 2000 stream that is cut off in the list of its {count} components")
+    return [
+        ((depth % 128 + 1) * (-1 if depth & 128 else 1), (across, down))
+        for depth, across, down in zip(table[::3], table[1::3], table[2::3], strict=True)
+    ]
+
+
 def jpeg2000_is_ycbcr(data: bytes) -> bool:
     """Whether a JPEG 2000 stream itself says that it holds YCbCr, so that its decoder converts it.
 
