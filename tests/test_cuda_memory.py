@@ -491,6 +491,28 @@ def test_memory_is_shared_out_within_what_is_free() -> None:
             assert shares.slab <= shares.rasters
 
 
+def test_tiles_under_way_find_room_beside_a_small_shelf() -> None:
+    """However small: as many as 64 requests of 8 channels and what those are made of."""
+    assert sizes(80 << 30, 0).rasters >= 1 << 30
+    assert sizes(80 << 30, 40 << 30).rasters == 45 << 30
+
+
+def test_a_shelf_that_the_card_has_no_room_for_is_as_large_as_the_card_allows(
+    card: StandIn, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Else each eviction would be one for want of memory, which gives up a quarter of all."""
+    most = opened(card)
+    assert "raw-cache" not in caplog.text
+    most.close()
+    for wanted, told in ((1 << 40, True), (most.capacity + 1, True), (most.capacity, False), (MIB, False)):
+        caplog.clear()
+        backend = opened(card, wanted=wanted)
+        assert backend.capacity == min(wanted, most.capacity)
+        assert backend.capacity <= backend.card.memory.budget
+        assert (f"raw-cache: {wanted} bytes are more than the card has room for" in caplog.text) is told
+        backend.close()
+
+
 def test_out_of_memory_is_that_of_the_jobs_that_find_no_room(card: StandIn) -> None:
     backend = opened(card, Sizes(4 * MIB, 2 * MIB, MIB, MIB, slab=MIB))
     held = [outcome for outcome in backend.decode([tile_job(1, 512)] * 12) if isinstance(outcome, tuple)]

@@ -37,6 +37,7 @@ RESERVE = 1 << 31  # bytes of a card that are left to its context and to librari
 MOST_SCRATCH = 1 << 29
 MOST_RETURNS = 1 << 27
 ROOM = 1 << 25  # of pinned memory for rasters, and of the card's behind it
+UNDER_WAY = 64  # slabs that tiles of requests under way may take beside the shelf, if they must
 LANES = 3  # batches under way: one is sent up, or decoded, one is computed, one travels home
 
 
@@ -63,7 +64,9 @@ def sizes(free: int, wanted: int | None) -> Sizes:
     left = free - min(RESERVE, free // 8) - scratch - LANES * (returns + room)
     slab = min(SLAB, max(1 << 20, left // 64))
     if wanted is not None:
-        left = min(left, wanted + max(wanted // 8, 4 * slab))  # the waste of slabs, and what is on no shelf
+        left = min(
+            left, wanted + max(wanted // 8, UNDER_WAY * slab)
+        )  # the waste of slabs, what is on no shelf
     return Sizes(left, scratch, returns, room, slab)
 
 

@@ -104,9 +104,10 @@ class CudaBackend:
 
     def _open(self, cupy: Any, number: int, wanted: int | None, codecs: Any, spilled: int) -> None:
         device = Device(cupy, number, self._thread)
-        shares = sizes(device.memory()[0], wanted)
+        free = device.memory()[0]
+        shares = sizes(free, wanted)
         self.dlpack: tuple[int, int] | None = (capsules.CUDA, number)
-        self.capacity = wanted if wanted is not None else shares.rasters - shares.rasters // 8
+        self.capacity = _capacity(free, wanted)
         self._attic = Attic(device, spilled)
         self.spare = self._attic.capacity
         self.card = Card(device, shares)
@@ -269,3 +270,12 @@ class CudaBackend:
             return [self.lost] * len(jobs)
         half = len(jobs) // 2
         return [*self._split(verb, lane, jobs[:half]), *self._split(verb, lane, jobs[half:])]
+
+
+def _capacity(free: int, wanted: int | None) -> int:
+    """Return the bytes of the shelf of rasters on a card with ``free`` bytes; slabs waste the rest."""
+    room = sizes(free, None).rasters
+    most = room - room // 8
+    if wanted is not None and wanted > most:
+        logger.warning("raw-cache: %d bytes are more than the card has room for: %d", wanted, most)
+    return most if wanted is None else min(wanted, most)

@@ -22,6 +22,7 @@ import tifffile
 from gputiles.api import Image as Lent
 from gputiles.api import _Background
 from gputiles.backends import tables
+from gputiles.backends.card import Sizes
 from gputiles.backends.cuda import MOST, CudaBackend
 from gputiles.backends.load import find_codecs, find_cupy
 from gputiles.backends.nvencode import Writer
@@ -39,17 +40,18 @@ from gputiles.trace import Trace
 from gputiles.walk import FileRef
 from tests import parity
 from tests.standin import StandIn
-from tests.test_cuda_decode import FILES, difference, jobs_of, pixels
-from tests.test_cuda_memory import tile_job
+from tests.test_cuda_decode import FILES, difference, jobs_of, pixels, stream_in, subsampled
+from tests.test_cuda_memory import U16, replaced, tile_job
 from tests.test_cuda_overlap import check_side_by_side
 from tests.test_cuda_png import KINDS, SIZES, check, encoded
-from tests.test_cuda_unpack import every_packing, expect_the_hosts
+from tests.test_cuda_unpack import PACK, codec_of, every_packing, expect_the_hosts, job_of
 
 pytestmark = pytest.mark.gpu
 
 MIB = 1 << 20
 TYPES = [np.dtype(name) for name in tables.TYPES]
 SOAK = float(os.environ.get("GPUTILES_SOAK", "240"))
+TILES = int(os.environ.get("GPUTILES_TILES", "2000"))
 
 
 @contextmanager
@@ -112,6 +114,24 @@ def expect_every_packing(backend: CudaBackend, dtype: np.dtype[Any]) -> None:
     jobs = every_packing(dtype)
     for job, outcome in zip(jobs, backend.decode(jobs), strict=True):
         expect_the_hosts(backend, outcome, job)
+
+
+@pytest.mark.parametrize("compression", PACK)
+def test_every_compression_of_packed_samples_is_the_hosts(backend: CudaBackend, compression: int) -> None:
+    jobs = [job_of(U16, codec_of(U16, 1, order, 2, compression), 1) for order in "<>"]
+    for job, outcome in zip(jobs, backend.decode(jobs), strict=True):
+        expect_the_hosts(backend, outcome, job)
+
+
+@pytest.mark.parametrize("compression", [33003, 33005, 34712])
+@pytest.mark.parametrize("spread", [(1, 1), (2, 1), (2, 2)])
+def test_jpeg_2000_is_decoded_as_the_host_decodes_it(
+    backend: CudaBackend, compression: int, spread: tuple[int, int]
+) -> None:
+    """By whomever: chroma that is subsampled only by a card whose trial came out right."""
+    jobs = [stream_in(subsampled(*spread), compression)] * 3
+    for job, outcome in zip(jobs, backend.decode(jobs), strict=True):
+        assert difference(backend, outcome, job) <= TOLERANCE, backend.decoders
 
 
 def test_more_than_two_trays_hold_are_the_hosts(backend: CudaBackend) -> None:
@@ -209,9 +229,11 @@ def image(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-async def tiles(engine: Engine, image: Image, wanted: list[list[int]], frames: int) -> list[bytes]:
-    """Return styled tiles of (level, x, y, window, encoding), 64 asked for at a time."""
-    gate = asyncio.Semaphore(64)
+async def tiles(
+    engine: Engine, image: Image, wanted: list[list[int]], frames: int, abreast: int = 64
+) -> list[bytes]:
+    """Return styled tiles of (level, x, y, window, encoding), some asked for at a time."""
+    gate = asyncio.Semaphore(abreast)
 
     async def one(z: int, x: int, y: int, window: int, encoding: int) -> bytes:
         bands = [
@@ -233,8 +255,13 @@ def random_tiles(rng: np.random.Generator, image: Image, count: int) -> list[lis
     return wanted
 
 
-async def compared(path: Path, raw_cache: int, seconds: float, most: int, frames: int = 8) -> None:
-    """Ask a card for random tiles until the time, or their number, is over; compare with the host's."""
+async def compared(
+    path: Path, raw_cache: int, seconds: float, most: int, frames: int = 8, shares: Sizes | None = None
+) -> None:
+    """Ask a card for random tiles until the time, or their number, is over; compare with the host's.
+
+    ``shares`` are what the card has of memory, if that is to be little.
+    """
     config: dict[str, Any] = {"tile_cache": 0, "raw_cache": raw_cache, "workers": 4}
     rng, asked = np.random.default_rng(5), 0
     known: dict[tuple[int, ...], Any] = {}
@@ -242,12 +269,14 @@ async def compared(path: Path, raw_cache: int, seconds: float, most: int, frames
         Engine(Config(device="cuda", **config)) as card,
         Engine(Config(device="cpu", **config)) as host,
     ):
+        if shares is not None:
+            replaced(card.backend, find_cupy(), shares)
         reference = FileRef(path, path.parent)
         ours, theirs = await card.image(reference), await host.image(reference)
         end, free = time.monotonic() + seconds, 0
         while time.monotonic() < end and asked < most:
             wanted = random_tiles(rng, ours, 200)
-            found = await tiles(card, ours, wanted, frames)
+            found = await tiles(card, ours, wanted, frames, 64 if shares is None else 8)
             new = [each for each in wanted if tuple(each) not in known]
             files = [shown(file) for file in await tiles(host, theirs, new, frames)]
             known |= dict(zip(map(tuple, new), files, strict=True))
@@ -258,12 +287,21 @@ async def compared(path: Path, raw_cache: int, seconds: float, most: int, frames
             assert asked < 4000 or left > free - 512 * MIB, "the card's memory shrinks"
             free = left if asked < 4000 else free
         assert card.renderer.rasters.shelf.pinned == 0
+        if shares is not None:
+            assert card.batcher.report()["failed"], "the card had room for all"
 
 
 @pytest.mark.usefixtures("backend")
 @pytest.mark.parametrize("raw_cache", [16 * MIB, 1 << 30])
 async def test_tiles_are_the_hosts_whatever_the_cache_holds(image: Path, raw_cache: int) -> None:
-    await compared(image, raw_cache, seconds=60, most=2000)
+    await compared(image, raw_cache, seconds=60, most=TILES)
+
+
+@pytest.mark.usefixtures("backend")
+async def test_a_card_that_is_full_makes_the_shelf_give_and_tiles_are_right(image: Path) -> None:
+    """The shelf may hold more than the card, which runs out of memory again and again."""
+    shares = Sizes(40 * MIB, scratch=16 * MIB, returns=8 * MIB, room=8 * MIB, slab=MIB)
+    await compared(image, 128 * MIB, seconds=60, most=TILES, shares=shares)
 
 
 @pytest.mark.usefixtures("backend")
