@@ -13,7 +13,7 @@ import resource
 
 import numpy as np
 
-from gputiles.backends import RenderJob, modules, proving
+from gputiles.backends import MeasureJob, RenderJob, modules, proving
 from gputiles.backends.cuda import CudaBackend
 from gputiles.backends.paste import raster_of
 from gputiles.encoded import Encoding, Format
@@ -25,10 +25,11 @@ from tests.test_cuda_unpack import codec_of, job_of
 
 ORDERS = (1, -1, 2, 3)  # of threads: see StandIn
 BARRIERS = [
-    f"{name}:{at}"
-    for name in ("segment.h", "deflate.cu", "unpack.cu")
-    for at, line in enumerate((modules.folder() / name).read_text(encoding="utf-8").splitlines(), 1)
-    if re.search(r"^ +BARRIER\(\);", line)
+    f"{path.name}:{at}"
+    for path in sorted(modules.folder().iterdir())
+    if path.suffix in (".cu", ".h") and path.name != "target.h"
+    for at, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1)
+    if re.search(r"^ +BARRIER\(\);|^COUNT_KERNEL\(", line)  # whose barriers have the line where it is used
 ]
 NONE = "none:0"
 SECONDS = 60
@@ -47,6 +48,7 @@ def outcomes() -> str:
         files = backend.render(jobs)
         (tiles,) = backend.decode([job_of(U16, codec_of(U16, 3, predictor=2), 3)])
         made = [pixels.tobytes() for pixels in backend.download(tiles)]  # type: ignore[arg-type,union-attr]
+        made += [repr(found) for found in backend.measure([MeasureJob(rasters[0], 0, (0.0, 9.0, 9))])]
         found.add(hashlib.sha256(repr((backend.encoders, files, made)).encode()).hexdigest()[:16])
         backend.close()
     return " ".join(sorted(found))

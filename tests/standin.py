@@ -154,6 +154,7 @@ class StandIn:
         self.fail: CUDARuntimeError | None = None
         self.broken = False  # whether kernels do not compile
         self._cards = cards
+        self.chosen: set[int] = set()  # the numbers of cards that threads have chosen
         self._owner: int | None = None
         self._blocks: dict[int, NDArray[np.uint8]] = {}
         self._pinned: list[weakref.ref[NDArray[np.uint8]]] = []
@@ -195,6 +196,7 @@ class StandIn:
     def _open(self, number: int) -> None:
         if number >= self._cards:
             raise CUDARuntimeError(NO_SUCH_CARD)
+        self.chosen.add(number)
         self._users.add(threading.get_ident())
 
     def _new_stream(self) -> Stream:

@@ -206,6 +206,27 @@ def test_a_card_that_is_not_there_is_a_clear_error(card: StandIn, monkeypatch: p
         load.load_backend("cuda:x", 1)
 
 
+async def test_of_several_cards_a_process_uses_the_one_that_it_is_told(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On whatever thread, for decoders and encoders, and in what it lends."""
+    card, library = plugged_in(monkeypatch, StandIn(cards=2)), codecs()
+    numbers: list[int] = []
+    for name in ("Decoder", "Encoder"):
+        made = getattr(library, name)
+        monkeypatch.setattr(
+            library, name, lambda made=made, **given: numbers.append(given["device_id"]) or made(**given)
+        )
+    monkeypatch.setattr(load, "find_codecs", lambda: library)
+    monkeypatch.setattr(proving, "right_formats", lambda *_: frozenset({Format.PNG}))
+    async with serving(root, "cuda:1") as client:
+        assert [path for path, status, _ in await answers(client) if status != 200] == []
+        assert client.server.app[STATE].engine.backend.dlpack == (2, 1)  # type: ignore[union-attr]
+    assert card.chosen == {1}
+    assert set(numbers) == {1}
+    assert len(numbers) >= 2
+
+
 def test_kernels_that_do_not_compile_are_a_clear_error(card: StandIn) -> None:
     card.broken = True
     with pytest.raises(Unsupported, match=r"cuda:0 cannot be used: a.cu.1.: error"):
