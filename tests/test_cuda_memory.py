@@ -435,14 +435,6 @@ def test_the_compilers_options_change_with_every_source(
     assert all("--fmad=false" in options for options in seen)
 
 
-@pytest.mark.parametrize("file", ["deflate.cu", "paste.cu", "png.cu", "unpack.cu"])
-def test_nvrtc_takes_the_products_options(file: str) -> None:
-    nvrtc = cupy.cuda.nvrtc
-    program = nvrtc.createProgram((modules.folder() / file).read_text(), file, (), ())
-    nvrtc.compileProgram(program, ("--gpu-architecture=sm_90", *modules.options()))
-    assert len(nvrtc.getCUBIN(program)) > 1000
-
-
 def test_cupy_itself_without_a_driver_is_a_clear_error() -> None:
     if load.has_driver():
         pytest.skip("this machine has a CUDA driver")

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from gputiles.backends import DownsampleJob, MeasureJob, Raster, RenderJob, ResampleJob, tables
+from gputiles.backends import DownsampleJob, MeasureJob, Raster, RenderJob, ResampleJob, modules, tables
 from gputiles.backends.host import HostBackend
 from gputiles.backends.paste import raster_of
 from gputiles.encoded import Encoding, Format
@@ -260,22 +260,36 @@ def test_streams_of_all_lengths_follow_each_other() -> None:
     assert out.tobytes() == expected + bytes(8)
 
 
-@pytest.mark.parametrize("architecture", [75, 80, 86, 89, 90, 100, 120])
-@pytest.mark.parametrize("source", sorted(KERNELS.glob("*.cu")), ids=lambda path: path.name)
-def test_every_kernel_compiles_for_every_card(source: Path, architecture: int) -> None:
+ARCHITECTURES = (75, 80, 86, 89, 90, 100, 110, 120)
+
+
+def nvrtc() -> Any:
+    """Return CuPy's NVRTC; skip where there is none, but not in CI."""
     try:
         from cupy.cuda import nvrtc
     except ImportError as error:
         if os.environ.get("CI"):
             raise
         pytest.skip(f"needs CuPy and NVRTC: {error}")
-    headers = sorted(KERNELS.glob("*.h"))
-    program = nvrtc.createProgram(
-        source.read_text(),
-        source.name,
-        tuple(header.read_bytes() for header in headers),
-        tuple(header.name.encode() for header in headers),
-    )
-    options = (f"--gpu-architecture=sm_{architecture}", "--std=c++17", "--fmad=false")
-    nvrtc.compileProgram(program, options)
-    assert len(nvrtc.getCUBIN(program)) > 1000
+    return nvrtc
+
+
+def compiled(source: Path, architecture: str) -> Any:
+    """Return a program that was compiled with the product's options."""
+    program = nvrtc().createProgram(source.read_text(), source.name, (), ())
+    nvrtc().compileProgram(program, (f"--gpu-architecture={architecture}", *modules.options()))
+    return program
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+@pytest.mark.parametrize("source", sorted(KERNELS.glob("*.cu")), ids=lambda path: path.name)
+def test_every_kernel_compiles_for_every_card(source: Path, architecture: int) -> None:
+    assert len(nvrtc().getCUBIN(compiled(source, f"sm_{architecture}"))) > 1000
+
+
+def test_every_family_of_cards_that_the_compiler_knows_is_among_them() -> None:
+    """What is compiled for a card runs on the later ones of its family."""
+    known = nvrtc().getSupportedArchs()
+    assert {*ARCHITECTURES} <= {*known}
+    first = {min(each for each in known if each // 10 == family) for family in {at // 10 for at in known}}
+    assert first <= {*ARCHITECTURES}
