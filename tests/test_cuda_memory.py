@@ -483,6 +483,51 @@ def test_memory_is_shared_out_within_what_is_free() -> None:
             assert shares.slab <= shares.rasters
 
 
+@pytest.mark.parametrize(("side", "count"), [(200, 100), (512, 24)], ids=["slabs", "alone"])
+def test_memory_that_no_tile_needs_is_given_up_for_whatever_else_does(
+    backend: CudaBackend, card: StandIn, side: int, count: int
+) -> None:
+    held = [tile(backend, seed, side) for seed in range(count)]
+    card.total = card.used  # somebody else has taken the rest
+    device, size = backend.card.device, 5 * MIB
+    with pytest.raises(OutOfMemory, match="cudaErrorMemoryAllocation"):
+        backend.on_card(lambda: device.allocate(size))
+    allocated = backend.card.memory.allocated
+    held.clear()
+    gc.collect()
+    block = backend.on_card(lambda: device.allocate(size))
+    assert block.size == size
+    assert backend.card.memory.allocated <= allocated - size
+    backend.on_card(lambda: device.free(block))
+
+
+async def test_a_batch_whose_tables_find_no_room_is_tried_again_when_the_shelf_has_given_some(
+    backend: CudaBackend, card: StandIn
+) -> None:
+    rng = np.random.default_rng(5)
+    shelf = [tile(backend, seed, 512) for seed in range(64)]
+    palettes = [rng.integers(0, 256, (65_536, 4)).astype(np.float32) for _ in range(6)]  # 1 MiB each
+    raster = tile(backend)
+    bands = tuple(BandRecipe(0, 0, 0, 4000, each) for each in palettes)
+    job = RenderJob(Recipe((0,), bands), (raster,), 64, 64, PNG)
+    batcher = Batcher(backend, items=100, weight=1 << 30)
+    total, card.total = card.total, card.used  # somebody else has taken the rest
+    with pytest.raises(OutOfMemory, match="cudaErrorMemoryAllocation"):
+        await batcher.submit("render", job, Trace())
+    shares: list[float] = []
+
+    def relieve(share: float) -> None:
+        shares.append(share)
+        del shelf[: int(share * 64)]
+
+    batcher.relieve = relieve
+    found = await batcher.submit("render", job, Trace())
+    batcher.close()
+    assert shares == [0.25]
+    card.total = total
+    assert backend.render([job]) == [found]
+
+
 def test_tiles_under_way_find_room_beside_a_small_shelf() -> None:
     """However small: as many as 64 requests of 8 channels and what those are made of."""
     assert sizes(80 << 30, 0).rasters >= 1 << 30

@@ -94,8 +94,10 @@ class Parcel:
         if number == len(self._boxes) or self._boxes[number][0].size < size:
             for box, _ in self._boxes[number:]:
                 self._device.free(box)
+            del self._boxes[number:]  # before there may be no room for another
             length = max(self._box, size)
-            self._boxes[number:] = [(self._device.allocate(length), self._device.pinned(length))]
+            mirror = self._device.pinned(length)
+            self._boxes.append((self._device.allocate(length), mirror))
         self._filled.append(0)
         self._sent.append(0)
 

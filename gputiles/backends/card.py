@@ -81,6 +81,7 @@ class Card:
     def __init__(self, device: Device, sizes: Sizes, beside: Card | None = None) -> None:
         self.device = device
         self.memory: Memory = Memory(device, sizes.rasters, sizes.slab) if beside is None else beside.memory
+        device.give = self.memory.shrink
         self._block: Block = device.allocate(sizes.scratch) if beside is None else beside._block
         self.road = Road(device)
         self._done = device.new_flag()

@@ -44,7 +44,8 @@ class Device:
     """One card, opened by and for the calling thread, which is that of ``executor`` if there is one.
 
     ``counts`` counts copies and launches; ``asked`` is how often something was put on the stream of
-    kernels. Raises Unsupported where the card is not there.
+    kernels. ``give`` is called where the card is out of memory: it frees some, or says that it has none
+    to free. Raises Unsupported where the card is not there.
     """
 
     kind = "device"
@@ -57,6 +58,7 @@ class Device:
         self._cuda = cupy.cuda
         self._executor = executor
         self._thread = threading.get_ident()
+        self.give: Callable[[], bool] = lambda: False
         self._held: dict[int, Any] = {}  # CuPy's own objects, by address: freed by the device's thread
         try:
             self._open()
@@ -114,11 +116,17 @@ class Device:
         return int(free), int(total)
 
     def allocate(self, size: int) -> Block:
-        """Return new device memory. Raises OutOfMemory where the card has none."""
-        with self._judged():
-            held = self._cuda.memory.Memory(size)
-        self._held[int(held.ptr)] = held
-        return Block(int(held.ptr), size)
+        """Return new device memory. Raises OutOfMemory where the card has none, and nobody gives any."""
+        while True:
+            try:
+                with self._judged():
+                    held = self._cuda.memory.Memory(size)
+            except OutOfMemory:
+                if not self.give():
+                    raise
+            else:
+                self._held[int(held.ptr)] = held
+                return Block(int(held.ptr), size)
 
     def free(self, block: Block) -> None:
         """Give memory back to the card."""

@@ -147,6 +147,14 @@ class Memory:
             if slab.empty:
                 self._retire(slab)
 
+    def shrink(self) -> bool:
+        """Give what nobody holds back to where it came from, an empty slab at least; False for nothing."""
+        before = self.allocated
+        self.collect()
+        if self._spare:
+            self._free(self._spare.pop())
+        return self.allocated < before
+
     def _retire(self, slab: Slab) -> None:
         """Keep an empty slab for slots of any size; free a block that was made for one slot."""
         if slab.places > 1:
