@@ -20,6 +20,8 @@ ROOT = Path(__file__).resolve().parent.parent
 TEXT = (ROOT / "Dockerfile.cuda").read_text(encoding="utf-8").replace("\\\n", " ")
 INSTALLS = ["pip wheel", "python -c", "pip install", "pip install"]  # in the order of the file
 
+EXTRAS = ("cuda12", "cuda13", "cuda13,girder,openslide")  # that its head names
+
 
 def run(command: str | list[str | Path], env: dict[str, str], folder: Path = ROOT) -> str:
     """Run a command in the source tree, or another folder; its output is shown only when it fails."""
@@ -47,6 +49,14 @@ def check_install(folder: Path, env: dict[str, str]) -> None:
     for line in before:
         run(line, env)
     run(last, env | {"PIP_NO_INDEX": "1"})
+
+
+def check_choices(folder: Path, env: dict[str, str]) -> None:
+    """Ask the index whether what every choice of EXTRA lists can be installed together; install nothing."""
+    _, listing, *_ = install_lines(folder)
+    for extra in EXTRAS:
+        run(listing, env | {"EXTRA": extra})
+        run(f"pip install --dry-run --ignore-installed --quiet -r {folder}/requirements.txt", env)
 
 
 def check_context() -> None:
@@ -113,6 +123,7 @@ def main() -> None:
             "EXTRA": default[1],
             "PIP_DISABLE_PIP_VERSION_CHECK": "1",
         }
+        check_choices(home, env)
         check_install(home, env)
         check_viewer(home / "viewer", env)
         (home / "images").mkdir()
