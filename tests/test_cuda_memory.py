@@ -168,6 +168,24 @@ def test_made_tiles_and_measures_are_one_launch_and_one_copy_each_way(backend: C
         assert counts[kernel] == 1
 
 
+def test_64_tiles_come_home_in_one_copy_or_in_as_many_as_they_need(card: StandIn) -> None:
+    backend = opened(card, Sizes(32 * MIB, scratch=2 * MIB, returns=MIB, room=MIB // 4, slab=MIB))
+    rasters = [tile(backend, seed, 16 + seed) for seed in range(64)]
+    counts = backend.card.device.counts
+    for some, copies in (
+        (rasters, {"uploads": 1, "paste": 1, "downloads": 1}),
+        (rasters * 4, {"downloads": 256}),
+    ):
+        counts.clear()
+        found = backend.download(some)
+        assert counts == copies
+        for at, pixels in enumerate(found):
+            data = tile_job(at % 64, 16 + at % 64).chunks[0].data
+            assert pixels.tobytes() == data  # type: ignore[union-attr]
+    assert backend.download([]) == []
+    backend.close()
+
+
 def test_a_whole_batch_of_made_tiles_is_decided_by_one_copy(backend: CudaBackend) -> None:
     rng = np.random.default_rng(1)
     children = parity.up(backend, [parity.raster(rng, U16, (8, 8, 1), masked=True) for _ in range(40)])

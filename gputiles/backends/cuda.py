@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from queue import SimpleQueue
 from typing import Any, TypeAlias, TypeVar
 
-import numpy as np
 from numpy.typing import NDArray
 
 from gputiles import capsules
@@ -34,7 +33,7 @@ from gputiles.backends import (
     proving,
 )
 from gputiles.backends.attic import Attic
-from gputiles.backends.card import LANES, Card, described, sizes
+from gputiles.backends.card import LANES, Card, sizes
 from gputiles.backends.decoding import Decoder
 from gputiles.backends.device import Device
 from gputiles.backends.drawing import Draughtsman
@@ -202,15 +201,7 @@ class CudaBackend:
 
     def download(self, jobs: Sequence[Raster]) -> list[Outcome[NDArray[Any]]]:
         """Copy each raster to a new NumPy array of (rows, columns, samples)."""
-        return self._batch(self._download, jobs)
-
-    @staticmethod
-    def _download(lane: Lane, jobs: Sequence[Raster]) -> list[Outcome[NDArray[Any]]]:
-        copies: list[NDArray[Any]] = [np.empty(raster.shape, raster.dtype) for raster in jobs]
-        lane.card.courier.down(
-            [(described(raster).pixels, copy) for raster, copy in zip(jobs, copies, strict=True)]
-        )
-        return list(copies)
+        return self._batch(lambda lane, some: making.download(lane.card, some), jobs)
 
     def spill(self, jobs: Sequence[Raster]) -> list[Outcome[Raster | None]]:
         """Copy each raster to pinned host memory; None for those that find no room there."""

@@ -1,4 +1,4 @@
-"""Tiles and measures made on a card: each verb one batch, one launch of its kernel."""
+"""Tiles and measures made on a card, and brought home: each verb one batch, one launch of its kernel."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from gputiles.backends import (
     plans,
     tables,
 )
+from gputiles.backends.arena import aligned
 from gputiles.backends.card import Card, described
 from gputiles.backends.modules import RUN
 from gputiles.backends.tables import Placed
@@ -179,3 +180,30 @@ def _found(card: Card, job: MeasureJob, address: int, size: int) -> Measurement:
     if job.edges is None:
         return plans.extremes(data.view(tables.EXTREMES))
     return plans.histogram(job.edges, data.view(np.int64).copy())
+
+
+# -- copies
+
+
+def download(card: Card, jobs: Sequence[Raster]) -> list[Outcome[NDArray[Any]]]:
+    """Copy each raster to a new array: all in one copy, or, of more than there is room for, in parts."""
+    copies: list[NDArray[Any]] = [np.empty(raster.shape, raster.dtype) for raster in jobs]
+    if sum(aligned(copy.nbytes) for copy in copies) > card.returns.size:
+        pairs = zip(jobs, copies, strict=True)
+        card.courier.down([(described(raster).pixels, copy) for raster, copy in pairs])
+        return list(copies)
+    places = card.run(lambda: _gathered(card, jobs, [copy.nbytes for copy in copies]))
+    for place, copy in zip(places, copies, strict=True):
+        copy.reshape(-1).view(np.uint8)[:] = card.returns.read(place, copy.nbytes)
+    return list(copies)
+
+
+def _gathered(card: Card, jobs: Sequence[Raster], sizes: Sequence[int]) -> list[int]:
+    """Let rasters come home side by side; return where they lie among the results."""
+    card.begin()
+    places = [card.returns.take(size) for size in sizes]
+    for raster, place, size in zip(jobs, places, sizes, strict=True):
+        card.paste(described(raster).pixels, place, (size, 1), (size, size))
+    card.go()
+    card.returns.start(max(map(sum, zip(places, sizes, strict=True)), default=0))
+    return places
