@@ -34,7 +34,7 @@ def run(*more: str, **environment: str) -> subprocess.CompletedProcess[str]:
 def test_a_cards_tests_pass_over_the_stand_in() -> None:
     done = run("-p", "tests.gpu.standing_in")
     assert done.returncode == 0, done.stdout[-8000:]
-    passed = re.search(r"^(\d+) passed, 2 deselected", done.stdout, re.MULTILINE)
+    passed = re.search(r"^(\d+) passed, 5 deselected", done.stdout, re.MULTILINE)
     assert passed is not None, done.stdout[-1000:]
     assert int(passed[1]) > 140
 
