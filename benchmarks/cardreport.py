@@ -44,6 +44,18 @@ AIMS = (
     Aim("R1-40, p99 ms", 33.0, _rows("R1_viewports", "p99_ms", tiles=40, channels=40)),
     Aim("PNG batch of 64, p50 ms", 1.0, _rows("batches", "p50_ms", tiles=64, encoding="PNG")),
     Aim("R1 over HTTP, p50 ms", 16.7, lambda results: iter([results["R1_over_http"]["p50_ms"]])),
+    Aim(
+        "R2, tiles a second",
+        30_000,
+        lambda results: iter([results["R2_without_http_tiles_per_s"]]),
+        least=True,
+    ),
+    Aim(
+        "R2 over HTTP, tiles a second",
+        5000,
+        lambda results: iter([results["R2_over_http"]["tiles_per_s"]]),
+        True,
+    ),
     Aim("all of this, seconds", 480.0, lambda results: iter([results["seconds"]])),
 )
 
