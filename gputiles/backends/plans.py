@@ -11,7 +11,16 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from gputiles.backends import DownsampleJob, MeasureJob, Measurement, Raster, RenderJob, ResampleJob, tables
+from gputiles.backends import (
+    DownsampleJob,
+    MeasureJob,
+    Measurement,
+    Raster,
+    RenderJob,
+    ResampleJob,
+    lookups,
+    tables,
+)
 from gputiles.backends.conversion import Converter
 from gputiles.backends.tables import Placed
 from gputiles.encoded import Format
@@ -104,7 +113,7 @@ class Composite(NamedTuple):
 def _composite(recipe: Recipe, likes: tuple[Like, ...], frame: Frame, run: int) -> Composite:
     """Return the plan of a composite over rasters ``likes``."""
     frames = [recipe.frames.index(band.frame) for band in recipe.bands or ()]
-    palettes = [tables.palette(band) for band in recipe.bands or ()]
+    palettes = [lookups.palette(band) for band in recipe.bands or ()]
     sources = [Placed(0, 0, shape, dtype) for shape, dtype in likes]
     starts = accumulate((palette.planes.nbytes for palette in palettes), initial=0)
     bands = [
