@@ -97,7 +97,8 @@ def measure(contest: Contest, pairs: int) -> dict[str, Any]:
     """Return the row of a contest: its circumstances, its times, and the loops that ran beside it."""
     found = differences(contest)
     for number in range(-contest.warm, 0):
-        contest.ours(number), contest.theirs(number)
+        contest.ours(number)
+        contest.theirs(number)
     loops = calibration.run()
     times = [
         (timed(contest.ours, numbers), timed(contest.theirs, numbers))

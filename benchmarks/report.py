@@ -129,10 +129,11 @@ def markdown(report: dict[str, Any], plots: list[str]) -> str:
     parts = [
         f"# Benchmarks: gputiles against large_image ({report['mode']})",
         heading(report),
-        "Pairs A B A B in one process; each row's pixels were compared first, which is the warm-up: both "
-        "sides have opened the file and made a picture, and read it where it says resident; the system has "
-        "the file in memory. Cold: the calls that count are for tiles that nobody asked for before, or open "
-        "the file anew. Ratio: the median of "
+        "Pairs A B A B in one process; each row's pixels were compared first, so that both sides have opened "
+        "the file and made a picture, and read it where it says resident; the system has the file in memory. "
+        "Then each side makes the calls of the warm-up, until gputiles has no room for more answers: from "
+        "then on their memory is used again, as in a server that has run for a while. Cold: the calls that "
+        "count are for tiles that nobody asked for before, or open the file anew. Ratio: the median of "
         "large_image's time by gputiles' in each pair, with the 10th and 90th percentile. Against the "
         "baseline: the fastest pair's time counted in calibration loops, 1.20 is a fifth slower.",
         _rows(COLUMNS, [cells(row, report["gate"]["changes"]) for row in report["rows"]]),
@@ -144,7 +145,10 @@ def markdown(report: dict[str, Any], plots: list[str]) -> str:
         *(f"![{name}]({name})" for name in plots),
         "## What was measured",
         _rows(
-            ("class", "row", "file", "output", "threads", "pairs × calls", "mean, worst difference", "bytes"),
+            (
+                *("class", "row", "file", "output", "threads", "warm-up", "pairs × calls"),
+                *("mean, worst difference", "bytes"),
+            ),
             [_terms(row) for row in report["rows"]],
         ),
     ]
@@ -181,6 +185,7 @@ def _terms(row: dict[str, Any]) -> tuple[str, ...]:
         row["file"],
         row["output"],
         row["threads"],
+        str(row["warm"]),
         f"{row['pairs']} × {row['burst']}",
         f"{row['mean_difference']}, {row['worst_difference']}",
         " / ".join(map(str, row["bytes"])),

@@ -127,7 +127,8 @@ def compare(path: Path, encoding: str, pairs: int, burst: int) -> dict[str, obje
         ours = product(image, encoding)
         worst = int(np.abs(decoded(ours(0)) - decoded(theirs(0))).max())
         for number in range(-WARM, 0):
-            ours(number), theirs(number)
+            ours(number)
+            theirs(number)
         times = [(timed(ours, numbers), timed(theirs, numbers)) for numbers in bursts(pairs, burst)]
     return {"encoding": encoding, **spread(times), "worst_pixel_difference": worst}
 
