@@ -94,7 +94,7 @@ async def _serve_state(app: web.Application, config: Config) -> AsyncIterator[No
         styles = await room.run(StyleStore, config.style_store, config.style_limit)
         presets = await room.run(PresetStore, config.style_store)
         roots = await room.run(lambda: tuple(root.resolve() for root in config.roots))
-        library = Library(roots, room.run, engine.validate)
+        library = Library(roots, engine.images.run, engine.validate)
         await library.start()
         for url in config.urls:
             library.adopt(await room.run(remote_item, engine.remotes, url))

@@ -49,7 +49,7 @@ class FolderViews:
 
     async def _config(self, ref: FileRef) -> FolderConfig:
         folder = ref.path.parent, ref.root
-        config = await self._room.run(read, ref, self._known.get(folder))
+        config = await self._images.run(read, ref, self._known.get(folder))
         if config is not self._known.get(folder):
             self._known[folder] = config
             self._complain(config)

@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Protocol, TypeVar
+from typing import ParamSpec, Protocol, TypeVar
 
 from gputiles.cache import Entry, Hold, Shelf
 from gputiles.config import Config
@@ -22,6 +22,7 @@ from gputiles.reading_room import ReadingRoom
 from gputiles.sources import Source
 from gputiles.sources.bytesource import Versioned, content_version, is_here
 
+P = ParamSpec("P")
 R = TypeVar("R")
 
 
@@ -136,7 +137,7 @@ class Images:
         checked = time.monotonic()
         async with self._opening:
             with self.handles.reserve(1):
-                source, version = await self._open_file(reference)
+                source, version = await self.run(open_stable, reference, self._config.chunk_limit)
         self.opens += 1
         image = Image(reference, self._seen(source.info), version, source.paths, checked)
         handle = hold.pin(
@@ -150,14 +151,17 @@ class Images:
         wanted = self._config.reduction
         return info if wanted == "auto" else replace(info, reduction=Reduction(wanted))
 
-    async def _open_file(self, reference: Reference) -> tuple[Source, str]:
-        """Open an image; where connections took the descriptors, the idle handles give theirs back."""
-        limit = self._config.chunk_limit
+    async def run(self, function: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+        """Call a function that opens files in the reading room.
+
+        Where connections took the descriptors, the idle handles give theirs back, and it is
+        called once more.
+        """
         try:
-            return await self._room.run(open_stable, reference, limit)
+            return await self._room.run(function, *args, **kwargs)
         except OutOfDescriptors:
             self.handles.shed()  # their closes wait in the reading room, ahead of the next opening
-            return await self._room.run(open_stable, reference, limit)
+            return await self._room.run(function, *args, **kwargs)
 
     def opened(self, image: Image) -> Source | None:
         """Return the open source of ``image`` for use before anything else runs; None where none is open."""
@@ -186,7 +190,7 @@ class Images:
     async def validate(self, reference: Reference) -> str | None:
         """Open and close the image, past all caches; return why it cannot be read, or None."""
         try:
-            source, _ = await self._room.run(open_stable, reference, self._config.chunk_limit)
+            source, _ = await self.run(open_stable, reference, self._config.chunk_limit)
         except Unavailable:  # says nothing about the file
             return None
         except GputilesError as error:

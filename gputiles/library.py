@@ -40,7 +40,7 @@ PATIENCE = 10.0  # at most 1/PATIENCE of the time goes into walking, however slo
 class Library:
     """The items under ``roots``, kept up to date while they are asked for.
 
-    ``run(function, *args)`` calls a function in the reading room. ``validate(ref)`` opens a
+    ``run(function, *args)`` calls a function that opens files in the reading room. ``validate(ref)`` opens a
     file, checks it and returns the reason where it is unreadable; it is called in the
     background for new and changed files, one at a time.
     """

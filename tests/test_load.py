@@ -28,11 +28,12 @@ import tifffile
 from numpy.typing import NDArray
 from PIL import Image as Pillow
 
-from gputiles import style
+from gputiles import folderconfig, style
 from gputiles.config import Config
 from gputiles.encoded import Encoding, Format
 from gputiles.engine import Engine
 from gputiles.errors import OutOfDescriptors
+from gputiles.folderviews import FolderViews
 from gputiles.images import Image
 from gputiles.request import TileRequest, View
 from gputiles.sources.open import open_source
@@ -399,6 +400,30 @@ def test_a_file_that_cannot_be_opened_for_want_of_descriptors_is_not_called_abse
     write_copies(tmp_path / "files", 1)
     with descriptors_left(0), pytest.raises(OutOfDescriptors, match="Too many open files"):
         open_source(tmp_path / "files" / "0.tif")
+
+
+OPENERS: dict[str, Callable[[Engine, list[FileRef]], Awaitable[object]]] = {
+    "a walk": lambda engine, refs: engine.images.run(walk, (refs[0].root,)),
+    "a validation": lambda engine, refs: engine.validate(refs[-1]),
+    "an opening": lambda engine, refs: engine.image(refs[-1]),
+    "a folder's presets": lambda engine, refs: FolderViews(engine.reading_room, engine.images).of(refs[-1]),
+}
+
+
+@pytest.mark.parametrize("opener", OPENERS)
+async def test_idle_handles_give_their_descriptors_back_to_whatever_opens_files(
+    tmp_path: Path, opener: str
+) -> None:
+    write_copies(tmp_path / "files", 3)
+    (tmp_path / "files" / folderconfig.NAME).write_text("imageFramePresets: [{name: a, mode: {id: 0}}]")
+    refs = [FileRef(tmp_path / "files" / f"{number}.tif", tmp_path / "files") for number in range(3)]
+    async with Engine(Config(device="cpu", workers=1)) as engine:
+        for ref in refs[:2]:
+            await engine.image(ref)
+        assert engine.images.handles.stored == 2
+        with descriptors_left(0):
+            await OPENERS[opener](engine, refs)
+        assert engine.images.handles.stored <= 1
 
 
 @pytest.mark.parametrize("folder", ["viv__set_companion", "exampletiffs__set_master"])
