@@ -14,15 +14,21 @@ import numpy as np
 
 from gputiles.backends import Chunk, ChunkCodec, DecodeJob, load
 from gputiles.backends.cuda import CudaBackend
-from gputiles.backends.nvimage import Pictures
+from gputiles.backends.nvimage import OPTIONS, Pictures
 from gputiles.backends.nvstreams import Stream
 from gputiles.cardtest import packed
+from gputiles.errors import GputilesError
 from gputiles.geometry import Rect
 from gputiles.sources.bytecodec import ByteCodec
 from gputiles.sources.imagecodec import Frame, JpegCodec
 
 U8, U16 = np.dtype(np.uint8), np.dtype(np.uint16)
 BATCH = 64
+HINTS = (
+    "nvjpeg_hw_decoder:preallocate_batch_size={batch} "
+    "nvjpeg_hw_decoder:preallocate_width_hint={side} nvjpeg_hw_decoder:preallocate_height_hint={side}"
+)
+"""Options that let nvJPEG's engine make room beforehand."""
 Wall = Callable[[Callable[[], object]], dict[str, Any]]
 
 
@@ -55,16 +61,20 @@ def jobs(kind: tuple[ChunkCodec, bytes, int, np.dtype[Any]], side: int, count: i
 
 def decodes(backend: CudaBackend, wall: Wall, side: int, batches: Sequence[int]) -> list[dict[str, Any]]:
     """Return the times of chunks by compression and number, in batches of at most ``BATCH``."""
-
-    def decode(some: Sequence[DecodeJob]) -> None:
-        for at in range(0, len(some), BATCH):
-            backend.decode(some[at : at + BATCH])
-
     return [
-        {"compression": name, "chunks": count} | wall(partial(decode, jobs(kind, side, count)))
+        {"compression": name, "chunks": count} | wall(partial(decode, backend, jobs(kind, side, count)))
         for name, kind in kinds(side).items()
         for count in batches
     ]
+
+
+def decode(backend: CudaBackend, some: Sequence[DecodeJob]) -> None:
+    """Decode chunks in batches of at most ``BATCH``. Raises what the first that fails died of."""
+    for at in range(0, len(some), BATCH):
+        for outcome in backend.decode(some[at : at + BATCH]):
+            for tile in (outcome,) if isinstance(outcome, GputilesError) else outcome:
+                if isinstance(tile, GputilesError):
+                    raise tile
 
 
 def beside(
@@ -86,7 +96,10 @@ def beside(
 
 
 def engines(backend: CudaBackend, seconds: float, threads: Sequence[int], sides: Sequence[int]) -> list[Any]:
-    """Return the JPEGs a second that nvImageCodec decodes, with the card's engine and without it."""
+    """Return the JPEGs a second that nvImageCodec decodes: with the card's engine, without, with room made.
+
+    Room is made beforehand for a batch of pictures of that side.
+    """
     library, device = load.find_codecs(), backend.card.device
     if library is None:
         return []
@@ -100,7 +113,13 @@ def engines(backend: CudaBackend, seconds: float, threads: Sequence[int], sides:
             for side in sides:
                 stream = Stream("YCbCr 4:2:0", jpeg(side), (side, side, 3), U8)
                 row: dict[str, Any] = {"threads": count, "side": side}
-                for name, decoder in (("engine_per_s", pictures._engine), ("without_per_s", plain)):
+                hints = f"{OPTIONS} {HINTS.format(batch=BATCH, side=side)}"
+                decoders = {
+                    "engine_per_s": pictures._engine,
+                    "with_room_per_s": pictures._decoder(*pictures.engines, options=hints),
+                    "without_per_s": plain,
+                }
+                for name, decoder in decoders.items():
                     row[name] = _rate(backend, pictures, decoder, stream, seconds)
                 found.append(row)
         return found

@@ -10,6 +10,8 @@ from typing import Any, NamedTuple
 from gputiles.doctor import LIBRARIES, OPTIONAL
 
 Results = dict[str, Any]
+BESIDE = ("nvidia-nvtiff-cu13", "nvidia-nvtiff-cu12", "nvidia-nvcomp-cu13", "nvidia-nvcomp-cu12")
+"""Libraries that are measured, and that the product does not use."""
 
 
 class Aim(NamedTuple):
@@ -78,7 +80,7 @@ def aims(results: Results) -> list[dict[str, Any]]:
 def versions() -> dict[str, str]:
     """Return what was measured with; what is not installed is left out."""
     found = {"python": platform.python_version(), "machine": platform.machine()}
-    for name in ("gputiles", *LIBRARIES, *OPTIONAL):
+    for name in ("gputiles", *LIBRARIES, *OPTIONAL, *BESIDE):
         try:
             found[name] = version(name)
         except PackageNotFoundError:

@@ -23,14 +23,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from benchmarks import cardchunks  # noqa: E402
+from benchmarks import cardchunks, cardlibraries  # noqa: E402
 from benchmarks.cardhttp import Load, over_http, percentiles  # noqa: E402
 from benchmarks.cardreport import aims, markdown, versions  # noqa: E402
 from gputiles.backends import Raster, RenderJob, load, modules  # noqa: E402
+from gputiles.backends.card import Card  # noqa: E402
 from gputiles.backends.crossover import Timed, crossover  # noqa: E402
 from gputiles.backends.cuda import CudaBackend  # noqa: E402
 from gputiles.backends.host import HostBackend  # noqa: E402
@@ -212,14 +214,30 @@ class Bench:
         card = self.backend.card
 
         def measure() -> float:
-            card.begin()
-            out = card.temporary(256)
-            table = np.array([(0, out, 1, 1, 1, 1, 7)], modules.JOBS["Paste"])
-            address = card.parcel.add(table)
-            card.parcel.send()
+            table, address = _pasting(card)
             return self._each(lambda: card.device.launch("paste", table, address), times=200) * 1e6
 
         return round(self.backend.on_card(measure), 2)
+
+    def graph(self) -> dict[str, float]:
+        """Return the microseconds of five small launches: one by one, and as one CUDA graph of them."""
+        card, stream = self.backend.card, self.backend.card.device._stream
+
+        def measure() -> dict[str, float]:
+            table, address = _pasting(card)
+
+            def five() -> None:
+                for _ in range(5):
+                    card.device.launch("paste", table, address)
+
+            stream.begin_capture()
+            five()
+            graph = stream.end_capture()
+            taken = {"one_by_one_us": self._each(five, times=100)}
+            taken["as_a_graph_us"] = self._each(lambda: graph.launch(stream), times=100)
+            return {name: round(seconds * 1e6, 2) for name, seconds in taken.items()}
+
+        return self.backend.on_card(measure)
 
     def stages(self) -> list[dict[str, Any]]:
         """Return the times of a batch and of its kernels, by batch size and encoding; the host's beside."""
@@ -383,6 +401,15 @@ class Bench:
         return found
 
 
+def _pasting(card: Card) -> tuple[NDArray[Any], int]:
+    """Return a table of one small job, and where it lies on the card."""
+    card.begin()
+    table = np.array([(0, card.temporary(256), 1, 1, 1, 1, 7)], modules.JOBS["Paste"])
+    address = card.parcel.add(table)
+    card.parcel.send()
+    return table, address
+
+
 def measure(backend: CudaBackend, plan: Plan) -> dict[str, Any]:
     """Run all measurements of a card."""
     bench = Bench(backend, plan)
@@ -394,6 +421,7 @@ def measure(backend: CudaBackend, plan: Plan) -> dict[str, Any]:
         "compared_bytes": compared,
         "copies_GB_per_s": bench.copies(),
         "launch_us": bench.launch(),
+        "five_launches": bench.graph(),
         "batches": bench.stages(),
         "jpegs_by_card_and_host": jpegs,
         "card_jpegs": crossover([Timed(*row.values()) for row in jpegs]),
@@ -401,6 +429,9 @@ def measure(backend: CudaBackend, plan: Plan) -> dict[str, Any]:
         "decoding": bench.decodes(),
         "sent_up_beside_kernels": bench.beside(),
         "nvImageCodec_by_threads": bench.engines(),
+        "nvJPEG_encodes_by_threads": cardlibraries.encoders(backend, bench.wall, plan.side, plan.threads),
+        "nvTIFF_by_regions": cardlibraries.tiffs(backend, bench.wall, plan.side),
+        "nvCOMP_inflates": cardlibraries.inflates(backend, bench.wall, plan.side, plan.batches),
         "composite_against_copy": bench.composite(),
         "encoders": bench.encoders(),
         "jpeg_by_threads_of_a_block_ms": bench.blocks(),
@@ -420,10 +451,11 @@ def main() -> None:
     arguments = parser.parse_args()
     began, plan = time.perf_counter(), Plan()
     if arguments.stand_in:
-        from tests.standin import StandIn, codecs
+        from tests.standin import StandIn, codecs, nvcomp
 
         load.find_cupy = lambda: StandIn(1 << 27)
         load.find_codecs = codecs
+        cardlibraries.find_nvcomp = nvcomp
         plan = MINIATURE
     backend = load.load_backend(arguments.device, usable_cores(), spill_cache=SPILLED)
     if not isinstance(backend, CudaBackend):

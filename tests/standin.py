@@ -21,6 +21,7 @@ import tempfile
 import threading
 import time
 import weakref
+import zlib
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -279,6 +280,10 @@ class StandIn:
     def queue(self, work: Callable[[], None], stream: int, reads: Places = (), writes: Places = ()) -> None:
         """Put work on a stream; it reads and writes places (address, bytes)."""
         self.check()
+        captured = self._streams[stream - FIRST_STREAM].captured
+        if captured is not None:
+            captured.append((work, reads, writes))
+            return
         with self._lock, self._faults():
             moment = self._streams[stream - FIRST_STREAM].add(work)
             for places, writing in ((reads, False), (writes, True)):
@@ -431,11 +436,22 @@ class Stream:
         self.ptr = ptr
         self.work: deque[tuple[Moment, Callable[[], None]]] = deque()
         self.last: Moment | None = None
+        self.captured: list[tuple[Callable[[], None], Places, Places]] | None = None
 
     def use(self) -> None:
         """Take kernels from now on."""
         self.card.check()
         self.card.used_stream = self.ptr
+
+    def begin_capture(self) -> None:
+        """Note what is asked for from now on, instead of doing it."""
+        self.captured = []
+
+    def end_capture(self) -> Graph:
+        """Return what was asked for."""
+        assert self.captured is not None, "no capture was begun"
+        captured, self.captured = self.captured, None
+        return Graph(self.card, captured)
 
     def add(self, work: Callable[[], None]) -> Moment:
         """Put work behind all that is there."""
@@ -465,6 +481,18 @@ class Stream:
         """Do the work in its order: all, or until a mark is reached."""
         while self.work and not (until is not None and until.done):
             self.step()
+
+
+class Graph:
+    """Work that was captured, to be put on a stream as often as one likes."""
+
+    def __init__(self, card: StandIn, captured: list[tuple[Callable[[], None], Places, Places]]) -> None:
+        self._card = card
+        self._captured = captured
+
+    def launch(self, stream: Stream) -> None:
+        for work, reads, writes in self._captured:
+            self._card.queue(work, stream.ptr, reads, writes)
 
 
 class Barrier:
@@ -552,14 +580,11 @@ def codecs() -> Any:
         )
 
     def as_image(place: Any, cuda_stream: int) -> Any:
-        face = place.__cuda_array_interface__
-        dtype = np.dtype(face["typestr"])
-        raw = (ctypes.c_uint8 * (math.prod(face["shape"]) * dtype.itemsize)).from_address(face["data"][0])
-        return library.as_image(np.frombuffer(raw, dtype).reshape(face["shape"]))
+        return library.as_image(_seen(place))
 
     names = (
         "Backend", "BackendKind", "ChromaSubsampling", "ColorSpec", "DecodeParams", "EncodeParams",
-        "QualityType",
+        "QualityType", "Region",
     )  # fmt: skip
     return SimpleNamespace(
         Decoder=Decoder,
@@ -568,6 +593,35 @@ def codecs() -> Any:
         as_image=as_image,
         **{name: getattr(library, name) for name in names},
     )
+
+
+def nvcomp() -> Any:
+    """Return nvCOMP as the benchmark uses it, by zlib. Works at once, as ``codecs`` does."""
+
+    class Codec:
+        def __init__(self, *, algorithm: str, bitstream_kind: str, device_id: int, cuda_stream: int) -> None:
+            assert (algorithm, bitstream_kind, device_id, cuda_stream) == ("Deflate", "raw", 0, FIRST_STREAM)
+
+        def decode(self, sources: list[Any], data_type: str, out: list[Any]) -> list[Any]:
+            assert data_type == "|u1"
+            for source, to in zip(sources, out, strict=True):
+                data = zlib.decompress(source.tobytes(), wbits=-zlib.MAX_WBITS)
+                to[: len(data)] = np.frombuffer(data, np.uint8)
+            return out
+
+    return SimpleNamespace(
+        Codec=Codec,
+        BitstreamKind=SimpleNamespace(RAW="raw"),
+        as_arrays=lambda places, cuda_stream: [_seen(place) for place in places],
+    )
+
+
+def _seen(place: Any) -> NDArray[Any]:
+    """Return memory of the card as an array."""
+    face = place.__cuda_array_interface__
+    dtype = np.dtype(face["typestr"])
+    raw = (ctypes.c_uint8 * (math.prod(face["shape"]) * dtype.itemsize)).from_address(face["data"][0])
+    return np.frombuffer(raw, dtype).reshape(face["shape"])
 
 
 def plugged_in(monkeypatch: pytest.MonkeyPatch, card: StandIn) -> StandIn:

@@ -5,13 +5,21 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import zlib
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
+from benchmarks import cardlibraries
+from benchmarks.cardlibraries import FILES
 from benchmarks.cardreport import AIMS, aims
+from gputiles.backends import load
 from gputiles.backends.crossover import Timed, crossover
+from gputiles.backends.cuda import CudaBackend
 from tests.conftest import ROOT
+from tests.standin import StandIn, codecs, nvcomp, plugged_in
 
 PNG_ENCODERS = [("PNG", "card"), ("PNG", "host")]
 JPEG_ENCODERS = [("JPEG", "card"), ("JPEG", "nvImageCodec"), ("JPEG", "host")]
@@ -55,9 +63,70 @@ def test_the_benchmark_of_a_card_writes_every_table(tmp_path: Path) -> None:
     assert found["decoders"].startswith("nvimgcodec-")
     assert {"drawn_ms", "sent_up_ms", "both_ms"} == found["sent_up_beside_kernels"].keys()
     assert [(row["threads"], row["side"]) for row in found["nvImageCodec_by_threads"]] == [(1, 32), (1, 64)]
-    assert all(row["engine_per_s"] > 0 < row["without_per_s"] for row in found["nvImageCodec_by_threads"])
+    rates = ("engine_per_s", "with_room_per_s", "without_per_s")
+    assert all(row[rate] > 0 for row in found["nvImageCodec_by_threads"] for rate in rates)
+    assert found["five_launches"].keys() == {"one_by_one_us", "as_a_graph_us"}
+    assert all(row["one_ms"] > 0 < row["files_per_s"] for row in found["nvJPEG_encodes_by_threads"])
+    assert [row["compression"] for row in found["nvTIFF_by_regions"]] == [*FILES]
+    assert [row["chunks"] for row in found["nvCOMP_inflates"]] == [1, 4]
+    compared = [*found["nvTIFF_by_regions"], *found["nvCOMP_inflates"]]
+    assert all(row["right"] and row["product_ms"] > 0 for row in compared)
     assert all(f"## {title.replace('_', ' ')}" in told for title in found)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["found.json", "found.md"]
+
+
+SIDE = 16
+
+
+@pytest.fixture
+def backend(monkeypatch: pytest.MonkeyPatch) -> Iterator[CudaBackend]:
+    card = plugged_in(monkeypatch, StandIn())
+    monkeypatch.setattr(load, "find_codecs", codecs)
+    monkeypatch.setattr(cardlibraries, "find_nvcomp", nvcomp)
+    made = CudaBackend(card, 0, 1)
+    yield made
+    made.close()
+
+
+def once(call: Callable[[], object]) -> dict[str, float]:
+    call()
+    return {"p50_ms": 1.0}
+
+
+def test_a_library_that_gives_other_values_is_said_to_be_wrong(
+    backend: CudaBackend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    library = codecs()
+    swapped = dict(vars(library), Region=lambda y, x, bottom, right: library.Region(x, y, right, bottom))
+    monkeypatch.setattr(load, "find_codecs", lambda: SimpleNamespace(**swapped))
+    assert [row["right"] for row in cardlibraries.tiffs(backend, once, SIDE)] == [False] * len(FILES)
+    other = zlib.compress(bytes(2 * SIDE * SIDE))
+    monkeypatch.setattr(cardlibraries.zlib, "compress", lambda _: other)
+    assert [row["right"] for row in cardlibraries.inflates(backend, once, SIDE, [2])] == [False]
+
+
+def test_what_a_library_refuses_is_told_and_the_rest_is_measured(
+    backend: CudaBackend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise RuntimeError("no such algorithm")
+
+    monkeypatch.setattr(
+        cardlibraries, "find_nvcomp", lambda: SimpleNamespace(**vars(nvcomp()) | {"Codec": refuse})
+    )
+    (row,) = cardlibraries.inflates(backend, once, SIDE, [1])
+    assert row["refused"] == "RuntimeError: no such algorithm"
+    assert row["product_ms"] == 1.0
+
+
+def test_libraries_that_are_not_installed_have_no_rows(
+    backend: CudaBackend, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(load, "find_codecs", lambda: None)
+    monkeypatch.setattr(cardlibraries, "find_nvcomp", lambda: None)
+    assert cardlibraries.encoders(backend, once, SIDE, (1,)) == []
+    assert cardlibraries.tiffs(backend, once, SIDE) == []
+    assert cardlibraries.inflates(backend, once, SIDE, (1,)) == []
 
 
 @pytest.mark.parametrize(

@@ -24,7 +24,7 @@ UNFIT = (RuntimeError, ValueError, TypeError)  # what nvImageCodec raises at wha
 class Place:
     """Memory of the card as nvImageCodec takes it."""
 
-    def __init__(self, shape: tuple[int, int, int], dtype: np.dtype[Any], address: int) -> None:
+    def __init__(self, shape: tuple[int, ...], dtype: np.dtype[Any], address: int) -> None:
         self.__cuda_array_interface__ = {
             "shape": shape,
             "typestr": dtype.str,
@@ -43,9 +43,10 @@ class Pictures:
     def __init__(self, module: Any, number: int, stream: int, threads: int) -> None:
         self._module = module
         self._stream = stream
-        self._device = {"device_id": number, "max_num_cpu_threads": threads, "options": OPTIONS}
+        self._device = {"device_id": number, "max_num_cpu_threads": threads}
         kind = module.BackendKind
-        self._engine = self._decoder(kind.HW_GPU_ONLY, kind.GPU_ONLY, kind.HYBRID_CPU_GPU)
+        self.engines = (kind.HW_GPU_ONLY, kind.GPU_ONLY, kind.HYBRID_CPU_GPU)
+        self._engine = self._decoder(*self.engines)
         self._decoders: dict[str, Any] = {}  # by the kind that each has right
         rgb, unchanged = module.ColorSpec.SRGB, module.ColorSpec.UNCHANGED
         self._params = {
@@ -53,9 +54,9 @@ class Pictures:
             for spec in (rgb, unchanged)
         }
 
-    def _decoder(self, *kinds: Any) -> Any:
+    def _decoder(self, *kinds: Any, options: str = OPTIONS) -> Any:
         backends = [self._module.Backend(kind) for kind in kinds]
-        return self._module.Decoder(backends=backends, **self._device)
+        return self._module.Decoder(backends=backends, options=options, **self._device)
 
     @property
     def kinds(self) -> frozenset[str]:
