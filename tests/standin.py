@@ -625,8 +625,8 @@ def _seen(place: Any) -> NDArray[Any]:
 
 
 def plugged_in(monkeypatch: pytest.MonkeyPatch, card: StandIn) -> StandIn:
-    """Let the product find a card, without nvImageCodec; it encodes all JPEGs, however fast it is."""
+    """Let the product find a card, without nvImageCodec; it encodes all files, however fast it is."""
     monkeypatch.setattr(load, "find_cupy", lambda: card)
-    monkeypatch.setattr(crossover, "least_jpegs", lambda _: 1)
+    monkeypatch.setattr(crossover, "settle", lambda _: None)
     monkeypatch.setattr(load, "find_codecs", lambda: None)
     return card

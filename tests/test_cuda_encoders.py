@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ import imagecodecs
 import numpy as np
 import pytest
 
-from gputiles.backends import RenderJob, crossover, drawing, load, modules, nvencode, proving
+from gputiles.backends import Raster, RenderJob, crossover, drawing, load, modules, nvencode, proving
 from gputiles.backends.cuda import CudaBackend
 from gputiles.backends.encode import encode_turned
 from gputiles.backends.nvencode import FIRST_ROOM, Drawn, Kind, Writer
@@ -179,14 +179,17 @@ def test_the_trial_notices_a_changed_operator(tmp_path: Path, file: str, before:
     backend.close()
 
 
-# -- how many make a batch that the card encodes
+# -- which batches the card encodes
 
 
 class Costs:
-    """A clock that a launch of the JPEG kernel, and each file that the host encodes, put forward."""
+    """A clock that a launch of an encoder's kernel, and each file that the host encodes, put forward."""
 
-    def __init__(self, backend: CudaBackend, monkeypatch: pytest.MonkeyPatch, launch: float) -> None:
-        self.files, self._launch, self._counts = 0, launch, backend.card.device.counts
+    def __init__(
+        self, backend: CudaBackend, monkeypatch: pytest.MonkeyPatch, launch: float, kernel: str
+    ) -> None:
+        self.files, self._launch, self._kernel = 0, launch, kernel
+        self._counts = backend.card.device.counts
         monkeypatch.setattr(drawing, "encode_turned", self._encode)
 
     def _encode(self, *given: Any) -> bytes:
@@ -194,27 +197,65 @@ class Costs:
         return encode_turned(*given)
 
     def __call__(self) -> float:
-        return self.files + self._launch * self._counts["jpeg"]
+        return self.files + self._launch * self._counts[self._kernel]
+
+
+@pytest.fixture
+def able(monkeypatch: pytest.MonkeyPatch) -> Iterator[CudaBackend]:
+    """A card whose encoders are right."""
+    monkeypatch.setattr(crossover, "SIDE", 24)
+    backend = CudaBackend(StandIn(), 0, 1)
+    yield backend
+    backend.close()
+
+
+def trial(backend: CudaBackend) -> Raster:
+    return backend.on_card(lambda: crossover._uploaded(backend))
 
 
 @pytest.mark.parametrize(("launch", "least"), [(0.5, 1), (1.0, 1), (3.5, 4), (4.5, 6), (7.0, 7)])
 def test_the_card_encodes_batches_from_the_size_on_where_it_was_faster(
-    monkeypatch: pytest.MonkeyPatch, launch: float, least: int
+    able: CudaBackend, monkeypatch: pytest.MonkeyPatch, launch: float, least: int
 ) -> None:
-    backend = CudaBackend(StandIn(), 0, 1)
-    backend.habits.card_jpegs = 5
-    monkeypatch.setattr(crossover, "SIDE", 24)
-    clock = Costs(backend, monkeypatch, launch)
-    assert crossover.least_jpegs(backend, (1, 2, 4, 6), clock) == least
-    assert backend.habits.card_jpegs == 5
-    backend.close()
+    able.habits.card_jpegs = 5
+    clock = Costs(able, monkeypatch, launch, "jpeg")
+    assert crossover.least_jpegs(able, trial(able), (1, 2, 4, 6), clock) == least
+    assert able.habits.card_jpegs == 5
 
 
-def test_where_the_host_makes_the_cards_jpegs_nothing_is_measured() -> None:
-    backend = opened(frozenset({Format.PNG}))
+@pytest.mark.parametrize(("launch", "card"), [(3.0, True), (5.0, True), (5.5, False)])
+def test_the_card_encodes_pngs_where_a_full_batch_is_made_no_slower(
+    able: CudaBackend, monkeypatch: pytest.MonkeyPatch, launch: float, card: bool
+) -> None:
+    clock = Costs(able, monkeypatch, launch, "png_deflate")
+    assert crossover.makes_pngs(able, trial(able), 5, clock) is card
+    assert Format.PNG in able.habits.own
+
+
+@pytest.mark.parametrize("faster", [True, False])
+def test_pngs_are_all_made_by_whom_batches_showed_to_be_faster(
+    able: CudaBackend, monkeypatch: pytest.MonkeyPatch, faster: bool
+) -> None:
+    """A file must not depend on what is asked for beside it, and its entity tag names who made it."""
+    monkeypatch.setattr(crossover, "least_jpegs", lambda *_: 11)
+    monkeypatch.setattr(crossover, "makes_pngs", lambda *_: faster)
+    jobs = moved(able, colour_jobs([Encoding(Format.PNG)] * 3))
+    crossover.settle(able)
+    assert (Format.PNG in able.habits.own, Format.PNG in able.encoders) == (faster, faster)
+    assert able.habits.card_jpegs == 11
+    counts = able.card.device.counts
+    counts.clear()
+    together = able.render(jobs)
+    assert counts["png_deflate"] == faster
+    assert [able.render([job])[0] for job in jobs] == together
+
+
+def test_what_the_card_does_not_encode_is_not_tried_out() -> None:
+    backend = opened(frozenset())
     backend.card.device.counts.clear()
-    assert crossover.least_jpegs(backend) == 1
-    assert not backend.card.device.counts
+    crossover.settle(backend)
+    assert backend.habits.card_jpegs == 1
+    assert not backend.card.device.counts["composite"]
     backend.close()
 
 
@@ -222,14 +263,19 @@ def test_a_card_without_room_for_a_trial_batch_encodes_all(caplog: pytest.LogCap
     card = StandIn()
     backend = CudaBackend(card, 0, 1)
     card.total = card.used
-    assert crossover.least_jpegs(backend) == 1
-    assert "the card encodes all JPEGs: batches cannot be tried out: " in caplog.text
+    crossover.settle(backend)
+    assert (backend.habits.card_jpegs, backend.habits.own) == (1, {Format.JPEG, Format.PNG})
+    assert "the card encodes all files: batches cannot be tried out: " in caplog.text
     backend.close()
 
 
 def test_a_setting_that_is_not_given_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:
     plugged_in(monkeypatch, StandIn())
-    monkeypatch.setattr(crossover, "least_jpegs", lambda _: 11)
+
+    def settle(backend: CudaBackend) -> None:
+        backend.habits.card_jpegs = 11
+
+    monkeypatch.setattr(crossover, "settle", settle)
     for given, found in ((None, 11), (3, 3)):
         backend = load.load_backend("cuda", 1, 1 << 24, 0, given)
         assert isinstance(backend, CudaBackend)

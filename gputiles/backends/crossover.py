@@ -1,11 +1,15 @@
-"""From how many JPEGs of a batch on a card makes them faster than the host: measured when it is opened."""
+"""Which files a card makes faster than the host, in batches of which size: measured when it is opened.
+
+The host makes the same bytes of a JPEG, so that small batches may be its own. Its PNGs hold the same pixels
+in other bytes, and a file must not depend on what is asked for beside it: they are all made by one of both.
+"""
 
 from __future__ import annotations
 
 import logging
 import time
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 
@@ -19,6 +23,8 @@ from gputiles.recipe import Recipe
 SIZES = (1, 2, 4, 8, 16, 32, MOST)
 SIDE = 256  # of a tile
 TIMES = 5  # of which the fastest counts: what else the machine does makes nothing faster
+
+Clock: TypeAlias = Callable[[], float]
 
 logger = logging.getLogger(__name__)
 
@@ -40,27 +46,55 @@ def crossover(rows: Sequence[Timed]) -> int:
     return min((row.tiles for row in rows if row.tiles > slower), default=slower + 1)
 
 
-def least_jpegs(
-    backend: CudaBackend, sizes: Sequence[int] = SIZES, clock: Callable[[], float] = time.perf_counter
-) -> int:
-    """Return the least JPEGs of a batch that a card should encode itself, as trial batches show.
+def settle(backend: CudaBackend) -> None:
+    """Let trial batches show from how many JPEGs on a card encodes them, and whether it encodes PNGs.
 
-    1 where there is nothing to choose: its own files are not right, or it has no room to try.
+    Without room to try, the card encodes all that it can.
     """
-    if Format.JPEG not in backend.habits.own:
-        return 1
     try:
         raster = backend.on_card(lambda: _uploaded(backend))
     except OutOfMemory as error:
-        logger.warning("the card encodes all JPEGs: batches cannot be tried out: %s", error)
-        return 1
-    usual = backend.habits.card_jpegs
+        logger.warning("the card encodes all files: batches cannot be tried out: %s", error)
+        return
+    if Format.JPEG in backend.habits.own:
+        backend.habits.card_jpegs = least_jpegs(backend, raster)
+    if Format.PNG in backend.habits.own and not makes_pngs(backend, raster):
+        backend.leave_to_host(Format.PNG)
+
+
+def least_jpegs(
+    backend: CudaBackend, raster: Raster, sizes: Sequence[int] = SIZES, clock: Clock = time.perf_counter
+) -> int:
+    """Return the least JPEGs of a batch that a card should encode itself, as batches of a raster show."""
+    habits = backend.habits
+    usual = habits.card_jpegs
+
+    def fastest(count: int, least: int) -> float:
+        habits.card_jpegs = least
+        return _fastest(backend, _jobs(raster, Format.JPEG, count), clock)
+
     try:
-        found = crossover([_timed(backend, raster, count, clock) for count in sizes])
+        found = crossover([Timed(n, fastest(n, 1), fastest(n, n + 1)) for n in sizes])
     finally:
-        backend.habits.card_jpegs = usual
+        habits.card_jpegs = usual
     logger.info("the card encodes the JPEGs of batches that have at least %d", found)
     return found
+
+
+def makes_pngs(
+    backend: CudaBackend, raster: Raster, count: int = MOST, clock: Clock = time.perf_counter
+) -> bool:
+    """Say whether a card encodes a full batch of PNGs as fast as the host, or faster."""
+    habits, jobs = backend.habits, _jobs(raster, Format.PNG, count)
+    usual = habits.own
+    try:
+        card = _fastest(backend, jobs, clock)
+        habits.own = usual - {Format.PNG}
+        host = _fastest(backend, jobs, clock)
+    finally:
+        habits.own = usual
+    logger.info("%s encodes PNGs", "the card" if card <= host else "the host")
+    return card <= host
 
 
 def _uploaded(backend: CudaBackend) -> Raster:
@@ -73,18 +107,16 @@ def _uploaded(backend: CudaBackend) -> Raster:
     return made
 
 
-def _timed(backend: CudaBackend, raster: Raster, count: int, clock: Callable[[], float]) -> Timed:
-    """Return how long the card, and the host, take for so many tiles."""
-    jobs = [RenderJob(Recipe((0,)), (raster,), SIDE, SIDE, Encoding(Format.JPEG))] * count
+def _jobs(raster: Raster, form: Format, count: int) -> list[RenderJob]:
+    return [RenderJob(Recipe((0,)), (raster,), SIDE, SIDE, Encoding(form))] * count
 
-    def fastest(least: int) -> float:
-        backend.habits.card_jpegs = least
-        backend.render(jobs)  # learns how large these files are
-        taken = []
-        for _ in range(TIMES):
-            began = clock()
-            backend.render(jobs)
-            taken.append(clock() - began)
-        return min(taken)
 
-    return Timed(count, fastest(1), fastest(count + 1))
+def _fastest(backend: CudaBackend, jobs: Sequence[RenderJob], clock: Clock) -> float:
+    """Return how long a batch takes at best."""
+    backend.render(jobs)  # learns how large these files are
+    taken = []
+    for _ in range(TIMES):
+        began = clock()
+        backend.render(jobs)
+        taken.append(clock() - began)
+    return min(taken)

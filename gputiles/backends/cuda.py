@@ -147,6 +147,11 @@ class CudaBackend:
             found |= {Format.JPEG: "nvimgcodec"} if habits.writer is not None else {}
         return found
 
+    def leave_to_host(self, form: Format) -> None:
+        """Have the host encode files of a format from now on."""
+        self.habits.own -= {form}
+        self.encoders = {kind: name for kind, name in self.encoders.items() if kind is not form}
+
     def _writer(self, codecs: Any, number: int) -> Writer | None:
         """Return nvImageCodec's encoder, tried out; None where it cannot be made."""
         try:

@@ -26,9 +26,9 @@ def load_backend(
 
     ``auto`` is the first card where there is one that can be used. ``workers`` are threads of the
     host, ``raw_cache`` the bytes for rasters, None: what is free, ``spill_cache`` those of the host for
-    rasters that a card gives up, ``card_jpegs`` the least JPEGs of a batch that a card encodes, None: as
-    trial batches show. Blocks until the kernels are loaded. Raises Unsupported where the device is not
-    there, BadRequest for another word.
+    rasters that a card gives up, ``card_jpegs`` the least JPEGs of a batch that a card encodes, None: these
+    and whether it encodes PNGs, as trial batches show. Blocks until the kernels are loaded. Raises
+    Unsupported where the device is not there, BadRequest for another word.
     """
     kind, _, number = device.partition(":")
     if device == "cpu" or (device == "auto" and not has_driver()):
@@ -51,7 +51,10 @@ def _cuda(
     from gputiles.backends.cuda import CudaBackend
 
     backend = CudaBackend(find_cupy(), number, workers, raw_cache, find_codecs(), spill_cache)
-    backend.habits.card_jpegs = crossover.least_jpegs(backend) if card_jpegs is None else card_jpegs
+    if card_jpegs is None:
+        crossover.settle(backend)
+    else:
+        backend.habits.card_jpegs = card_jpegs
     return backend
 
 
