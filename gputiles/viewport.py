@@ -25,7 +25,7 @@ from gputiles.renderer import Renderer, check_view, render_job, tile_size
 from gputiles.request import TileRequest, View, ViewportRequest
 from gputiles.trace import Trace
 
-AT_ONCE = 16  # tiles set out for in one turn of the loop
+AT_ONCE = 40  # tiles set out for in one turn of the loop
 
 Outcome: TypeAlias = EncodedTile | GputilesError
 Ready: TypeAlias = list[tuple[int, Outcome]]

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from io import BytesIO
@@ -16,7 +17,7 @@ from PIL import Image, JpegImagePlugin
 
 from gputiles.backends import Chunk, DecodeJob, DownsampleJob, MeasureJob, Raster, RenderJob
 from gputiles.backends.host import HostBackend
-from gputiles.backends.hostlib import Library
+from gputiles.backends.hostlib import Call, Library
 from gputiles.backends.paste import raster_of
 from gputiles.encoded import Encoding, Format, Turn
 from gputiles.errors import BadStyle, Damaged, GputilesError, LimitExceeded, Unsupported
@@ -271,6 +272,38 @@ def test_tiles_of_one_call_are_what_each_is_alone_and_errors_stay_their_own() ->
     assert isinstance(outcomes[5], LimitExceeded)
     alone = [BACKEND.render([job])[0] for job in jobs]
     assert [outcome for at, outcome in enumerate(outcomes) if at != 5] == alone[:5] + alone[6:]
+
+
+class Held(Library):
+    """The host's kernels; ``chain`` tells that it runs, and goes on when it may."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.runs, self.may = threading.Event(), threading.Event()
+
+    def chain(self, calls: Sequence[Call]) -> None:
+        self.runs.set()
+        assert self.may.wait(30)
+        super().chain(calls)
+
+
+def test_a_large_tile_takes_no_helper_from_a_worker_that_runs_a_batch(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    library = Held()
+    backend, given = HostBackend(2, library), []
+    give = backend._helpers.give
+    monkeypatch.setattr(backend._helpers, "give", lambda share: (given.append(share), give(share)))
+    large = grey_job(raster_of(level(512, 512)), Encoding())
+    with ThreadPoolExecutor(1) as other:
+        batch = other.submit(backend.render, [grey_job(raster_of(level(64, 64)), Encoding())] * 2)
+        assert library.runs.wait(30)
+        beside, taken = backend.render([large]), len(given)
+        library.may.set()
+        assert all(isinstance(tile, bytes) for tile in batch.result())
+    assert backend.render([large]) == beside
+    assert (taken, len(given)) == (0, 1)
+    backend.close()
 
 
 # -- made tiles and measures

@@ -42,7 +42,7 @@ from gputiles.geometry import ceil_div
 from gputiles.png import Part
 
 RUN = 1024  # pixels of a run: RUN in target.h
-MOST_TILES = {"render": 4, "downsample": 8}  # that one worker makes before it says that any is done
+MOST_TILES = {"render": 8, "downsample": 8}  # that one worker makes before it says that any is done
 SHARE = 65536  # pixels that are worth the waking of another thread
 LARGEST_IN_ONE_GO = 1 << 18  # pixels of a tile; the streams of one take at most 6 MB of scratch memory
 
@@ -129,23 +129,16 @@ class HostBackend:
 
     def _chained(self, begin: Callable[[J], Begun], jobs: Iterable[J]) -> list[Outcome[Any]]:
         """Begin each job, run the kernels of all in one go, and complete each."""
-        begun = self._each(begin, jobs)
-        self._run.chain([call for tile in begun if isinstance(tile, Begun) for call in tile.calls])
-        finished = iter(self._each(lambda tile: tile.finish(), (t for t in begun if isinstance(t, Begun))))
+        with self._counted(1):
+            begun = _outcomes(begin, jobs)
+            self._run.chain([call for tile in begun if isinstance(tile, Begun) for call in tile.calls])
+            finished = iter(_outcomes(lambda tile: tile.finish(), (t for t in begun if isinstance(t, Begun))))
         return [next(finished) if isinstance(tile, Begun) else tile for tile in begun]
 
     def _each(self, function: Callable[[J], R], jobs: Iterable[J]) -> list[Outcome[R]]:
-        """Return one outcome per job: what a job dies of is its own."""
-        outcomes: list[Outcome[R]] = []
+        """Do each job, as one busy worker."""
         with self._counted(1):
-            for job in jobs:
-                try:
-                    outcomes.append(function(job))
-                except GputilesError as error:
-                    outcomes.append(error)
-                except MemoryError as error:
-                    outcomes.append(OutOfMemory(f"not enough memory: {error}"))
-        return outcomes
+            return _outcomes(function, jobs)
 
     @contextmanager
     def _counted(self, workers: int, most: int | None = None) -> Iterator[int]:
@@ -308,6 +301,19 @@ class HostBackend:
             buffer = np.empty(size, np.uint8)
             setattr(self._scratch, name, buffer)
         return buffer[:size]
+
+
+def _outcomes(function: Callable[[J], R], jobs: Iterable[J]) -> list[Outcome[R]]:
+    """Return one outcome per job: what a job dies of is its own."""
+    outcomes: list[Outcome[R]] = []
+    for job in jobs:
+        try:
+            outcomes.append(function(job))
+        except GputilesError as error:
+            outcomes.append(error)
+        except MemoryError as error:
+            outcomes.append(OutOfMemory(f"not enough memory: {error}"))
+    return outcomes
 
 
 def _call(share: Callable[[], None]) -> None:
