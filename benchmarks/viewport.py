@@ -1,8 +1,9 @@
 """Restyle a viewport with one worker and with two, in one process, pair by pair.
 
-40 tiles over 8 resident uint16 channels, a new style in every pass, JPEG q95 4:4:4. Run:
-``python -m benchmarks.viewport [--tile SIDE] [--pairs N] [--singly]``. Prints milliseconds a viewport, and
-the ratio.
+Tiles over 8 resident uint16 channels, a new style in every pass, JPEG q95 4:4:4. Run: ``python -m
+benchmarks.viewport [--tile SIDE] [--across N] [--down N] [--picture NAME] [--pairs N] [--singly]``. 40 tiles
+of 256 pixels are R1's viewport; 12 of 512, 4 of them across, cover a screen of 1080 rows. The picture is
+Poisson noise where no other is named. Prints milliseconds a viewport, and the ratio.
 """
 
 from __future__ import annotations
@@ -14,13 +15,13 @@ import statistics
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import tifffile
 
-from benchmarks import restyle
+from benchmarks import inputs, restyle
 from gputiles import style
 from gputiles import viewport as viewports
 from gputiles.config import usable_cores
@@ -56,12 +57,13 @@ async def restyled(
     singly: bool = False,
     channels: int = CHANNELS,
     top: int = TOP,
+    cells: Sequence[tuple[int, int]] = PLACES,
 ) -> list[bytes]:
-    """Return all tiles in style ``number``, in the order of PLACES."""
+    """Return the tiles of ``cells`` (x, y) in style ``number``."""
     view = View(style=style.parse(bands(number, channels, top)), encoding=Encoding(explicit=True))
     image = await engine.image(reference)
     z = image.info.levels - 1
-    places = tuple((z, x, y) for x, y in PLACES)
+    places = tuple((z, x, y) for x, y in cells)
     if singly:
         requests = (TileRequest(*place, view) for place in places)
         tiles = await asyncio.gather(*(engine.renderer.tile(image, request, Trace()) for request in requests))
@@ -74,25 +76,24 @@ async def restyled(
     return [found[place] for place in range(len(places))]
 
 
-async def viewport(engine: Engine, reference: FileRef, number: int, singly: bool) -> float:
-    """Return the milliseconds of all tiles in style ``number``."""
-    began = time.perf_counter()
-    await restyled(engine, reference, number, singly)
-    return (time.perf_counter() - began) * 1000
-
-
-async def compare(path: Path, pairs: int, singly: bool) -> dict[str, object]:
+async def compare(
+    path: Path, pairs: int, singly: bool, cells: Sequence[tuple[int, int]] = PLACES
+) -> dict[str, object]:
     """Return medians of both, and the ratio of each pair."""
     reference = FileRef(path, path.parent)
     few = restyle.few_answers()
+
+    async def taken(engine: Engine, number: int) -> float:
+        """Return the milliseconds of all tiles in style ``number``."""
+        began = time.perf_counter()
+        await restyled(engine, reference, number, singly, cells=cells)
+        return (time.perf_counter() - began) * 1000
+
     async with Engine(replace(few, workers=1)) as one, Engine(replace(few, workers=2)) as two:
         for number in range(-WARM, 0):
-            await viewport(one, reference, number, singly)
-            await viewport(two, reference, number, singly)
-        times = [
-            (await viewport(one, reference, number, singly), await viewport(two, reference, number, singly))
-            for number in range(10, 10 + pairs)
-        ]
+            for engine in (one, two):
+                await taken(engine, number)
+        times = [(await taken(one, number), await taken(two, number)) for number in range(10, 10 + pairs)]
     ratios = sorted(a / b for a, b in times)
     return {
         "cores": usable_cores(),
@@ -108,18 +109,24 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--pairs", type=int, default=20)
     parser.add_argument("--tile", type=int, default=256)
-    parser.add_argument("--singly", action="store_true", help="40 requests of a tile, not one of 40 tiles")
-    arguments = parser.parse_args()
+    parser.add_argument("--across", type=int, default=COLUMNS)
+    parser.add_argument("--down", type=int, default=ROWS)
+    parser.add_argument("--picture", choices=("poisson", *inputs.PICTURES, "real"), default="poisson")
+    parser.add_argument("--singly", action="store_true", help="a request for each tile, not one for all")
+    given = parser.parse_args()
     sys.setswitchinterval(0.001)  # as the server does
-    side, singly = arguments.tile, arguments.singly
+    cells = tuple((x, y) for y in range(given.down) for x in range(given.across))
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder).resolve() / "image.ome.tif"
-        rng = np.random.default_rng(6)
-        data = rng.poisson(3000, (CHANNELS, ROWS * side, COLUMNS * side)).astype(np.uint16)
-        tifffile.imwrite(path, data, tile=(side, side), compression="zlib", metadata={"axes": "CYX"})
-        print(
-            json.dumps({"tile": side, "singly": singly} | asyncio.run(compare(path, arguments.pairs, singly)))
-        )
+        if given.picture == "poisson":
+            rng = np.random.default_rng(6)
+            shape = CHANNELS, given.down * given.tile, given.across * given.tile
+            restyle.write(path, rng.poisson(3000, shape).astype(np.uint16), given.tile, "zlib")
+        else:
+            inputs.multiplex(path, given.picture, CHANNELS, given.tile, given.across, given.down)
+        found = asyncio.run(compare(path, given.pairs, given.singly, cells))
+    told = {name: vars(given)[name] for name in ("tile", "across", "down", "picture", "singly")}
+    print(json.dumps(told | found))
 
 
 if __name__ == "__main__":
