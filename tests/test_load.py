@@ -356,7 +356,7 @@ async def test_the_setting_bounds_the_open_files_though_more_are_asked_for_at_on
 async def test_a_server_out_of_descriptors_asks_to_come_again_and_blames_no_file(tmp_path: Path) -> None:
     write_copies(tmp_path / "files", 100)
     with serving(
-        tmp_path / "files", "--workers", 1, "--tile-cache", 0, files=64, may_log="accept()"
+        tmp_path / "files", "--workers", 1, "--tile-cache", 0, files=64, may_log="Too many open files"
     ) as server:
         async with session() as client:
             found = await items(client, server)
