@@ -117,10 +117,11 @@ async def _ask_both(files: list[Path], peer: dict[str, Any]) -> dict[str, tuple[
             async def both(line: str) -> tuple[Answer, Answer]:
                 async with turn:
                     mine, theirs = target(line, items), target(line, peer["items"])
-                    return (
-                        await _send(session, mine[0], ours + mine[1]),
-                        await _send(session, theirs[0], peer["url"] + theirs[1]),
-                    )
+                    answer = await _send(session, mine[0], ours + mine[1])
+                    other = await _send(session, theirs[0], peer["url"] + theirs[1])
+                    if other.status == 500:  # several requests at once can make Girder stumble
+                        other = await _send(session, theirs[0], peer["url"] + theirs[1])
+                    return answer, other
 
             return dict(zip(REQUESTS, await asyncio.gather(*map(both, REQUESTS)), strict=True))
     finally:

@@ -220,6 +220,7 @@ def test_what_a_pan_calls_off_leaves_the_servers_queue(browser: Browser, tmp_pat
             return render(jobs)
 
         engine.backend.render = patient  # type: ignore[method-assign]
+        engine.backend.batch_size = lambda *_: 1  # type: ignore[method-assign]
         try:
             before, skipped = engine.batcher.jobs["render"], engine.batcher.skipped
             go(visit, FAR)
