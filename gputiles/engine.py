@@ -114,7 +114,7 @@ class Engine:
                 "passedThrough": self.renderer.passing.count,
                 **self.batcher.jobs,
             },
-            "readSeconds": self.renderer.rasters.read_seconds,
+            "readSeconds": self.renderer.rasters.stored.seconds,
             "queue": self.batcher.report(),
             "reading": self.reading_room.pending,
             "remote": {"capacity": self.remotes.blocks.capacity, "used": self.remotes.blocks.used},

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
+from itertools import chain, product, repeat
 from typing import Any, NamedTuple
 
 from gputiles.backends import DecodeJob, DownsampleJob, Raster
@@ -17,20 +17,20 @@ from gputiles.config import Config
 from gputiles.errors import GputilesError, LimitExceeded, NotFound
 from gputiles.geometry import Grid, Rect
 from gputiles.image import Alpha, ImageInfo
-from gputiles.images import Image, Images, read_checked
+from gputiles.images import Image, Images
 from gputiles.projections import Stack
 from gputiles.reading_room import ReadingRoom
-from gputiles.sources import Source
 from gputiles.spill import Spill
+from gputiles.stored import Run, Stored, joined, stored_bytes
 from gputiles.tasks import cancel, together
 from gputiles.trace import Trace
 from gputiles.transfers import downloaded, uploaded
 
 Cell = tuple[int, int]
-Cells = dict[Cell, "Entry[Raster] | GputilesError"]
 Found = dict[Cell, "Raster | GputilesError"]
 
 ABREAST = 4  # planes of a stack that are read side by side
+FLYING = 8  # planes of a tile that one flight brings: more of them would all wait for the last
 BLOCK = 16 * 1024**2  # bytes of stored tiles that are read, and made to coarser ones, together
 MOST_DEPTH = 3  # a block's tiles along a side at most, as a power of two
 
@@ -60,6 +60,9 @@ def _planes(frames: tuple[int, ...], z: int) -> tuple[Plane, ...]:
 Flown = tuple[str, Plane, Rect]
 """What a flight brings: of which image, of which plane, which unit of tiles."""
 
+Made = dict[tuple[Plane, Cell], "Entry[Raster] | GputilesError"]
+"""What has come of a flight."""
+
 
 class Rasters:
     """The shelf of unstyled tiles, and the ways to fill it."""
@@ -70,9 +73,9 @@ class Rasters:
             "rasters", backend.capacity, evicted=self._evicted, active_seconds=seconds
         )
         self.spill = Spill(self.shelf, batcher, seconds) if backend.spare else None
-        self.reads, self.read_seconds = 0, 0.0
+        self.stored = Stored(room, images)
+        self.reads = 0  # units of tiles
         self._room = room
-        self._images = images
         self._batcher = batcher
         self.limit = config.synthesis_limit
         self._forks = 2 * batcher.backend.workers  # blocks that may still be opened beside another
@@ -99,9 +102,10 @@ class Rasters:
         work.trace.cache = "miss"
         for at in missing:
             self._check(work.image.info, planes[at], cells)
-        calls = [partial(self._fetch, work, planes[at], cells.cells(), hold) for at in missing]
-        for at, rasters in zip(missing, await together(calls), strict=True):
-            found[at] = rasters
+        groups = _groups(work.image.info, [planes[at] for at in missing])
+        calls = [partial(self._fetch, work, group, cells.cells(), hold) for group in groups]
+        for rasters in await together(calls):
+            found = [rasters.get(plane, already) for plane, already in zip(planes, found, strict=True)]
         return [_good(rasters) for rasters in found]
 
     def resident(
@@ -137,18 +141,24 @@ class Rasters:
         if pixels > self.limit:
             raise LimitExceeded(f"{why} takes {pixels} pixels; at most {self.limit} are allowed")
 
-    async def _fetch(self, work: Work, plane: Plane, cells: Iterable[Cell], hold: Hold[Raster]) -> Found:
-        """Pin ``cells``, made or read block by block; what a tile dies of is its own."""
-        info, side = work.image.info, self._block_side(work.image.info, plane)
+    async def _fetch(
+        self, work: Work, planes: Sequence[Plane], cells: Iterable[Cell], hold: Hold[Raster]
+    ) -> dict[Plane, Found]:
+        """Pin ``cells`` of planes of a level, made or read block by block; what a tile dies of is its own."""
+        info, z = work.image.info, planes[0].z
+        side = self._block_side(info, planes[0])
         blocks: dict[Cell, dict[Rect, list[Cell]]] = {}
         for cell in cells:
-            unit = info.unit(plane.z, *cell)
+            unit = info.unit(z, *cell)
             block = blocks.setdefault((unit.x // side, unit.y // side), {})
             block.setdefault(unit, []).append(cell)
         parts: list[Any] = [None] * len(blocks)
-        calls = [partial(self._fetch_block, work, plane, units, hold) for units in blocks.values()]
+        calls = [partial(self._fetch_block, work, planes, units, hold) for units in blocks.values()]
         await self._forked(calls, parts)
-        return {cell: outcome for part in parts for cell, outcome in part.items()}
+        found = {plane: Found() for plane in planes}
+        for plane, cell, outcome in chain.from_iterable(parts):
+            found[plane][cell] = outcome
+        return found
 
     def _block_side(self, info: ImageInfo, plane: Plane) -> int:
         """Return how many tiles along a side are made at once: so many that their leaves fit a block."""
@@ -160,31 +170,31 @@ class Rasters:
         return 1 << max(0, min(depth, MOST_DEPTH) - above)
 
     async def _fetch_block(
-        self, work: Work, plane: Plane, units: dict[Rect, list[Cell]], hold: Hold[Raster]
-    ) -> Found:
+        self, work: Work, planes: Sequence[Plane], units: dict[Rect, list[Cell]], hold: Hold[Raster]
+    ) -> list[tuple[Plane, Cell, Raster | GputilesError]]:
         """Pin tiles of units: those on the shelf, and the others by one flight, or those under way."""
-        identity, found = work.image.identity, Found()
+        found: list[tuple[Plane, Cell, Raster | GputilesError]] = []
         wanted: dict[Flown, list[Cell]] = {}
-        for unit, cells in units.items():
+        for plane, (unit, cells) in product(planes, units.items()):
             kept = await self._kept(work, plane, cells, hold)
             if kept is None:
-                wanted[identity, plane, unit] = cells
+                wanted[work.image.identity, plane, unit] = cells
             else:
-                found.update(kept)
+                found += ((plane, *each) for each in kept.items())
         if wanted:
-            make = partial(self._make, work, plane)
-            async with self.shelf.once_each(tuple(wanted), make) as flown:
-                for cells, made in zip(wanted.values(), flown, strict=True):
-                    found.update((cell, _held(hold, made[cell])) for cell in cells)
+            async with self.shelf.once_each(tuple(wanted), partial(self._make, work)) as flown:
+                for ((_, plane, _), cells), made in zip(wanted.items(), flown, strict=True):
+                    found += ((plane, cell, _held(hold, made[plane, cell])) for cell in cells)
         return found
 
-    def _make(self, work: Work, plane: Plane, flown: Sequence[Flown], hold: Hold[Raster]) -> Awaitable[Cells]:
-        """Bring about the units that a flight is for."""
-        units = [unit for _, _, unit in flown]
+    def _make(self, work: Work, flown: Sequence[Flown], hold: Hold[Raster]) -> Awaitable[Made]:
+        """Bring about the units that a flight is for: of many planes where they are stored, else of one."""
+        plane, units = flown[0][1], [unit for _, _, unit in flown]
         if isinstance(plane.frame, Stack):
             return self._project(work, plane, units, hold)
-        make = self._decode if work.image.info.stored[plane.z] else self._reduce
-        return make(work, plane, units, hold)
+        if work.image.info.stored[plane.z]:
+            return self._decode(work, flown, hold)
+        return self._reduce(work, plane, units, hold)
 
     async def _kept(
         self, work: Work, plane: Plane, wanted: list[Cell], hold: Hold[Raster]
@@ -216,27 +226,24 @@ class Rasters:
 
     # -- stored levels
 
-    async def _decode(self, work: Work, plane: Plane, units: Sequence[Rect], hold: Hold[Raster]) -> Cells:
-        assert not isinstance(plane.frame, Stack)
-        image, runs = work.image, _rows(units)
-        with self.shelf.reserve(sum(_weight(image.info, plane.z, run) for run in runs)):
-            async with self._images.handle(image) as source:
-                started = time.perf_counter()
-                read = partial(_read, source, plane.frame, plane.z, runs)
-                jobs = await self._room.run(read_checked, image, read)
-                spent = time.perf_counter() - started
-                work.trace.add("read", spent)
-                self.reads, self.read_seconds = self.reads + len(units), self.read_seconds + spent
-            tiles = await self._batcher.submit_all(
-                "decode", [(job, _stored_bytes(job)) for job in jobs], work.trace, background=work.background
+    async def _decode(self, work: Work, flown: Sequence[Flown], hold: Hold[Raster]) -> Made:
+        info, runs = work.image.info, _runs(flown)
+        with self.shelf.reserve(sum(_weight(info, run.z, run.units) for run in runs)):
+            read = await self.stored.read(work.image, runs, work.trace)
+            self.reads += len(flown)
+            jobs = [(job, stored_bytes(job)) for job in read if isinstance(job, DecodeJob)]
+            tiles = await self._batcher.submit_all("decode", jobs, work.trace, background=work.background)
+        made, decoded = Made(), iter(tiles)
+        for run, job in zip(runs, read, strict=True):
+            plane, of_run = (
+                Plane(run.frame, run.z),
+                next(decoded) if isinstance(job, DecodeJob) else repeat(job),
             )
-        return {
-            cell: outcome
-            if isinstance(outcome, GputilesError)
-            else hold.pin(self._put(work, plane, cell, outcome, cold=work.background))
-            for run, outcomes in zip(runs, tiles, strict=True)
-            for cell, outcome in zip(run.cells(), outcomes, strict=True)
-        }
+            for cell, tile in zip(run.units.cells(), of_run, strict=False):
+                if not isinstance(tile, GputilesError):
+                    tile = hold.pin(self._put(work, plane, cell, tile, cold=work.background))
+                made[plane, cell] = tile
+        return made
 
     def _put(self, work: Work, plane: Plane, cell: Cell, raster: Raster, *, cold: bool) -> Entry[Raster]:
         key = (work.image.identity, plane, cell)
@@ -244,33 +251,34 @@ class Rasters:
 
     # -- missing levels
 
-    async def _reduce(self, work: Work, plane: Plane, units: Sequence[Rect], hold: Hold[Raster]) -> Cells:
+    async def _reduce(self, work: Work, plane: Plane, units: Sequence[Rect], hold: Hold[Raster]) -> Made:
         """Make the tiles of ``units`` from the next finer level: depth first, children pinned."""
-        info, quiet, made = work.image.info, replace(work, background=True), Cells()
+        info, quiet, made = work.image.info, replace(work, background=True), Made()
         finer = Plane(plane.frame, plane.z + 1)
         reserved = self.shelf.reserve(sum(_weight(info, plane.z, unit) for unit in units))
         with reserved, Hold(self.shelf) as children_hold:
-            children = await self._fetch(quiet, finer, _below(info.grid, plane.z, units), children_hold)
+            below = _below(info.grid, plane.z, units)
+            children = (await self._fetch(quiet, [finer], below, children_hold))[finer]
             jobs: dict[Cell, DownsampleJob] = {}
             for cell in (cell for unit in units for cell in unit.cells()):
                 try:
                     jobs[cell] = _downsample_job(info, plane.z, cell, children)
                 except GputilesError as error:  # a child's
-                    made[cell] = error
+                    made[plane, cell] = error
             rasters = await self._batcher.submit_all(
                 "downsample", [(job, 0) for job in jobs.values()], work.trace, background=True
             )
         for cell, raster in zip(jobs, rasters, strict=True):
-            made[cell] = hold.pin(self._put(work, plane, cell, raster, cold=False))
+            made[plane, cell] = hold.pin(self._put(work, plane, cell, raster, cold=False))
         return made
 
     # -- projections
 
-    async def _project(self, work: Work, plane: Plane, units: Sequence[Rect], hold: Hold[Raster]) -> Cells:
+    async def _project(self, work: Work, plane: Plane, units: Sequence[Rect], hold: Hold[Raster]) -> Made:
         """Make the tiles of ``units`` from those of a stack's frames: a few at a time, in their order."""
         assert isinstance(plane.frame, Stack)
         info, quiet, frames = work.image.info, replace(work, background=True), plane.frame.frames
-        made = Cells()
+        made = Made()
         for unit in units:
             folds = {cell: Fold(plane.frame.kind, info) for cell in unit.cells()}
             with self.shelf.reserve(_weight(info, plane.z, unit) // info.dtype.itemsize * FOLDED):
@@ -282,7 +290,7 @@ class Rasters:
                             await self._room.run(folds[cell].add, *values)
                 joined = {cell: await self._join(work, fold) for cell, fold in folds.items()}
             for cell, raster in joined.items():
-                made[cell] = hold.pin(self._put(work, plane, cell, raster, cold=False))
+                made[plane, cell] = hold.pin(self._put(work, plane, cell, raster, cold=False))
         return made
 
     async def _join(self, work: Work, fold: Fold) -> Raster:
@@ -339,24 +347,20 @@ def _good(found: Found) -> dict[Cell, Raster]:
     return good
 
 
-def _rows(units: Sequence[Rect]) -> list[Rect]:
-    """Join units that lie side by side: their chunks mostly do in the file, too."""
-    runs: list[Rect] = []
-    for unit in sorted(units, key=lambda unit: (unit.y, unit.x)):
-        last = runs[-1] if runs else None
-        if last and (last.y, last.height, last.right) == (unit.y, unit.height, unit.x):
-            runs[-1] = Rect(last.x, last.y, last.width + unit.width, last.height)
-        else:
-            runs.append(unit)
-    return runs
+def _groups(info: ImageInfo, planes: Sequence[Plane]) -> list[Sequence[Plane]]:
+    """Return the planes that a flight brings together: some, where they are stored."""
+    stored = info.stored[planes[0].z] and not any(isinstance(plane.frame, Stack) for plane in planes)
+    most = FLYING if stored else 1
+    return [planes[at : at + most] for at in range(0, len(planes), most)]
 
 
-def _read(source: Source, frame: int, z: int, runs: Sequence[Rect]) -> list[DecodeJob]:
-    return [source.read(frame, z, run) for run in runs]
-
-
-def _stored_bytes(job: DecodeJob) -> int:
-    return sum(len(chunk.data) for chunk in job.chunks if isinstance(chunk.data, bytes))
+def _runs(flown: Sequence[Flown]) -> list[Run]:
+    """Join the units of a plane that lie side by side."""
+    planes: dict[tuple[int, int], list[Rect]] = {}
+    for _, plane, unit in flown:
+        assert not isinstance(plane.frame, Stack)
+        planes.setdefault((plane.frame, plane.z), []).append(unit)
+    return [Run(frame, z, units) for (frame, z), every in planes.items() for units in joined(every)]
 
 
 def _weight(info: ImageInfo, z: int, unit: Rect) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from queue import SimpleQueue
 from typing import Any, NamedTuple, ParamSpec, TypeVar
@@ -55,14 +55,14 @@ class ReadingRoom:
     """Runs blocking reads for the event loop, at most ``most`` of them waiting or running."""
 
     def __init__(self, readers: int, most: int) -> None:
-        self.pending = 0
+        self.pending, self.readers = 0, readers
         self._most = most
         self._calls: SimpleQueue[_Call | None] = SimpleQueue()  # half the cost of an executor
-        self._readers = [
+        self._threads = [
             threading.Thread(target=self._serve, name=f"gputiles-reader-{number}", daemon=True)
             for number in range(readers)
         ]
-        for reader in self._readers:
+        for reader in self._threads:
             reader.start()
 
     def _serve(self) -> None:
@@ -75,15 +75,30 @@ class ReadingRoom:
 
         Raises Overloaded where too many reads wait already.
         """
-        if self.pending >= self._most:
-            raise Overloaded(f"{self.pending} reads wait for the reading room; at most {self._most} may")
-        self.pending += 1
-        future: asyncio.Future[R] = asyncio.get_running_loop().create_future()
-        self._calls.put(_Call(partial(function, *args, **kwargs), future))
+        future = self._queue(partial(function, *args, **kwargs))
         try:
             return await future
         finally:
             self.pending -= 1
+
+    async def run_all(self, functions: Sequence[Callable[[], R]]) -> list[R]:
+        """Call functions as ``run`` does, side by side; the first failure ends all."""
+        futures: list[asyncio.Future[R]] = []
+        try:
+            futures += map(self._queue, functions)
+            return await asyncio.gather(*futures)
+        finally:
+            self.pending -= len(futures)
+            for future in futures:
+                future.cancel()
+
+    def _queue(self, function: Callable[[], R]) -> asyncio.Future[R]:
+        if self.pending >= self._most:
+            raise Overloaded(f"{self.pending} reads wait for the reading room; at most {self._most} may")
+        future: asyncio.Future[R] = asyncio.get_running_loop().create_future()
+        self.pending += 1
+        self._calls.put(_Call(function, future))
+        return future
 
     def dismiss(self, function: Callable[P, object], *args: P.args, **kwargs: P.kwargs) -> None:
         """Call ``function`` in a reader thread some time; nobody waits for it, an error is logged."""
@@ -91,7 +106,7 @@ class ReadingRoom:
 
     def close(self) -> None:
         """Finish the reads that run or wait, and end the readers."""
-        for _ in self._readers:
+        for _ in self._threads:
             self._calls.put(None)
-        for reader in self._readers:
+        for reader in self._threads:
             reader.join()

@@ -33,8 +33,8 @@ FLOORS: dict[str, tuple[str, ...]] = {
     ),
     "async floor": (
         "cache", "batcher", "reading_room", "images", "keys", "flights", "viewport",
-        "tasks", "transfers", "rasters", "spill", "measuring", "passing", "renderer", "counting", "sheets",
-        "engine", "library", "admission", "folderviews",
+        "tasks", "transfers", "stored", "rasters", "spill", "measuring", "passing", "renderer", "counting",
+        "sheets", "engine", "library", "admission", "folderviews",
     ),
     "top": ("api", "state", "inspection", "routes", "viewer", "app", "doctor", "commands", "__main__"),
 }  # fmt: skip

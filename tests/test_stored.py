@@ -1,0 +1,169 @@
+"""Stored tiles: the channels of a tile are brought by one flight, and still each for itself."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tifffile
+
+from gputiles import style
+from gputiles.errors import Damaged, Overloaded
+from gputiles.geometry import Rect
+from gputiles.rasters import FLYING
+from gputiles.reading_room import ReadingRoom
+from gputiles.request import TileRequest, View
+from gputiles.sources.tiff import TiffSource
+from gputiles.stored import joined
+from gputiles.trace import Trace
+from tests.test_engine import engine, noise, reference, write
+
+CHANNELS, SIDE = 6, 128
+
+
+@pytest.fixture
+def channels(tmp_path: Path) -> Path:
+    data = noise(CHANNELS, 2 * SIDE, 2 * SIDE)
+    return write(tmp_path / "channels.ome.tif", data, tile=(SIDE, SIDE), metadata={"axes": "CYX"})
+
+
+def tile_of(frames: Iterable[int], z: int = 1, x: int = 1) -> TileRequest:
+    bands = [{"frame": frame, "min": 0, "max": 4000, "palette": "#fff"} for frame in frames]
+    return TileRequest(z, x, 0, View(style=style.parse({"bands": bands})))
+
+
+def counted(monkeypatch: pytest.MonkeyPatch, broken: int = -1) -> Callable[[], list[int]]:
+    """Note the frame of each read from now on; frame ``broken`` cannot be read."""
+    frames: list[int] = []
+    read = TiffSource.read
+
+    def noting(self: TiffSource, frame: int, z: int, unit: Rect) -> Any:
+        frames.append(frame)
+        if frame == broken:
+            raise Damaged(f"frame {frame} is broken")
+        return read(self, frame, z, unit)
+
+    monkeypatch.setattr(TiffSource, "read", noting)
+    return lambda: sorted(frames)
+
+
+async def test_channels_of_a_cold_tile_are_one_flight(
+    channels: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    frames, batches = counted(monkeypatch), []
+    with tifffile.TiffFile(channels) as tiff:
+        stored = tiff.asarray()
+    async with engine(workers=1) as running:
+        image = await running.image(reference(channels))
+        submit = running.batcher.submit_all
+
+        async def noting(verb: str, jobs: Any, *rest: Any, **how: Any) -> Any:
+            batches.append((verb, len(jobs)))
+            return await submit(verb, jobs, *rest, **how)
+
+        monkeypatch.setattr(running.batcher, "submit_all", noting)
+        await running.renderer.tile(image, tile_of(range(CHANNELS)), Trace())
+        assert frames() == list(range(CHANNELS))
+        assert batches == [("decode", CHANNELS), ("render", 1)]
+        for frame in range(CHANNELS):
+            tile = await running.renderer.raster(image, frame, image.info.levels - 1, 1, 0)
+            assert np.array_equal(tile[..., 0], stored[frame, :SIDE, SIDE:])
+        assert frames() == list(range(CHANNELS))
+
+
+async def test_of_many_channels_some_fly_together(tmp_path: Path) -> None:
+    count = 2 * FLYING + 1
+    data = noise(count, SIDE, SIDE)
+    path = write(tmp_path / "many.ome.tif", data, tile=(SIDE, SIDE), metadata={"axes": "CYX"})
+    async with engine() as running:
+        image, shelf = await running.image(reference(path)), running.renderer.rasters.shelf
+        flights: list[int] = []
+        once_each = shelf.once_each
+
+        def noting(keys: Any, make: Any) -> Any:
+            flights.append(len(keys))
+            return once_each(keys, make)
+
+        shelf.once_each = noting  # type: ignore[method-assign]
+        await running.renderer.tile(image, tile_of(range(count), 0, 0), Trace())
+        assert flights == [FLYING, FLYING, 1]
+
+
+async def test_who_asks_for_one_channel_of_a_flight_waits_for_it(
+    channels: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    frames = counted(monkeypatch)
+    async with engine() as running:
+        image = await running.image(reference(channels))
+        every = running.renderer.tile(image, tile_of(range(CHANNELS)), Trace())
+        two = running.renderer.tile(image, tile_of((2, 4)), Trace())
+        one = running.renderer.raster(image, 3, image.info.levels - 1, 1, 0)
+        await asyncio.gather(every, two, one)
+        assert frames() == list(range(CHANNELS))
+
+
+async def test_a_channel_that_cannot_be_read_fails_alone(
+    channels: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    counted(monkeypatch, broken=1)
+    async with engine() as running:
+        image = await running.image(reference(channels))
+        every = asyncio.create_task(running.renderer.tile(image, tile_of(range(CHANNELS)), Trace()))
+        await asyncio.sleep(0)
+        others = asyncio.create_task(running.renderer.tile(image, tile_of((0, 2)), Trace()))
+        with pytest.raises(Damaged, match="frame 1 is broken"):
+            await every
+        assert (await others).data
+        assert running.renderer.rasters.shelf.reserved == running.renderer.rasters.shelf.flights == 0
+
+
+async def test_who_leaves_calls_the_reads_off_that_have_not_begun(
+    channels: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    frames, gate = counted(monkeypatch), threading.Event()
+    async with engine(readers=1) as running:
+        image = await running.image(reference(channels))
+        held = asyncio.create_task(running.reading_room.run(gate.wait, 10))
+        asked = asyncio.create_task(running.renderer.tile(image, tile_of(range(CHANNELS)), Trace()))
+        while running.reading_room.pending < 2:
+            await asyncio.sleep(0)
+        asked.cancel()
+        await asyncio.gather(asked, return_exceptions=True)
+        gate.set()
+        assert await held
+        await running.reading_room.run(int)
+        assert frames() == []
+        assert running.reading_room.pending == running.renderer.rasters.shelf.reserved == 0
+
+
+async def test_calls_side_by_side_answer_in_order_or_with_the_first_failure() -> None:
+    room, later = ReadingRoom(1, 3), []
+    try:
+        assert await room.run_all([lambda: 1, lambda: 2, lambda: 3]) == [1, 2, 3]
+        with pytest.raises(ZeroDivisionError):
+            await room.run_all([lambda: 1 // 0, lambda: later.append(1)])
+        await room.run(int)
+        with pytest.raises(Overloaded, match="at most 3 may"):
+            await room.run_all([lambda: 1] * 4)
+        await room.run(int)
+        assert room.pending == 0
+    finally:
+        room.close()
+
+
+@pytest.mark.parametrize(
+    ("units", "runs"),
+    [
+        ([(0, 0, 1, 1), (1, 0, 1, 1), (2, 0, 1, 1)], [(0, 0, 3, 1)]),
+        ([(2, 0, 1, 1), (0, 0, 1, 1)], [(0, 0, 1, 1), (2, 0, 1, 1)]),  # a gap
+        ([(0, 0, 2, 2), (2, 0, 2, 1)], [(0, 0, 2, 2), (2, 0, 2, 1)]),  # of other heights
+        ([(0, 1, 1, 1), (0, 0, 1, 1)], [(0, 0, 1, 1), (0, 1, 1, 1)]),  # below one another
+    ],
+)
+def test_neighbours_in_a_row_are_joined(units: list[Any], runs: list[Any]) -> None:
+    assert joined([Rect(*unit) for unit in units]) == [Rect(*run) for run in runs]
