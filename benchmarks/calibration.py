@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import io
+import os
 import statistics
 import time
 import zlib
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 from PIL import Image
+
+from gputiles.crew import usable
 
 TIMES = 10  # runs of each loop beside a class, before it and after it
 
@@ -37,6 +41,20 @@ def codec() -> None:
     """Deflate 128 KiB, and encode a 256² picture as JPEG."""
     zlib.compress(_text, 1)
     _picture.save(io.BytesIO(), "JPEG", quality=95, subsampling=0)
+
+
+def cores(times: int = 5) -> float:
+    """Return by how much threads that deflate, one on each core, are faster than one that does it all."""
+    homes = sorted(usable())
+
+    def deflate(times: int, home: int) -> None:
+        os.sched_setaffinity(0, {home})
+        for _ in range(times):
+            zlib.compress(_text, 1)
+
+    with ThreadPoolExecutor(len(homes)) as pool:  # a thread moves, and the caller's is not touched
+        alone = _timed(lambda: pool.submit(deflate, times * len(homes), homes[0]).result())
+        return alone / _timed(lambda: list(pool.map(deflate, [times] * len(homes), homes)))
 
 
 LOOPS: dict[str, Callable[[], object]] = {"memory": memory, "python": python, "codec": codec}

@@ -4,7 +4,8 @@ Tiles over 8 resident uint16 channels, a new style in every pass, JPEG q95 4:4:4
 benchmarks.viewport [--tile SIDE] [--across N] [--down N] [--picture NAME] [--pairs N] [--singly]``. By
 default it is what a screen of 1080 rows shows of the sample that ``gputiles demo`` serves: 4 × 3 tiles of
 512 pixels of tissue. ``--tile 256 --across 8 --down 5 --picture poisson`` is R1's viewport, in noise. Prints
-milliseconds a viewport, and the ratio.
+milliseconds a viewport, the ratio, and the same ratio of two threads that compress and share nothing: what
+the second core of this machine is worth meanwhile.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks import inputs, restyle
+from benchmarks import calibration, inputs, restyle
 from gputiles import style
 from gputiles import viewport as viewports
 from gputiles.config import usable_cores
@@ -94,7 +95,10 @@ async def compare(
         for number in range(-WARM, 0):
             for engine in (one, two):
                 await taken(engine, number)
-        times = [(await taken(one, number), await taken(two, number)) for number in range(10, 10 + pairs)]
+        times, machine = [], []
+        for number in range(10, 10 + pairs):
+            times.append((await taken(one, number), await taken(two, number)))
+            machine.append(calibration.cores())
     ratios = sorted(a / b for a, b in times)
     return {
         "cores": usable_cores(),
@@ -102,6 +106,7 @@ async def compare(
         "two_workers_ms": round(statistics.median(b for _, b in times), 1),
         "ratio": round(statistics.median(ratios), 2),
         "ratio_10_90": [round(ratios[len(ratios) // 10], 2), round(ratios[-1 - len(ratios) // 10], 2)],
+        "machine": round(statistics.median(machine), 2),
     }
 
 
