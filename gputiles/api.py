@@ -23,6 +23,7 @@ from gputiles.config import Config
 from gputiles.encoded import Edge
 from gputiles.engine import Engine
 from gputiles.errors import BadRequest, Changed, GputilesError, Overloaded, Unsupported
+from gputiles.floor import Floor
 from gputiles.image import ImageInfo
 from gputiles.loan import DeviceArray
 from gputiles.parameters import parse_edge, parse_format
@@ -46,8 +47,10 @@ class _Background:
 
     def __init__(self, config: Config) -> None:
         self.lost = False
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever, name="gputiles", daemon=True)
+        self._floor = Floor()
+        self._loop = asyncio.SelectorEventLoop(self._floor)
+        run = partial(self._floor.run, self._loop.run_forever)
+        self._thread = threading.Thread(target=run, name="gputiles", daemon=True)
         self._thread.start()
         self.engine = self.call(partial(self._start, config))
 
@@ -57,38 +60,27 @@ class _Background:
         return engine
 
     def call(
-        self, work: Callable[[], Coroutine[Any, Any, R]], at_once: Callable[[], R | None] = lambda: None
+        self, work: Callable[[], Coroutine[Any, Any, R]], at_once: Callable[[], R | None] | None = None
     ) -> R:
         """Run ``work`` on the loop and wait for it. Raises RuntimeError on the loop itself.
 
-        What ``at_once`` returns there is the value; without one, there is work to do.
+        What ``at_once`` finds on the loop's floor, if that is free, is the value.
         """
         if threading.current_thread() is self._thread:
             raise RuntimeError("an image cannot be used from its own event loop: it would wait for itself")
+        if at_once is not None and (value := self._floor.visit(at_once)) is not None:
+            return value
         future: Future[R] = Future()
-        self._loop.call_soon_threadsafe(self._begin, future, work, at_once)
+        self._loop.call_soon_threadsafe(self._begin, future, work)
         try:
             return future.result()
         except BaseException:
             future.cancel()
             raise
 
-    def _begin(
-        self,
-        future: Future[R],
-        work: Callable[[], Coroutine[Any, Any, R]],
-        at_once: Callable[[], R | None],
-    ) -> None:
-        """Have the value at once, or by a task that is cancelled with ``future``; on the loop."""
-        try:
-            value = at_once()
-            if value is not None:
-                _give(future, value)
-                return
-            task = self._loop.create_task(work())
-        except Exception as error:
-            _give(future, error)
-            return
+    def _begin(self, future: Future[R], work: Callable[[], Coroutine[Any, Any, R]]) -> None:
+        """Have the value by a task that is cancelled with ``future``; on the loop."""
+        task = self._loop.create_task(work())
         task.add_done_callback(partial(_bring, future))
         future.add_done_callback(partial(self._end, task))
 
@@ -275,7 +267,7 @@ class Image:
         return DeviceArray(raster, device, partial(self._background.give_back, hold))
 
     def _call(
-        self, work: Callable[[], Coroutine[Any, Any, R]], at_once: Callable[[], R | None] = lambda: None
+        self, work: Callable[[], Coroutine[Any, Any, R]], at_once: Callable[[], R | None] | None = None
     ) -> R:
         self._settle()
         with self._idle:

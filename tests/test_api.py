@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -20,7 +21,7 @@ import tifffile
 from PIL import Image as Picture
 
 import gputiles
-from gputiles import errors
+from gputiles import errors, floor
 from gputiles.api import Image
 from gputiles.config import Config
 
@@ -97,7 +98,10 @@ def tile_unless_closed(image: Image, most: int) -> bytes | None:
 
 
 @pytest.mark.skipif(not hasattr(os, "RWF_NOWAIT"), reason="the system cannot tell what is at hand")
-def test_what_is_at_hand_is_given_without_a_task(tmp_path: Path, path: Path) -> None:
+def test_what_is_at_hand_is_given_without_a_task(
+    tmp_path: Path, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(floor, "PATIENCE", 10)
     stored = tmp_path / "stored.tif"
     picture = np.random.default_rng(6).integers(0, 256, (256, 512), np.uint8)
     tifffile.imwrite(stored, picture, tile=(256, 256), compression="jpeg")
@@ -125,6 +129,62 @@ def test_what_is_at_hand_is_given_without_a_task(tmp_path: Path, path: Path) -> 
         assert tiles[0] == tiles[2] != tiles[1]
         shown = np.asarray(Picture.open(io.BytesIO(tiles[1]))).astype(int)
         assert np.abs(shown - picture[:, 256:]).mean() < 16
+
+
+def test_the_floor_is_one_threads_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    ground, on_it = floor.Floor(), 0
+    loop = asyncio.SelectorEventLoop(ground)
+    thread = threading.Thread(target=ground.run, args=(loop.run_forever,))
+    thread.start()
+
+    def alone() -> bool:
+        nonlocal on_it
+        on_it += 1
+        time.sleep(1e-5)  # another would come now
+        left, on_it = on_it, on_it - 1
+        return left == 1
+
+    async def inside() -> bool:
+        found = True
+        for _ in range(300):
+            found = alone() and found
+            await asyncio.sleep(0)
+        return found
+
+    def visits() -> list[bool]:
+        return [found for _ in range(300) if (found := ground.visit(alone)) is not None]
+
+    monkeypatch.setattr(floor, "PATIENCE", 10)
+    with ThreadPoolExecutor(3) as pool:
+        others = [pool.submit(visits) for _ in range(3)]
+        within = asyncio.run_coroutine_threadsafe(inside(), loop)
+        assert within.result(60)
+        assert [found for other in others for found in other.result(60)] == [True] * 900
+    loop.call_soon_threadsafe(loop.stop)
+    thread.join(10)
+    loop.close()
+
+
+def test_who_finds_the_floor_taken_goes_the_long_way(image: Image, monkeypatch: pytest.MonkeyPatch) -> None:
+    expected, held, over = image.tile(2, 0, 0), threading.Event(), threading.Event()
+    monkeypatch.setattr(floor, "PATIENCE", 0)
+    background = image._background
+    looks: list[str] = []
+
+    def stay() -> None:
+        held.set()
+        over.wait(10)
+
+    background._loop.call_soon_threadsafe(stay)
+    assert held.wait(10)
+    assert background._floor.visit(lambda: looks.append("looked")) is None
+    threading.Timer(0.05, over.set).start()
+    assert image.tile(2, 0, 0) == expected
+    assert not looks
+    monkeypatch.setattr(floor, "PATIENCE", 10)
+    with pytest.raises(ZeroDivisionError):  # what a look dies of is the visitor's, and the floor free again
+        background._floor.visit(lambda: 1 // 0)
+    assert image.tile(2, 0, 0) == expected
 
 
 def test_who_waits_no_more_takes_the_work_along(image: Image) -> None:

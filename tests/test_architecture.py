@@ -36,7 +36,9 @@ FLOORS: dict[str, tuple[str, ...]] = {
         "tasks", "transfers", "stored", "rasters", "spill", "measuring", "passing", "renderer", "counting",
         "sheets", "engine", "library", "admission", "folderviews",
     ),
-    "top": ("api", "state", "inspection", "routes", "viewer", "app", "doctor", "commands", "__main__"),
+    "top": (
+        "floor", "api", "state", "inspection", "routes", "viewer", "app", "doctor", "commands", "__main__",
+    ),
 }  # fmt: skip
 JOBS = "gputiles.backends"  # the package's own module: jobs, a protocol, no code; it stands in the cellar
 HEIGHT = {name: height for height, names in enumerate(FLOORS.values()) for name in names}
