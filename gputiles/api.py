@@ -20,11 +20,13 @@ from numpy.typing import NDArray
 
 from gputiles.cache import Hold
 from gputiles.config import Config
-from gputiles.encoded import Edge
+from gputiles.encoded import Edge, EncodedTile
 from gputiles.engine import Engine
-from gputiles.errors import BadRequest, Changed, GputilesError, Overloaded, Unsupported
+from gputiles.errors import BadRequest, Changed, GputilesError, OutOfMemory, Overloaded, Unsupported
+from gputiles.flights import Flight
 from gputiles.floor import Floor
 from gputiles.image import ImageInfo
+from gputiles.images import Image as Opened
 from gputiles.loan import DeviceArray
 from gputiles.parameters import parse_edge, parse_format
 from gputiles.places import is_address
@@ -60,33 +62,38 @@ class _Background:
         return engine
 
     def call(
-        self, work: Callable[[], Coroutine[Any, Any, R]], at_once: Callable[[], R | None] | None = None
+        self, work: Callable[[], Coroutine[Any, Any, R]], at_once: Callable[[Future[R]], bool] | None = None
     ) -> R:
         """Run ``work`` on the loop and wait for it. Raises RuntimeError on the loop itself.
 
-        What ``at_once`` finds on the loop's floor, if that is free, is the value.
+        Where ``at_once``, called on the loop's floor if that is free, says that it gives the future its
+        value, there is no work to do.
         """
         if threading.current_thread() is self._thread:
             raise RuntimeError("an image cannot be used from its own event loop: it would wait for itself")
-        if at_once is not None and (value := self._floor.visit(at_once)) is not None:
-            return value
         future: Future[R] = Future()
-        self._loop.call_soon_threadsafe(self._begin, future, work)
+        if at_once is None or not self._floor.visit(partial(at_once, future)):
+            self._loop.call_soon_threadsafe(self.begin, future, work)
         try:
             return future.result()
         except BaseException:
             future.cancel()
             raise
 
-    def _begin(self, future: Future[R], work: Callable[[], Coroutine[Any, Any, R]]) -> None:
+    def begin(self, future: Future[R], work: Callable[[], Coroutine[Any, Any, R]]) -> None:
         """Have the value by a task that is cancelled with ``future``; on the loop."""
         task = self._loop.create_task(work())
         task.add_done_callback(partial(_bring, future))
-        future.add_done_callback(partial(self._end, task))
+        self.when_left(future, task.cancel)
 
-    def _end(self, task: asyncio.Task[Any], future: Future[Any]) -> None:
-        if future.cancelled():
-            self._loop.call_soon_threadsafe(task.cancel)
+    def when_left(self, future: Future[Any], call_off: Callable[[], object]) -> None:
+        """Have ``call_off`` called on the loop if nobody waits for ``future`` any more."""
+
+        def left(_: object) -> None:
+            if future.cancelled():
+                self._loop.call_soon_threadsafe(call_off)
+
+        future.add_done_callback(left)
 
     def give_back(self, hold: Hold[Any]) -> None:
         """Release the pins of a loan, once nothing reads it any more; from any thread, waits for nothing."""
@@ -110,12 +117,12 @@ class _Background:
         return True
 
 
-def _bring(future: Future[R], task: asyncio.Task[R]) -> None:
-    """Give what came of a task to the one who waits for it."""
-    if task.cancelled():
+def _bring(future: Future[R], result: asyncio.Future[R]) -> None:
+    """Give what came of work on the loop to the one who waits for it."""
+    if result.cancelled():
         _give(future, CancelledError())
     else:
-        _give(future, task.exception() or task.result())
+        _give(future, result.exception() or result.result())
 
 
 def _give(future: Future[R], outcome: R | BaseException) -> None:
@@ -196,7 +203,8 @@ class Image:
             frame or 0, _style(style), frame is not None, parse_format(encoding, quality, subsampling)
         )
         request = TileRequest(z, x, y, view, _edge(edge))
-        return self._call(partial(self._tile, request), partial(self._tile_at_once, request))
+        tile: EncodedTile = self._call(partial(self._tile, request), partial(self._tile_at_once, request))
+        return tile.data
 
     @overload
     def raster(
@@ -230,21 +238,47 @@ class Image:
             if self._background.lost:
                 self._background, self._calls, self._idle = background, 0, threading.Condition()
 
-    async def _tile(self, request: TileRequest) -> bytes:
+    async def _tile(self, request: TileRequest) -> EncodedTile:
         engine = self._background.engine
-        image = await engine.image(self._reference)
-        return (await engine.renderer.tile(image, request, Trace())).data
+        return await engine.renderer.tile(await engine.image(self._reference), request, Trace())
 
-    def _tile_at_once(self, request: TileRequest) -> bytes | None:
+    def _tile_at_once(self, request: TileRequest, future: Future[EncodedTile]) -> bool:
+        """Have ``future`` given a tile that is there, or whose rasters are; say whether it will be."""
         engine = self._background.engine
         image = engine.images.fresh(self._reference)
         if image is None:
-            return None
+            return False
         try:
             tile = engine.renderer.at_once(image, request, Trace())
         except (NotAtHand, Changed):
-            return None
-        return None if tile is None else tile.data
+            return False
+        if tile is None:
+            return self._set_out(image, request, future)
+        future.set_result(tile)
+        return True
+
+    def _set_out(self, image: Opened, request: TileRequest, future: Future[EncodedTile]) -> bool:
+        """Have a tile rendered for ``future`` if its rasters are resident; say whether they are."""
+        background, renderer = self._background, self._background.engine.renderer
+        waiting: list[Flight[EncodedTile]] = []
+
+        def leave() -> None:
+            while waiting:
+                renderer.tiles.flying.leave(waiting.pop())
+
+        def landed(result: asyncio.Future[EncodedTile]) -> None:
+            leave()
+            if not result.cancelled() and isinstance(result.exception(), OutOfMemory):
+                background.begin(future, partial(self._tile, request))  # in the room that others have left
+            else:
+                _bring(future, result)
+
+        flight = renderer.begin(image, request, Trace(), landed)
+        if flight is None:
+            return False
+        waiting.append(flight)
+        background.when_left(future, leave)
+        return True
 
     async def _raster(self, frame: int, z: int, x: int, y: int) -> NDArray[Any]:
         engine = self._background.engine
@@ -267,7 +301,7 @@ class Image:
         return DeviceArray(raster, device, partial(self._background.give_back, hold))
 
     def _call(
-        self, work: Callable[[], Coroutine[Any, Any, R]], at_once: Callable[[], R | None] | None = None
+        self, work: Callable[[], Coroutine[Any, Any, R]], at_once: Callable[[Future[R]], bool] | None = None
     ) -> R:
         self._settle()
         with self._idle:

@@ -19,7 +19,8 @@ from gputiles.images import Image
 from gputiles.ranges import Edges, direct_edges
 from gputiles.rasters import Work
 from gputiles.regions import cells_of, level_region
-from gputiles.renderer import Renderer, resample_job
+from gputiles.renderer import Renderer
+from gputiles.renderjobs import resample_job
 from gputiles.request import RegionRequest
 from gputiles.tasks import together
 from gputiles.trace import Trace

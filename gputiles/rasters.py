@@ -52,7 +52,7 @@ class Plane(NamedTuple):
 
 
 @lru_cache(maxsize=256)
-def _planes(frames: tuple[int, ...], z: int) -> tuple[Plane, ...]:
+def _planes(frames: tuple[int | Stack, ...], z: int) -> tuple[Plane, ...]:
     """Return the planes of frames: the tiles of a viewport are all of the same."""
     return tuple(Plane(frame, z) for frame in frames)
 
@@ -109,7 +109,7 @@ class Rasters:
         return [_good(rasters) for rasters in found]
 
     def resident(
-        self, image: Image, frames: tuple[int, ...], z: int, cell: Cell, hold: Hold[Raster]
+        self, image: Image, frames: tuple[int | Stack, ...], z: int, cell: Cell, hold: Hold[Raster]
     ) -> list[Raster] | None:
         """Pin one tile of each frame if the shelf has them all, else none; nothing is waited for."""
         identity = image.identity

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Any
@@ -10,14 +11,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gputiles import arrays, icc, jfif, keys, png, style
-from gputiles.backends import Raster, RenderJob, ResampleJob
+from gputiles.backends import Raster, RenderJob
 from gputiles.batcher import Batcher
 from gputiles.cache import Hold, Shelf
 from gputiles.config import Config
-from gputiles.encoded import EncodedTile, Encoding, Format
-from gputiles.errors import BadRequest, Changed, LimitExceeded
+from gputiles.encoded import EncodedTile, Format
+from gputiles.errors import BadRequest, Changed, LimitExceeded, OutOfMemory
+from gputiles.flights import Flight
 from gputiles.geometry import Rect
-from gputiles.image import Alpha, Colour, ImageInfo
+from gputiles.image import ImageInfo
 from gputiles.images import Image, Images
 from gputiles.keys import Request
 from gputiles.look import is_plain
@@ -28,12 +30,13 @@ from gputiles.rasters import Rasters, Work
 from gputiles.reading_room import ReadingRoom
 from gputiles.recipe import Conversion, ConversionKind, Recipe
 from gputiles.regions import cells_of, fitted, level_region
+from gputiles.renderjobs import render_job, resample_job, tile_size
 from gputiles.request import RegionRequest, ThumbnailRequest, TileRequest, View
+from gputiles.resident import Landed, Resident
 from gputiles.sources.athand import NotAtHand
 from gputiles.tasks import together
 from gputiles.trace import Trace
 
-WHITE = (255, 255, 255)
 OVERHEAD = 1024  # bytes that an encoded tile takes beside its data: the smallest count too
 MOST_THUMBNAIL = 4096  # pixels on a side
 MOST_PIXELS = 1 << 26  # of a region
@@ -51,6 +54,7 @@ class Renderer:
         self.rasters = Rasters(config, room, images, batcher)
         self.measuring = Measuring(self.rasters, batcher)
         self.passing = Passing(config, room, images)
+        self.resident = Resident(self.rasters, self.tiles, batcher, self.keep)
         self._icc = config.icc
         self.room = room
         self._images = images
@@ -73,7 +77,20 @@ class Renderer:
             tile = self.at_once(image, request, trace)
         except (NotAtHand, Changed):
             return await self.answered(image, request, trace, self._read_tile)
+        tile = tile or await self._from_shelf(image, request, trace)
         return tile or await self.answered(image, request, trace, self._render_tile)
+
+    async def _from_shelf(self, image: Image, request: TileRequest, trace: Trace) -> EncodedTile | None:
+        """Return a tile whose rasters are resident; None where it goes the way of all."""
+        flight = self.begin(image, request, trace)
+        if flight is None:
+            return None
+        try:
+            return await asyncio.shield(flight.result)
+        except OutOfMemory:  # once more, in the room that others have left
+            return None
+        finally:
+            self.tiles.flying.leave(flight)
 
     def at_once(self, image: Image, request: TileRequest, trace: Trace) -> EncodedTile | None:
         """Return a tile that nothing has to be waited for: it is on the shelf, or stored as it is asked for.
@@ -93,6 +110,26 @@ class Renderer:
             return None
         trace.cache = "passthrough"
         return self.keep(image, request.view, key, stored)
+
+    def begin(
+        self, image: Image, request: TileRequest, trace: Trace, landed: Landed = lambda _: None
+    ) -> Flight[EncodedTile] | None:
+        """Have a tile rendered that is not on the shelf, if its rasters are; None where they are not.
+
+        Its result is also given to ``landed``. The caller leaves the flight when it waits no more. Raises as
+        ``tile`` does.
+        """
+        key, view, work = keys.key(image, request), request.view, Work(image, trace)
+        check_view(image.info, view)
+        image.info.grid.check(request.z, request.x, request.y)
+        if key in self.tiles.flying or (view.style is None and view.encoding.takes_values):
+            return None
+        recipe = self._recipe_at_once(work, view)
+        flight = None if recipe is None else self.resident.set_out(work, request, key, recipe, landed)
+        if flight is not None:
+            trace.cache = "raw-hit"
+            self.batcher.dispatch()
+        return flight
 
     async def thumbnail(self, image: Image, request: ThumbnailRequest, trace: Trace) -> EncodedTile:
         """Return the whole image, no larger than asked for and never enlarged."""
@@ -275,16 +312,26 @@ class Renderer:
 
     async def recipe(self, work: Work, view: View) -> Recipe:
         """Return the view's recipe: a light record, shared by all encodings."""
-        key = (work.image.identity, view.style and view.style.key, view.frame, view.single)
+        recipe = self._recipe_at_once(work, view)
+        if recipe is not None:
+            return recipe
+        key, frames = _recipe_key(work, view), self._to_measure(work.image.info, view)
+        async with self.recipes.once(key, partial(self._measure, key, work, view, frames)) as recipe:
+            return recipe
+
+    def _recipe_at_once(self, work: Work, view: View) -> Recipe | None:
+        """Return the view's recipe if it is on the shelf, or of numbers alone."""
+        key = _recipe_key(work, view)
         entry = self.recipes.get(key)
         if entry is not None:
             return entry.value
         info = work.image.info
-        frames = style.frames_to_measure(view.style, info, view.frame, single=view.single)
-        if not frames and self._intent(info, view) is None:  # numbers only: no flight to wait for
-            return self._resolve(key, work, view, {}, None)
-        async with self.recipes.once(key, partial(self._measure, key, work, view, frames)) as recipe:
-            return recipe
+        if self._intent(info, view) is not None or self._to_measure(info, view):
+            return None
+        return self._resolve(key, work, view, {}, None)
+
+    def _to_measure(self, info: ImageInfo, view: View) -> tuple[int, ...]:
+        return style.frames_to_measure(view.style, info, view.frame, single=view.single)
 
     def _intent(self, info: ImageInfo, view: View) -> str | None:
         """Return the rendering intent by which colours are converted; None where they are not."""
@@ -320,34 +367,6 @@ class Renderer:
         return data
 
 
-def render_job(
-    info: ImageInfo,
-    encoding: Encoding,
-    recipe: Recipe,
-    rasters: tuple[Raster, ...],
-    size: tuple[int, int],
-    fill: tuple[int, int, int, int] | None,
-) -> RenderJob:
-    """Return the job that makes a picture of ``size`` (width, height), one raster a frame of the recipe."""
-    return RenderJob(
-        recipe=recipe,
-        rasters=rasters,
-        width=size[0],
-        height=size[1],
-        encoding=encoding,
-        fill=fill,
-        background=background(info, recipe),
-    )
-
-
-def tile_size(info: ImageInfo, request: TileRequest) -> tuple[int, int]:
-    """Return the (width, height) of a tile's picture."""
-    if not request.edge.crop:
-        return info.tile_width, info.tile_height
-    rect = info.grid.rect(request.z, request.x, request.y)
-    return rect.width, rect.height
-
-
 def check_view(info: ImageInfo, view: View) -> None:
     """Raise NotFound for a frame that the image lacks, BadRequest for stored values in a style."""
     info.check_frame(view.frame)
@@ -355,25 +374,5 @@ def check_view(info: ImageInfo, view: View) -> None:
         raise BadRequest("encoding: PNG16 holds the stored values, which have no style")
 
 
-def background(info: ImageInfo, recipe: Recipe) -> tuple[int, int, int] | None:
-    """Return what shows through transparent pixels of a JPEG.
-
-    White under an RGB picture that no style has recoloured; under a composite black,
-    which is what a masked pixel's colour is.
-    """
-    return WHITE if recipe.bands is None and info.colour is Colour.RGB else None
-
-
-def resample_job(
-    info: ImageInfo, rect: Rect, cells: dict[tuple[int, int], Raster], width: int, height: int
-) -> ResampleJob:
-    """Return the job that makes ``rect`` of a level, which ``cells`` cover, in another size."""
-    return ResampleJob(
-        tiles=tuple((x * info.tile_width, y * info.tile_height, raster) for (x, y), raster in cells.items()),
-        region=rect,
-        width=width,
-        height=height,
-        reduction=info.reduction,
-        nodata=info.nodata,
-        alpha=info.alpha is Alpha.STRAIGHT,
-    )
+def _recipe_key(work: Work, view: View) -> object:
+    return work.image.identity, view.style and view.style.key, view.frame, view.single

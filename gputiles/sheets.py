@@ -14,7 +14,8 @@ from gputiles.frames import FramesRequest
 from gputiles.images import Image
 from gputiles.rasters import Work
 from gputiles.recipe import Recipe
-from gputiles.renderer import MOST_BYTES, Renderer, background
+from gputiles.renderer import MOST_BYTES, Renderer
+from gputiles.renderjobs import background
 from gputiles.tasks import together
 from gputiles.trace import Trace
 from gputiles.transfers import uploaded

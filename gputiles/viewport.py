@@ -7,22 +7,19 @@ way of single tiles. Either way it is one flight for all who ask for it.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator
 from functools import partial
 from typing import TypeAlias
 
 from gputiles import keys
-from gputiles.backends import Raster
-from gputiles.batcher import Item
-from gputiles.cache import Hold
 from gputiles.encoded import EncodedTile
 from gputiles.errors import DeadlineExceeded, DeviceLost, GputilesError, OutOfMemory, Overloaded
 from gputiles.flights import Flight
 from gputiles.images import Image
 from gputiles.rasters import Work
 from gputiles.recipe import Recipe
-from gputiles.renderer import Renderer, check_view, render_job, tile_size
-from gputiles.request import TileRequest, View, ViewportRequest
+from gputiles.renderer import Renderer, check_view
+from gputiles.request import TileRequest, ViewportRequest
 from gputiles.trace import Trace
 
 AT_ONCE = 40  # tiles set out for in one turn of the loop
@@ -164,22 +161,15 @@ class _Waiting:
 
     def _render(self, number: int, request: TileRequest, key: str, recipe: Recipe) -> bool:
         """Have a tile rendered if its rasters are resident; say whether they are."""
-        image, renderer = self._work.image, self._renderer
-        hold = Hold(renderer.rasters.shelf)
-        rasters = renderer.rasters.resident(image, recipe.frames, request.z, (request.x, request.y), hold)
-        if rasters is None:
-            return False
-        encoding, size = request.view.encoding, tile_size(image.info, request)
-        job = render_job(image.info, encoding, recipe, tuple(rasters), size, request.edge.colour)
+        landed = partial(self._landed, number, request)
         try:
-            item = renderer.batcher.enqueue("render", job, self._work.trace)
+            flight = self._renderer.resident.set_out(self._work, request, key, recipe, landed)
         except (Overloaded, DeviceLost) as error:
-            hold.release()
             self._bring(number, error)
             return True
-        landed = partial(self._landed, number, request)
-        self._flights[number] = _take_off(renderer, image, request.view, key, item, hold, landed)
-        return True
+        if flight is not None:
+            self._flights[number] = flight
+        return flight is not None
 
     def _landed(self, number: int, request: TileRequest, result: asyncio.Future[EncodedTile]) -> None:
         flight = self._flights.pop(number, None)
@@ -190,34 +180,3 @@ class _Waiting:
             self._fetch(number, request)  # once more, in the room that others have left
         else:
             self._settle(number, result)
-
-
-def _take_off(
-    renderer: Renderer,
-    image: Image,
-    view: View,
-    key: str,
-    item: Item,
-    hold: Hold[Raster],
-    landed: Callable[[asyncio.Future[EncodedTile]], None],
-) -> Flight[EncodedTile]:
-    """Return the flight that brings what a worker makes of ``item`` to the shelf.
-
-    At its end ``hold`` is released and ``landed`` called with the result.
-    """
-    result: asyncio.Future[EncodedTile] = asyncio.get_running_loop().create_future()
-    flight = renderer.tiles.flying.take_off((key,), result, partial(renderer.batcher.withdraw, item))
-
-    def arrive(rendered: asyncio.Future[bytes]) -> None:
-        hold.release()
-        renderer.tiles.flying.land(flight)
-        if rendered.cancelled():
-            result.cancel()
-        elif (error := rendered.exception()) is not None:
-            result.set_exception(error)
-        else:
-            result.set_result(renderer.keep(image, view, key, rendered.result()))
-        landed(result)
-
-    item.future.add_done_callback(arrive)
-    return flight

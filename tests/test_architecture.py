@@ -20,8 +20,8 @@ PACKAGE = ROOT / "gputiles"
 FLOORS: dict[str, tuple[str, ...]] = {
     "cellar": (
         "__init__", "errors", "geometry", "encoded", "image", "recipe", "colours", "palettes", "grammar",
-        "entries", "style", "icc", "look", "ranges", "request", "regions", "deepzoom", "iiif", "histograms",
-        "frames", "quads",
+        "entries", "style", "renderjobs", "icc", "look", "ranges", "request", "regions", "deepzoom", "iiif",
+        "histograms", "frames", "quads",
         "xyz", "omero", "settings", "imgdata", "webquery", "webgateway",
         "parameters", "projections", "metadata", "config", "capsules", "trace", "places", "arrays", "jfif",
         "png", "jobs", "distribution", "namedviews",
@@ -33,8 +33,8 @@ FLOORS: dict[str, tuple[str, ...]] = {
     ),
     "async floor": (
         "cache", "batcher", "reading_room", "images", "keys", "flights", "viewport",
-        "tasks", "transfers", "stored", "rasters", "spill", "measuring", "passing", "renderer", "counting",
-        "sheets", "engine", "library", "admission", "folderviews",
+        "tasks", "transfers", "stored", "rasters", "spill", "measuring", "passing", "resident", "renderer",
+        "counting", "sheets", "engine", "library", "admission", "folderviews",
     ),
     "top": (
         "floor", "api", "state", "inspection", "routes", "viewer", "app", "doctor", "commands", "__main__",
