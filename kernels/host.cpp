@@ -8,6 +8,7 @@
 #include "histogram.cu"
 #include "icc.cu"
 #include "jpeg.cu"
+#include "jpegdecode.h"
 #include "paste.cu"
 #include "png.cu"
 #include "resample.cu"
@@ -19,7 +20,8 @@ extern "C" __attribute__((visibility("default"))) void layout(i64* sizes) {
                      sizeof(Resample), sizeof(Extremes), sizeof(Measure),   sizeof(PngFilter),
                      sizeof(JpegTable), sizeof(Jpeg),  sizeof(Icc),      sizeof(Paste),     sizeof(Follow),
                      sizeof(Pack),      sizeof(PngLook), sizeof(PngDeflate), sizeof(PngCheck), sizeof(PngTail),
-                     sizeof(PngDense), sizeof(Unpack), sizeof(Turned),  sizeof(Ycc)};
+                     sizeof(PngDense), sizeof(Unpack), sizeof(Turned),  sizeof(Ycc),
+                     sizeof(JpegDecode)};
   for (int i = 0; i < (int)(sizeof all / sizeof *all); ++i) sizes[i] = all[i];
 }
 

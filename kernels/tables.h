@@ -317,6 +317,22 @@ struct Ycc {
   i32 unused;
 };
 
+// Decodes a JPEG stream: see jpegdecode.h. The scratch memory of the first job is for all of them.
+struct JpegDecode {
+  u64 data;
+  u64 tables;  // of the page, put before the stream's
+  u64 out;     // (height, width, samples)
+  u64 done;    // i64: 1 where `out` has the pixels, else another decoder is to be asked
+  u64 scratch;
+  i64 size;  // bytes
+  i64 tables_size;
+  i64 scratch_size;
+  i32 width;
+  i32 height;
+  i32 samples;   // 1 or 3
+  i32 said_rgb;  // whether the page says that three components are RGB
+};
+
 static_assert(sizeof(Source) == 48, "see tables.py");
 static_assert(sizeof(Band) == 128, "see tables.py");
 static_assert(sizeof(Composite) == 80, "see tables.py");
@@ -340,3 +356,4 @@ static_assert(sizeof(Pack) == 48, "see tables.py");
 static_assert(sizeof(Unpack) == 72, "see tables.py");
 static_assert(sizeof(Turned) == 48, "see tables.py");
 static_assert(sizeof(Ycc) == 32, "see tables.py");
+static_assert(sizeof(JpegDecode) == 80, "see tables.py");

@@ -31,6 +31,7 @@ from gputiles.backends import (
 from gputiles.backends.conversion import Converter
 from gputiles.backends.encode import File, JpegFile, PngFile, encode_turned, whole_file
 from gputiles.backends.hostlib import Call, Library, installed
+from gputiles.backends.jpegs import Jpegs
 from gputiles.backends.paste import decode_tiles, mosaic, raster_of
 from gputiles.backends.plans import Target, address, placed
 from gputiles.backends.tables import Placed
@@ -83,6 +84,7 @@ class HostBackend:
         self._run = library or installed()
         self._scratch = threading.local()
         self._target = Target(RUN, address, Converter(self._run, self._buffer, RUN))
+        self._jpegs = Jpegs(self._run, self._buffer)
         self._helpers: Crew[Callable[[], None]] = Crew("gputiles-helper", workers, _call, helps=True)
         self._busy = 0
         self._counting = threading.Lock()
@@ -93,7 +95,7 @@ class HostBackend:
 
     def decode(self, jobs: Sequence[DecodeJob]) -> list[Outcome[Tiles]]:
         """Decode each job's chunks once into one raster, or error, per tile of the job."""
-        return self._each(decode_tiles, jobs)
+        return self._each(partial(decode_tiles, decode=self._jpegs.decode), jobs)
 
     def downsample(self, jobs: Sequence[DownsampleJob]) -> list[Outcome[Raster]]:
         """Make each job's tile from its children."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import struct
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import Any, NamedTuple, TypeVar
@@ -37,6 +37,10 @@ def raster_of(pixels: NDArray[Any], valid: NDArray[np.uint8] | None = None) -> R
     return Raster(pixels, shape, pixels.dtype, weight, valid, pixels.ctypes.data, valid_address)
 
 
+Decode = Callable[[Sequence[Chunk]], Iterable[Any]]
+"""How chunks become pixels, an error, or None, each in its turn."""
+
+
 class _Part(NamedTuple):
     """What was decoded: where it lies, its first sample, and its pixels, an error, or None."""
 
@@ -45,10 +49,16 @@ class _Part(NamedTuple):
     pixels: Any
 
 
-def decode_tiles(job: DecodeJob) -> Tiles:
+def one_by_one(chunks: Sequence[Chunk]) -> Iterable[Any]:
+    """Decode each chunk by its own codec."""
+    return map(decode_chunk, chunks)
+
+
+def decode_tiles(job: DecodeJob, decode: Decode = one_by_one) -> Tiles:
     """Decode the chunks of a job once, and cut its tiles out of them."""
     area = _shown(job)
-    decoded = (_Part(chunk.place, chunk.sample, decode_chunk(chunk)) for chunk in job.chunks)
+    pairs = zip(job.chunks, decode(job.chunks), strict=True)
+    decoded = (_Part(chunk.place, chunk.sample, pixels) for chunk, pixels in pairs)
     parts = [_trimmed(part, area) for part in decoded]
     by_place = {part.place: part for part in parts}
     tiles = tuple(_whole(job, rect, by_place.get(rect)) or _tile(job, rect, parts) for rect in job.tiles)

@@ -164,10 +164,18 @@ TURNED = np.dtype(
     ]
 )  # fmt: skip
 YCC = np.dtype([("pixels", "u8"), ("runs", "i8"), ("count", "i8"), ("size", "i4"), ("unused", "i4")])
+JPEG_DECODE = np.dtype(
+    [
+        ("data", "u8"), ("tables", "u8"), ("out", "u8"), ("done", "u8"), ("scratch", "u8"), ("size", "i8"),
+        ("tables_size", "i8"), ("scratch_size", "i8"), ("width", "i4"), ("height", "i4"), ("samples", "i4"),
+        ("said_rgb", "i4"),
+    ]
+)  # fmt: skip
 
 LAYOUT = (
     SOURCE, BAND, COMPOSITE, UNSTYLED, DOWNSAMPLE, RESAMPLE, EXTREMES, MEASURE, PNG_FILTER, JPEG_TABLE, JPEG,
     ICC, PASTE, FOLLOW, PACK, PNG_LOOK, PNG_DEFLATE, PNG_CHECK, PNG_TAIL, PNG_DENSE, UNPACK, TURNED, YCC,
+    JPEG_DECODE,
 )  # fmt: skip
 """All job structs, in the order in which the host library reports their sizes."""
 

@@ -152,7 +152,7 @@ class JpegCodec:
     def decode(self, data: bytes, width: int, height: int) -> NDArray[Any]:
         """Decode ``data`` to (height, width, samples)."""
         if self.header:
-            data = self.header + data + b"\xff\xd9"
+            data = self.header + data + jpeg.END
         header = jpeg.read_header(data)
         self.frame.check("JPEG", header.width, header.height)
         jpeg.check_scans(header, data)
@@ -164,6 +164,13 @@ class JpegCodec:
         except DECODER_ERRORS as error:
             raise Damaged(f"a JPEG chunk does not decode: {error}") from error
         return self.frame.fit("JPEG", pixels, width, height)
+
+    def stream(self, data: bytes) -> bytes | None:
+        """Return a chunk's bytes as a whole stream; None where it is no grey or RGB of 8 bits."""
+        plain = self.frame.samples == 1 or (self.frame.samples == 3 and not self.raw)
+        if self.frame.dtype != np.uint8 or not plain:
+            return None
+        return self.header + data + jpeg.END if self.header else data
 
     def _decode(self, data: bytes, header: jpeg.Header) -> NDArray[Any]:
         if header.frame not in (0xC0, 0xC1, 0xC2, 0xC3):

@@ -19,8 +19,8 @@ _STANDALONE = {0x01, *range(0xD0, 0xD9)}
 _FRAMES = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}
 _SEQUENTIAL = (0xC0, 0xC1)
 MOST_SCANS = 100  # encoders make about ten
-_START, _END, _SCAN, _APP0, _APP14 = 0xD8, 0xD9, 0xDA, 0xE0, 0xEE
-_EOI = b"\xff\xd9"
+_START, _STOP, _SCAN, _APP0, _APP14 = 0xD8, 0xD9, 0xDA, 0xE0, 0xEE
+END = b"\xff\xd9"
 ADOBE_RGB = b"\xff\xee\x00\x0eAdobe\x00\x64\x00\x00\x00\x00\x00"
 _JFIF = b"\xff\xe0\x00\x10JFIF\x00\x01\x01\x00\x00\x01\x00\x01\x00\x00"
 
@@ -71,7 +71,7 @@ def segments(data: bytes) -> Iterator[tuple[int, int, int]]:
         if marker in _STANDALONE:
             position += 2
             continue
-        if marker == _END:
+        if marker == _STOP:
             return
         length = int.from_bytes(data[position + 2 : position + 4], "big")
         if length < 2:
@@ -121,13 +121,13 @@ def ended(data: bytes, header: Header, tables: bytes | None = None) -> bytes:
 
     ``tables`` are the page's. Raises Damaged for a stream that is cut off: decoders make up the rest.
     """
-    if data.rfind(_EOI, header.scan) >= 0:  # within coded data no such two bytes follow each other
+    if data.rfind(END, header.scan) >= 0:  # within coded data no such two bytes follow each other
         return data
     whole = splice(data, tables)
     stop = _stop(whole)
     if stop < 0:
         raise Damaged("a JPEG stream that is cut off: it has no end (EOI), and not all of its pixels")
-    return whole[:stop] + _EOI
+    return whole[:stop] + END
 
 
 def _stop(data: bytes) -> int:
@@ -181,7 +181,7 @@ def publish(data: bytes, said_rgb: bool) -> bytes | None:
         end = ended(data, header).rstrip(b"\0")
     except Damaged:
         return None
-    if not end.endswith(_EOI):
+    if not end.endswith(END):
         return None
     if header.adobe is not None or header.jfif:
         return end

@@ -1,0 +1,84 @@
+"""JPEG chunks that the host's own kernel decodes, several at once; what it does not, their codec does."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from gputiles.backends import Chunk, tables
+from gputiles.backends.hostlib import Library
+from gputiles.backends.paste import decode_chunk
+from gputiles.sources.imagecodec import JpegCodec
+
+AT_ONCE = 8  # chunks in a call: their pixels wait for the last one
+LANES = 4  # MOST_LANES in jpegdecode.h
+LARGEST = 1 << 20  # pixels of a chunk: scratch memory is kept
+SHARED, LEAST, COLUMN = 1 << 17, 1 << 15, 192  # bytes of scratch memory: for all, for each lane, for a column
+
+
+class Stream(NamedTuple):
+    """A stream that the kernel may know how to decode; ``at`` is its chunk's number."""
+
+    at: int
+    data: bytes
+    codec: JpegCodec
+    pixels: NDArray[np.uint8]
+
+
+class Jpegs:
+    """Decodes chunks in their order, on any thread; ``buffer`` gives a thread scratch memory."""
+
+    def __init__(self, library: Library, buffer: Callable[[str, int], NDArray[np.uint8]]) -> None:
+        self._library = library
+        self._buffer = buffer
+
+    def decode(self, chunks: Sequence[Chunk]) -> Iterator[Any]:
+        """Yield each chunk's pixels, its error, or None where the file holds nothing."""
+        for start in range(0, len(chunks), AT_ONCE):
+            some = chunks[start : start + AT_ONCE]
+            made = self._made([stream for at, chunk in enumerate(some) if (stream := _stream(at, chunk))])
+            for at, chunk in enumerate(some):
+                yield made.pop(at) if at in made else decode_chunk(chunk)
+
+    def _made(self, streams: Sequence[Stream]) -> dict[int, NDArray[np.uint8]]:
+        """Return what the kernel decodes, by the chunks' numbers."""
+        if not streams:
+            return {}
+        done = np.zeros(len(streams), np.int64)
+        table = np.zeros(len(streams), tables.JPEG_DECODE)
+        room = max(len(stream.data) + COLUMN * stream.pixels.shape[1] for stream in streams) + LEAST
+        scratch = self._buffer("jpegs", SHARED + min(LANES, len(streams)) * room)
+        for stream, row, at in zip(streams, table, range(len(streams)), strict=True):
+            _fill(row, stream)
+            row["done"] = done.ctypes.data + at * done.itemsize
+            row["scratch"], row["scratch_size"] = scratch.ctypes.data, scratch.nbytes
+        self._library("jpeg_decode", table)
+        return {stream.at: stream.pixels for stream, whole in zip(streams, done, strict=True) if whole}
+
+
+def _stream(at: int, chunk: Chunk) -> Stream | None:
+    """Return a chunk's stream with memory for its pixels, where it may be decoded here."""
+    codec, width, height = chunk.codec, chunk.place.width, chunk.place.height
+    if not isinstance(codec, JpegCodec) or not isinstance(chunk.data, bytes) or width * height > LARGEST:
+        return None
+    data, samples = codec.stream(chunk.data), codec.frame.samples
+    if data is None or len(data) > 2 * width * height * samples + LEAST:
+        return None
+    return Stream(at, data, codec, np.empty((height, width, samples), np.uint8))
+
+
+def _fill(row: Any, stream: Stream) -> None:
+    height, width, samples = stream.pixels.shape
+    shared = stream.codec.tables or b""
+    row["data"], row["size"] = _address(stream.data), len(stream.data)
+    row["tables"], row["tables_size"] = _address(shared), len(shared)
+    row["out"] = stream.pixels.ctypes.data
+    row["width"], row["height"], row["samples"] = width, height, samples
+    row["said_rgb"] = stream.codec.said_rgb
+
+
+def _address(data: bytes) -> int:
+    return int(np.frombuffer(data, np.uint8).ctypes.data) if data else 0

@@ -1,0 +1,249 @@
+// Huffman decoding of baseline JPEG (ITU-T T.81, annex F.2), several streams in turn.
+//
+// For the host alone. A core waits for most of a symbol's time: where the next one begins is known
+// only after this one was looked up. So several streams take turns, three symbols each, and nothing
+// branches on what these are: the first that ends a block is looked for afterwards.
+#pragma once
+
+#include "target.h"
+
+namespace jpegin {
+
+constexpr int INDEX = 10;          // bits of a look-up
+constexpr int GROUP = 16;          // blocks whose coefficients lie side by side: [64][GROUP]
+constexpr int LONGEST = 16;        // bits of a code
+constexpr int WORST_BLOCK = 216;   // bytes that 64 symbols of 27 bits take
+
+// An entry: how many bits a code has with its tail (bits 0 … 5), how far its coefficient is beyond the
+// one before (8 … 15), and what makes its tail a value (24 … 28): a place in MASKS and OFFSETS. What is
+// no coefficient is OUT of the block, so far that three of them still fit 8 bits.
+constexpr int OUT = 64;
+constexpr u32 LATER = 1 << 16;  // nothing is told: the code, or the sign behind it, goes on beyond INDEX bits
+constexpr u32 END = 1 << 17;    // no coefficient follows
+
+INLINE constexpr u32 entry(int bits, int distance, int tail = 0, bool negative = false) {
+  return (u32)(bits | distance << 8 | (2 * tail + (negative && tail)) << 24);
+}
+
+constexpr u32 NONE = entry(0, OUT) | LATER;
+constexpr u32 WRONG = entry(1, OUT);  // no such code, or one that is not decoded here
+
+// The bits of a tail; what it is less than its value if it begins with 0.
+struct Tails {
+  u32 mask[32], offset[32];
+};
+
+constexpr Tails tails() {
+  Tails tails = {};
+  for (int n = 0; n < 32; ++n) {
+    tails.mask[n] = (1u << n / 2) - 1;
+    tails.offset[n] = n % 2 ? 1 - (1u << n / 2) : 0;
+  }
+  return tails;
+}
+
+alignas(64) static constexpr Tails TAILS = tails();
+
+// Where the coefficient before the k-th lies: bytes from the first one of its block. What is no coefficient
+// goes to a spare place behind those of the group.
+constexpr int SPARE = 64 * GROUP * 2;
+constexpr int STRIDE = 66 * GROUP;  // from a group of blocks to the next
+
+struct Places {
+  u16 at[256];
+};
+
+constexpr Places places() {
+  const u8 zigzag[64] = {0,  1,  8,  16, 9,  2,  3,  10, 17, 24, 32, 25, 18, 11, 4,  5,  12, 19, 26, 33, 40, 48,
+                         41, 34, 27, 20, 13, 6,  7,  14, 21, 28, 35, 42, 49, 56, 57, 50, 43, 36, 29, 22, 15, 23,
+                         30, 37, 44, 51, 58, 59, 52, 45, 38, 31, 39, 46, 53, 60, 61, 54, 47, 55, 62, 63};
+  Places places = {};
+  for (int k = 0; k < 256; ++k) places.at[k] = (u16)(k > 0 && k <= 64 ? zigzag[k - 1] * GROUP * 2 : SPARE);
+  return places;
+}
+
+static constexpr Places PLACES = places();
+
+// A code of annex C, and what it is looked up in.
+struct Codes {
+  u32 quick[1 << INDEX];
+  u32 limit[LONGEST + 1];   // of codes of a length, and shorter ones: the first 16 bits behind them
+  i32 before[LONGEST + 1];  // symbols of shorter codes, less the first code
+  u8 told[16 + 256];        // how many codes of each length, then their symbols
+  i32 symbols;
+  i32 most;  // bits of a tail: what has more is not decoded here
+  i32 means; // whether it is a code of means
+  i32 used;
+
+  // What a code of `length` bits stands for.
+  u32 meaning(int length, int symbol, bool negative) const {
+    const int run = symbol >> 4, tail = symbol & 15;
+    if (means && symbol > most) return WRONG;
+    if (means) return entry(length + symbol, 1, symbol, negative);
+    if (!tail && !run) return entry(length, OUT) | END;
+    if (tail > most || (!tail && run != 15)) return WRONG;
+    return entry(length + tail, 1 + run, tail, negative);
+  }
+
+  void fill(u32 from, u32 to, u32 value) {
+    for (u32 i = from; i < to; ++i) quick[i] = value;
+  }
+
+  // Makes the look-up of `told`; whether it is a code.
+  bool make() {
+    const u8* symbol = told + 16;
+    u32 code = 0;  // from the left of 16 bits
+    int all = 0;
+    for (int length = 1; length <= LONGEST; ++length) {
+      const u32 step = 1u << (LONGEST - length);
+      before[length] = all - (i32)(code >> (LONGEST - length));
+      for (int n = told[length - 1]; n > 0; --n, code += step, ++all) {
+        if (means && symbol[all] > 15) return false;
+        if (code + step >= 1u << LONGEST) return false;  // ones alone are no code
+        const u32 from = code >> (LONGEST - INDEX), to = (code + step) >> (LONGEST - INDEX);
+        if (length > INDEX) {
+          quick[from] = NONE;
+          continue;
+        }
+        const u32 plus = meaning(length, symbol[all], false), minus = meaning(length, symbol[all], true);
+        if (plus != minus && length == INDEX) {
+          quick[from] = NONE;
+          continue;
+        }
+        const u32 middle = plus == minus ? from : (from + to) / 2;
+        fill(from, middle, minus);
+        fill(middle, to, plus);
+      }
+      limit[length] = code;
+    }
+    const u32 rest = (code + (1u << (LONGEST - INDEX)) - 1) >> (LONGEST - INDEX);
+    fill(rest, 1u << INDEX, WRONG);
+    symbols = all;
+    return true;
+  }
+};
+
+// The entry of a code that no look-up has; `quick` is the beginning of a Codes.
+INLINE u32 longer(const u32* quick, u64 bits) {
+  const Codes& codes = *(const Codes*)quick;
+  const u32 next = (u32)(bits >> 48);
+  int length = INDEX;
+  while (length <= LONGEST && next >= codes.limit[length]) ++length;
+  if (length > LONGEST) return WRONG;
+  const int symbol = codes.told[16 + codes.before[length] + (i32)(next >> (LONGEST - length))];
+  return codes.meaning(length, symbol, !(bits << length >> 63));
+}
+
+// A block to be decoded, in the order of the scan.
+struct Block {
+  char* coefs;       // its first coefficient
+  const u32* means;  // where its first symbol is looked up
+  const u32* others;
+  u8* most;  // coefficients that a block of its group has at most
+  int component;
+  u8 count;  // of its coefficients, those behind the last one that is told left out; 0: it is wrong
+};
+
+// A stream at work: its next bit, its block, how many coefficients that has so far.
+struct Turn {
+  u64 at;  // the bit's number in all of memory
+  u32 k;   // times 256
+  u32 wrong;          // 0 as long as all means had a code
+  char* coefs;        // the block's
+  const u32* others;  // the block's
+  Block* block;
+  Block* stop;
+};
+
+INLINE u64 bits_at(u64 at) {
+  u64 bits;
+  __builtin_memcpy(&bits, (const u8*)(at >> 3), sizeof bits);
+  return __builtin_bswap64(bits) << (at & 7);
+}
+
+INLINE u32 distance_of(u32 found) { return found >> 8 & 255; }
+
+INLINE u64 without(u64 bits, u32 found) { return bits << (found & 63) | bits >> (-found & 63); }
+
+// The value whose tail lies behind the first symbol, which was taken off.
+INLINE i16 value_of(u64 bits, u32 found) {
+  return (i16)(((u32)bits & TAILS.mask[found >> 24]) + TAILS.offset[found >> 24]);
+}
+
+// Begins a block with its mean.
+INLINE void open(Turn& turn) {
+  const Block& block = *turn.block;
+  turn.coefs = block.coefs, turn.others = block.others;
+  const u64 bits = bits_at(turn.at);
+  u32 found = block.means[bits >> (64 - INDEX)];
+  if (__builtin_expect(found & LATER, 0)) found = longer(block.means, bits);
+  *(i16*)turn.coefs = value_of(without(bits, found), found);
+  turn.at += found & 63;
+  turn.wrong |= distance_of(found) - 1;
+  turn.k = 1 << 8;
+}
+
+// Takes the code that the look-up did not have, and returns what was found.
+INLINE u32 take_later(Turn& turn) {
+  const u64 bits = bits_at(turn.at);
+  const u32 found = longer(turn.others, bits);
+  turn.k += distance_of(found) << 8;
+  *(i16*)(turn.coefs + PLACES.at[turn.k >> 8]) = value_of(without(bits, found), found);
+  turn.at += found & 63;
+  return found;
+}
+
+// Takes the first of three symbols that ends its block, and begins the next one. False at the stop.
+inline __attribute__((noinline)) bool close(Turn& turn, u32 one, u32 two, u32 three) {
+  const u32 first = turn.k + (distance_of(one) << 8), second = first + (distance_of(two) << 8);
+  const bool to_second = first < OUT << 8, to_third = second < OUT << 8;
+  u32 found = one, before = turn.k, used = one;
+  found = to_second ? two : found, before = to_second ? first : before, used += to_second ? two : 0;
+  found = to_third ? three : found, before = to_third ? second : before, used += to_third ? three : 0;
+  turn.at += used & 63;
+  turn.k = before + (distance_of(found) << 8);
+  if (__builtin_expect(found & LATER, 0)) {
+    turn.k = before;
+    found = take_later(turn);
+    if (turn.k < OUT << 8) return true;
+  }
+  const u32 count = found & END ? before : turn.k == OUT << 8 && found >> 24 ? turn.k : 0;
+  turn.block->count = (u8)(count >> 8);
+  if (++turn.block == turn.stop) return false;
+  open(turn);
+  return true;
+}
+
+// Takes three symbols (of at most 19 bits each: only codes of less than INDEX bits have a tail). False at the stop.
+INLINE bool take_three(Turn& turn) {
+  u64 bits = bits_at(turn.at);
+  u32 sum = turn.k;  // of the entries: in its parts, bits and distances
+  u32 found[3];
+#pragma GCC unroll 3
+  for (u32& entry : found) {
+    entry = turn.others[bits >> (64 - INDEX)];
+    bits = without(bits, entry);
+    sum += entry;
+    *(i16*)(turn.coefs + PLACES.at[sum >> 8 & 255]) = value_of(bits, entry);
+  }
+  if ((sum & 255 << 8) >= OUT << 8) return close(turn, found[0], found[1], found[2]);
+  turn.at += sum & 255;
+  turn.k = sum & 255 << 8;
+  return true;
+}
+
+// Decodes until one of the streams is at its stop.
+template <int LANES> INLINE void decode(Turn* const (&turns)[LANES]) {
+  Turn now[LANES];
+  for (int i = 0; i < LANES; ++i) now[i] = *turns[i];
+  for (bool going = true; going;)
+#pragma GCC unroll 4
+    for (int i = 0; i < LANES; ++i)
+      if (!take_three(now[i])) {
+        going = false;
+        break;
+      }
+  for (int i = 0; i < LANES; ++i) *turns[i] = now[i];
+}
+
+}  // namespace jpegin
