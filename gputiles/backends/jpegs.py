@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -48,15 +49,14 @@ class Jpegs:
         if not streams:
             return {}
         done = np.zeros(len(streams), np.int64)
-        table = np.zeros(len(streams), tables.JPEG_DECODE)
         room = max(len(stream.data) + COLUMN * stream.pixels.shape[1] for stream in streams) + LEAST
         scratch = self._buffer("jpegs", SHARED + min(LANES, len(streams)) * room)
-        for stream, row, at in zip(streams, table, range(len(streams)), strict=True):
-            _fill(row, stream)
-            row["done"] = done.ctypes.data + at * done.itemsize
-            row["scratch"], row["scratch_size"] = scratch.ctypes.data, scratch.nbytes
-        self._library("jpeg_decode", table)
-        return {stream.at: stream.pixels for stream, whole in zip(streams, done, strict=True) if whole}
+        kept, answer = (scratch.ctypes.data, scratch.nbytes), done.ctypes.data
+        rows = [_row(stream, answer + 8 * number, kept) for number, stream in enumerate(streams)]
+        self._library("jpeg_decode", np.array(rows, tables.JPEG_DECODE))
+        return {
+            stream.at: stream.pixels for stream, whole in zip(streams, done.tolist(), strict=True) if whole
+        }
 
 
 def _stream(at: int, chunk: Chunk) -> Stream | None:
@@ -70,15 +70,15 @@ def _stream(at: int, chunk: Chunk) -> Stream | None:
     return Stream(at, data, codec, np.empty((height, width, samples), np.uint8))
 
 
-def _fill(row: Any, stream: Stream) -> None:
+def _row(stream: Stream, done: int, scratch: tuple[int, int]) -> tuple[int, ...]:
+    """Return a stream's JpegDecode struct."""
     height, width, samples = stream.pixels.shape
-    shared = stream.codec.tables or b""
-    row["data"], row["size"] = _address(stream.data), len(stream.data)
-    row["tables"], row["tables_size"] = _address(shared), len(shared)
-    row["out"] = stream.pixels.ctypes.data
-    row["width"], row["height"], row["samples"] = width, height, samples
-    row["said_rgb"] = stream.codec.said_rgb
+    data, page, out = _address(stream.data), stream.codec.tables or b"", stream.pixels.ctypes.data
+    addresses = (data, _address(page), out, done, scratch[0])
+    sizes = (len(stream.data), len(page), scratch[1])
+    return (*addresses, *sizes, width, height, samples, stream.codec.said_rgb)
 
 
 def _address(data: bytes) -> int:
-    return int(np.frombuffer(data, np.uint8).ctypes.data) if data else 0
+    """Return where bytes lie."""
+    return ctypes.cast(data, ctypes.c_void_p).value or 0
