@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -54,9 +53,8 @@ class Jpegs:
         kept, answer = (scratch.ctypes.data, scratch.nbytes), done.ctypes.data
         rows = [_row(stream, answer + 8 * number, kept) for number, stream in enumerate(streams)]
         self._library("jpeg_decode", np.array(rows, tables.JPEG_DECODE))
-        return {
-            stream.at: stream.pixels for stream, whole in zip(streams, done.tolist(), strict=True) if whole
-        }
+        pairs = zip(streams, done.tolist(), strict=True)
+        return {stream.at: stream.pixels for stream, whole in pairs if whole}
 
 
 def _stream(at: int, chunk: Chunk) -> Stream | None:
@@ -81,4 +79,4 @@ def _row(stream: Stream, done: int, scratch: tuple[int, int]) -> tuple[int, ...]
 
 def _address(data: bytes) -> int:
     """Return where bytes lie."""
-    return ctypes.cast(data, ctypes.c_void_p).value or 0
+    return int(np.frombuffer(data, np.uint8).ctypes.data) if data else 0
