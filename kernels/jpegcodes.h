@@ -9,7 +9,7 @@
 
 namespace jpegin {
 
-constexpr int INDEX = 10;          // bits of a look-up
+constexpr int INDEX = 11;          // bits of a look-up
 constexpr int GROUP = 16;          // blocks whose coefficients lie side by side: [64][GROUP]
 constexpr int LONGEST = 16;        // bits of a code
 constexpr int WORST_BLOCK = 216;   // bytes that 64 symbols of 27 bits take
@@ -18,6 +18,7 @@ constexpr int WORST_BLOCK = 216;   // bytes that 64 symbols of 27 bits take
 // one before (8 … 15), and what makes its tail a value (24 … 28): a place in MASKS and OFFSETS. What is
 // no coefficient is OUT of the block, so far that three of them still fit 8 bits.
 constexpr int OUT = 64;
+constexpr int MOST_BITS = 19;  // of a symbol that is looked up: three of them are read together
 constexpr u32 LATER = 1 << 16;  // nothing is told: the code, or the sign behind it, goes on beyond INDEX bits
 constexpr u32 END = 1 << 17;    // no coefficient follows
 
@@ -106,7 +107,7 @@ struct Codes {
           continue;
         }
         const u32 plus = meaning(length, symbol[all], false), minus = meaning(length, symbol[all], true);
-        if (plus != minus && length == INDEX) {
+        if ((plus != minus && length == INDEX) || (!means && (int)(plus & 63) > MOST_BITS)) {
           quick[from] = NONE;
           continue;
         }
@@ -214,7 +215,7 @@ inline __attribute__((noinline)) bool close(Turn& turn, u32 one, u32 two, u32 th
   return true;
 }
 
-// Takes three symbols (of at most 19 bits each: only codes of less than INDEX bits have a tail). False at the stop.
+// Takes three symbols. False at the stop.
 INLINE bool take_three(Turn& turn) {
   u64 bits = bits_at(turn.at);
   u32 sum = turn.k;  // of the entries: in its parts, bits and distances

@@ -176,7 +176,11 @@ INLINE i64 copy_bytes(const u8* from, const u8* end, u8* to) {
     __builtin_memcpy(words, from + i, sizeof words);
     __builtin_memcpy(to + i, words, sizeof words);
     for (u64 word : words) found |= ((word & LOW) + ONES) & word & ~LOW;
-    if (found) break;
+    if (!found) continue;
+    for (int w = 0; w < 4; ++w, i += 8) {
+      const u64 here = ((words[w] & LOW) + ONES) & words[w] & ~LOW;
+      if (here) return i + (lowest(here) >> 3);
+    }
   }
   for (; from + i < end && from[i] != 255; ++i) to[i] = from[i];
   return i;

@@ -16,7 +16,7 @@ from gputiles.sources.imagecodec import JpegCodec
 AT_ONCE = 8  # chunks in a call: their pixels wait for the last one
 LANES = 4  # MOST_LANES in jpegdecode.h
 LARGEST = 1 << 20  # pixels of a chunk: scratch memory is kept
-SHARED, LEAST, COLUMN = 1 << 17, 1 << 15, 192  # bytes of scratch memory: for all, for each lane, for a column
+SHARED, LEAST, COLUMN = 1 << 18, 1 << 15, 192  # bytes of scratch memory: for all, for each lane, for a column
 
 
 class Stream(NamedTuple):
