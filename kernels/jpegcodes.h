@@ -18,6 +18,7 @@ constexpr int WORST_BLOCK = 216;   // bytes that 64 symbols of 27 bits take
 // one before (8 … 15), and what makes its tail a value (24 … 28): a place in MASKS and OFFSETS. What is
 // no coefficient is OUT of the block, so far that three of them still fit 8 bits.
 constexpr int OUT = 64;
+constexpr int MOST_TAIL = 10;  // bits of a coefficient other than a mean
 constexpr int MOST_BITS = 19;  // of a symbol that is looked up: three of them are read together
 constexpr u32 LATER = 1 << 16;  // nothing is told: the code, or the sign behind it, goes on beyond INDEX bits
 constexpr u32 END = 1 << 17;    // no coefficient follows
@@ -108,7 +109,7 @@ struct Codes {
         }
         const u32 plus = meaning(length, symbol[all], false), minus = meaning(length, symbol[all], true);
         if ((plus != minus && length == INDEX) || (!means && (int)(plus & 63) > MOST_BITS)) {
-          quick[from] = NONE;
+          fill(from, to, NONE);
           continue;
         }
         const u32 middle = plus == minus ? from : (from + to) / 2;
@@ -128,7 +129,7 @@ struct Codes {
 INLINE u32 longer(const u32* quick, u64 bits) {
   const Codes& codes = *(const Codes*)quick;
   const u32 next = (u32)(bits >> 48);
-  int length = INDEX;
+  int length = MOST_BITS + 1 - MOST_TAIL;  // shorter codes were looked up
   while (length <= LONGEST && next >= codes.limit[length]) ++length;
   if (length > LONGEST) return WRONG;
   const int symbol = codes.told[16 + codes.before[length] + (i32)(next >> (LONGEST - length))];

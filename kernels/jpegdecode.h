@@ -93,7 +93,7 @@ inline int most_bits(const Lane& lane, int others) {
   for (int c = 0; c < lane.head.count; ++c)
     if (lane.head.components[c].others == others)
       for (int k = 1; k < 64; ++k) largest = larger(largest, (int)lane.head.steps[lane.head.components[c].steps][k]);
-  int bits = 10;
+  int bits = MOST_TAIL;
   while (((1 << bits) - 1) * largest >= LIMIT) --bits;
   return bits;
 }

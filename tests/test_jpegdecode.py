@@ -293,6 +293,87 @@ def test_values_too_large_for_the_transform_are_left_alone() -> None:
     assert not same(chunk(data[:every] + b"\xff" * 64 + data[every + 64 :], 16, 16, 1))
 
 
+# -- codes of any lengths
+
+MEANS, SYMBOLS = (
+    tuple(range(12)),
+    (0x00, 0xF0, *(16 * run + size for run in range(16) for size in range(1, 11))),
+)
+
+
+def table(kind: int, lengths: Sequence[int], symbols: Sequence[int]) -> tuple[bytes, dict[int, str]]:
+    """Return a DHT segment of codes that count up, and each symbol's code."""
+    counts = bytes(lengths.count(length) for length in range(1, 17))
+    codes, code = {}, 0
+    for before, length, symbol in zip((lengths[0], *lengths), lengths, symbols, strict=False):
+        code <<= length - before
+        codes[symbol] = f"{code:0{length}b}"
+        code += 1
+    body = bytes([kind]) + counts + bytes(symbols)
+    return b"\xff\xc4" + (len(body) + 2).to_bytes(2, "big") + body, codes
+
+
+def tail(value: int) -> str:
+    size = abs(value).bit_length()
+    return f"{value if value > 0 else value + (1 << size) - 1:0{size}b}" if size else ""
+
+
+def block_of(mean: int, steps: Sequence[tuple[int, int]], codes: Sequence[dict[int, str]]) -> str:
+    """Return the bits of a block: the mean's difference, then runs of zeros with what follows them."""
+    bits, at = codes[0][abs(mean).bit_length()] + tail(mean), 0
+    for run, value in steps:
+        if at + run + 1 > 63:
+            break
+        bits += codes[1][16 * run + abs(value).bit_length()] + tail(value)
+        at += run + 1
+    return bits + (codes[1][0] if at < 63 else "")
+
+
+def stream_of(bits: str, segments: Sequence[bytes], width: int, height: int) -> bytes:
+    bits += "1" * (-len(bits) % 8)
+    data = int(bits, 2).to_bytes(len(bits) // 8, "big").replace(b"\xff", b"\xff\0")
+    frame = b"\xff\xc0\0\x0b\x08" + height.to_bytes(2, "big") + width.to_bytes(2, "big") + b"\1\1\x11\0"
+    steps = b"\xff\xdb\0\x43\0" + b"\1" * 64
+    scan = b"\xff\xda\0\x08\1\1\0\0\x3f\0"
+    return b"".join((b"\xff\xd8", steps, frame, *segments, scan, data, b"\xff\xd9"))
+
+
+LENGTHS = {
+    "long": [2, 3, *[10] * 40, *[11] * 40, *[12] * 40, *[16] * 40],
+    "nine to twelve": [*[9] * 60, *[10] * 60, *[11] * 30, *[12] * 12],
+    "short ones first": [*range(1, 7), *[10] * 3, *[11] * 4, *[12] * 8, *[13] * 8, *[16] * 133],
+    "nearly all of eleven": [*[10] * 2, *[11] * 160],
+}
+
+
+def some_steps(rng: np.random.Generator, largest: int) -> list[tuple[int, int]]:
+    """Return runs and values, one of which may be large."""
+    values = rng.integers(1, 16, int(rng.integers(0, 12)))
+    if len(values):
+        values[int(rng.integers(len(values)))] = rng.integers(1, largest)
+    signs = rng.choice([-1, 1], len(values))
+    return [
+        (int(run), int(value))
+        for run, value in zip(rng.integers(0, 16, len(values)), signs * values, strict=True)
+    ]
+
+
+@pytest.mark.parametrize("which", LENGTHS)
+@pytest.mark.parametrize("largest", [16, 1024])
+@given(seed=st.integers(0, 2**32))
+@settings(max_examples=60, deadline=None)
+def test_codes_of_any_length_are_read(which: str, largest: int, seed: int) -> None:
+    rng, lengths = np.random.default_rng(seed), LENGTHS[which]
+    assert len(lengths) == len(SYMBOLS)
+    of_means, means = table(0, [2, 3, 3, 3, 3, 4, 9, 10, 11, 12, 13, 16], rng.permutation(MEANS).tolist())
+    of_others, others = table(0x10, lengths, rng.permutation(SYMBOLS).tolist())
+    across = int(rng.integers(1, 40))
+    blocks = [(int(rng.integers(-60, 60)), some_steps(rng, largest)) for _ in range(across)]
+    bits = "".join(block_of(mean, steps, (means, others)) for mean, steps in blocks)
+    whole = stream_of(bits, (of_means, of_others), 8 * across, 8)
+    assert same(chunk(whole, 8 * across, 8, 1))
+
+
 # -- memory
 
 
