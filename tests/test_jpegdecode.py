@@ -24,7 +24,7 @@ from PIL import Image
 from gputiles.backends import Chunk, DecodeJob, Raster, tables
 from gputiles.backends.host import HostBackend
 from gputiles.backends.hostlib import installed
-from gputiles.backends.jpegs import AT_ONCE, COLUMN, LANES, LARGEST, LEAST, SHARED, Jpegs
+from gputiles.backends.jpegs import AT_ONCE, COLUMN, LANES, LARGEST, LEAST, SHARED, WIDEST, Jpegs
 from gputiles.backends.paste import decode_chunk
 from gputiles.errors import Damaged, GputilesError
 from gputiles.geometry import Rect
@@ -435,7 +435,7 @@ def test_too_little_scratch_memory_is_no_more_than_a_stream_left_alone() -> None
     assert seen == {0, 1}
 
 
-@pytest.mark.parametrize("width", [1, 8, 127, 128, 129, 1024, 4096, 65500])
+@pytest.mark.parametrize("width", [1, 8, 127, 128, 129, 1024, 4096, WIDEST])
 @pytest.mark.parametrize("subsampling", ["444", "422", "420"])
 def test_the_scratch_memory_is_enough(subsampling: str, width: int) -> None:
     height = min(16, LARGEST // width)
@@ -484,6 +484,7 @@ def test_what_is_not_of_8_bits_or_very_large_or_raw_is_not_even_tried() -> None:
         Chunk(JpegCodec(7, wide), data, Rect(0, 0, 64, 48)),
         Chunk(JpegCodec(7, Frame(3, U8, (64, 48)), raw=True), data, Rect(0, 0, 64, 48)),
         Chunk(JpegCodec(7, Frame(3, U8, (2048, 1024))), data, Rect(0, 0, 2048, 1024)),
+        Chunk(JpegCodec(7, Frame(3, U8, (WIDEST + 8, 8))), data, Rect(0, 0, WIDEST + 8, 8)),
         Chunk(JpegCodec(7, Frame(3, U8, (64, 48))), data + bytes(1 << 20), Rect(0, 0, 64, 48)),
         Chunk(JpegCodec(7, Frame(3, U8, (64, 48))), None, Rect(0, 0, 64, 48)),
     ):

@@ -15,7 +15,7 @@ from gputiles.sources.imagecodec import JpegCodec
 
 AT_ONCE = 8  # chunks in a call: their pixels wait for the last one
 LANES = 4  # MOST_LANES in jpegdecode.h
-LARGEST = 1 << 20  # pixels of a chunk: scratch memory is kept
+LARGEST, WIDEST = 1 << 20, 8192  # pixels and columns of a chunk: less than 20 MB of scratch are kept
 SHARED, LEAST, COLUMN = 1 << 18, 1 << 15, 192  # bytes of scratch memory: for all, for each lane, for a column
 
 
@@ -60,10 +60,12 @@ class Jpegs:
 def _stream(at: int, chunk: Chunk) -> Stream | None:
     """Return a chunk's stream with memory for its pixels, where it may be decoded here."""
     codec, width, height = chunk.codec, chunk.place.width, chunk.place.height
-    if not isinstance(codec, JpegCodec) or not isinstance(chunk.data, bytes) or width * height > LARGEST:
+    if not isinstance(codec, JpegCodec) or not isinstance(chunk.data, bytes):
+        return None
+    if width * height > LARGEST or width > WIDEST:
         return None
     data, samples = codec.stream(chunk.data), codec.frame.samples
-    if data is None or len(data) > 2 * width * height * samples + LEAST:
+    if data is None or len(data) > width * height * samples + LEAST:
         return None
     return Stream(at, data, codec, np.empty((height, width, samples), np.uint8))
 

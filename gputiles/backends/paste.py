@@ -65,7 +65,7 @@ def decode_tiles(job: DecodeJob, decode: Decode = one_by_one) -> Tiles:
     if not job.mask:
         return tiles
     mask = replace(job, chunks=job.mask, mask=(), samples=1, dtype=np.dtype(np.uint8), fill=0)
-    return tuple(map(_masked, tiles, decode_tiles(mask)))
+    return tuple(map(_masked, tiles, decode_tiles(mask, decode)))
 
 
 def _shown(job: DecodeJob) -> Rect:
