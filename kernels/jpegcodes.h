@@ -196,7 +196,7 @@ INLINE u32 take_later(Turn& turn) {
 }
 
 // Takes the first of three symbols that ends its block, and begins the next one. False at the stop.
-inline __attribute__((noinline)) bool close(Turn& turn, u32 one, u32 two, u32 three) {
+INLINE bool close(Turn& turn, u32 one, u32 two, u32 three) {
   const u32 first = turn.k + (distance_of(one) << 8), second = first + (distance_of(two) << 8);
   const bool to_second = first < OUT << 8, to_third = second < OUT << 8;
   u32 found = one, before = turn.k, used = one;
@@ -239,7 +239,7 @@ template <int LANES> INLINE void decode(Turn* const (&turns)[LANES]) {
   Turn now[LANES];
   for (int i = 0; i < LANES; ++i) now[i] = *turns[i];
   for (bool going = true; going;)
-#pragma GCC unroll 4
+#pragma GCC unroll 2
     for (int i = 0; i < LANES; ++i)
       if (!take_three(now[i])) {
         going = false;

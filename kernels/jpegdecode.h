@@ -10,7 +10,7 @@
 
 namespace jpegin {
 
-constexpr int MOST_LANES = 4;
+constexpr int MOST_LANES = 2;  // more of them than registers have room for are slower
 constexpr int SLOTS = 2 * COMPONENTS * MOST_LANES;  // of tables: as many as the streams at work may need
 
 // Memory for one stream, taken off its front.
@@ -388,12 +388,10 @@ INLINE void decode_jobs(const JpegDecode* jobs, i64 count, int most) {
       ++next;
     }
     if (!active) return;
-    switch (active) {
-      case 1: decode_lanes<1>(lanes); break;
-      case 2: decode_lanes<2>(lanes); break;
-      case 3: decode_lanes<3>(lanes); break;
-      default: decode_lanes<4>(lanes); break;
-    }
+    if (active == 1)
+      decode_lanes<1>(lanes);
+    else
+      decode_lanes<2>(lanes);
     for (int i = active - 1; i >= 0; --i) {
       Lane& lane = *lanes[i];
       if (lane.turn.block != lane.turn.stop) continue;

@@ -14,7 +14,7 @@ from gputiles.backends.paste import decode_chunk
 from gputiles.sources.imagecodec import JpegCodec
 
 AT_ONCE = 8  # chunks in a call: their pixels wait for the last one
-LANES = 4  # MOST_LANES in jpegdecode.h
+LANES = 2  # MOST_LANES in jpegdecode.h
 LARGEST, WIDEST = 1 << 20, 8192  # pixels and columns of a chunk: less than 20 MB of scratch are kept
 SHARED, LEAST, COLUMN = 1 << 18, 1 << 15, 192  # bytes of scratch memory: for all, for each lane, for a column
 
