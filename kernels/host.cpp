@@ -7,6 +7,7 @@
 #include "downsample.cu"
 #include "histogram.cu"
 #include "icc.cu"
+#include "inflate.h"
 #include "jpeg.cu"
 #include "jpegdecode.h"
 #include "paste.cu"
@@ -20,7 +21,7 @@ extern "C" __attribute__((visibility("default"))) void layout(i64* sizes) {
                      sizeof(Resample), sizeof(Extremes), sizeof(Measure),   sizeof(PngFilter),
                      sizeof(JpegTable), sizeof(Jpeg),  sizeof(Icc),      sizeof(Paste),     sizeof(Follow),
                      sizeof(Pack),      sizeof(PngLook), sizeof(PngDeflate), sizeof(PngCheck), sizeof(PngTail),
-                     sizeof(PngDense), sizeof(Unpack), sizeof(Turned),  sizeof(Ycc),
+                     sizeof(PngDense), sizeof(Unpack), sizeof(Turned),  sizeof(Ycc),      sizeof(Inflate),
                      sizeof(JpegDecode)};
   for (int i = 0; i < (int)(sizeof all / sizeof *all); ++i) sizes[i] = all[i];
 }

@@ -317,6 +317,15 @@ struct Ycc {
   i32 unused;
 };
 
+// A zlib stream of `size` bytes, and the room that it is to fill.
+struct Inflate {
+  u64 in;
+  i64 size;
+  u64 out;
+  i64 capacity;
+  i64 done;  // 1 where it is whole, sound, and of just that many bytes
+};
+
 // Decodes a JPEG stream: see jpegdecode.h. The scratch memory of the first job is for all of them.
 struct JpegDecode {
   u64 data;
@@ -356,4 +365,5 @@ static_assert(sizeof(Pack) == 48, "see tables.py");
 static_assert(sizeof(Unpack) == 72, "see tables.py");
 static_assert(sizeof(Turned) == 48, "see tables.py");
 static_assert(sizeof(Ycc) == 32, "see tables.py");
+static_assert(sizeof(Inflate) == 40, "see tables.py");
 static_assert(sizeof(JpegDecode) == 80, "see tables.py");

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeAlias, TypeVar, Union
+from typing import Any, NamedTuple, Protocol, TypeAlias, TypeVar, Union, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -57,6 +57,25 @@ class ChunkCodec(Protocol):
         Never allocates more than the chunk's own size. Raises Damaged where the bytes
         do not decode to it, Unsupported where the compression is not read.
         """
+
+
+class Stream(NamedTuple):
+    """Compressed bytes in a format (``zlib``), and how many they are when they are decompressed."""
+
+    format: str
+    data: bytes
+    size: int
+
+
+@runtime_checkable
+class StreamCodec(ChunkCodec, Protocol):
+    """A codec of chunks that are streams: a backend may decompress them itself, several at once."""
+
+    def stream(self, data: bytes, width: int, height: int) -> Stream | None:
+        """Return the stream that a chunk is; None where nobody else can decompress it."""
+
+    def complete(self, packed: NDArray[np.uint8], width: int, height: int) -> NDArray[Any]:
+        """Make of the bytes of a stream what ``decode`` returns; it may lie in the same memory."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -31,6 +31,7 @@ from gputiles.backends import (
 from gputiles.backends.conversion import Converter
 from gputiles.backends.encode import File, JpegFile, PngFile, encode_turned, whole_file
 from gputiles.backends.hostlib import Call, Library, installed
+from gputiles.backends.inflating import Inflating
 from gputiles.backends.jpegs import Jpegs
 from gputiles.backends.paste import decode_tiles, mosaic, raster_of
 from gputiles.backends.plans import Target, address, placed
@@ -43,7 +44,7 @@ from gputiles.geometry import ceil_div
 from gputiles.png import Part
 
 RUN = 1024  # pixels of a run: RUN in target.h
-MOST_TILES = {"render": 8, "downsample": 8}  # that one worker makes before it says that any is done
+MOST_TILES = {"render": 8, "downsample": 8, "decode": 3}  # of one worker before it says that any is done
 SHARE = 65536  # pixels that are worth the waking of another thread
 LARGEST_IN_ONE_GO = 1 << 18  # pixels of a tile; the streams of one take at most 6 MB of scratch memory
 
@@ -90,12 +91,18 @@ class HostBackend:
         self._counting = threading.Lock()
 
     def batch_size(self, verb: str, waiting: int) -> int:
-        """Return 1, or more tiles where many wait: each hand-over to a worker costs the event loop."""
-        return max(1, min(MOST_TILES.get(verb, 1), ceil_div(waiting, 2 * self.workers)))
+        """Return 1, or more tiles where many wait: each hand-over to a worker costs the event loop.
+
+        What waits to be decoded is shared out at once: streams of a batch are inflated side by side.
+        """
+        turns = 1 if verb == "decode" else 2
+        return max(1, min(MOST_TILES.get(verb, 1), ceil_div(waiting, turns * self.workers)))
 
     def decode(self, jobs: Sequence[DecodeJob]) -> list[Outcome[Tiles]]:
         """Decode each job's chunks once into one raster, or error, per tile of the job."""
-        return self._each(partial(decode_tiles, decode=self._jpegs.decode), jobs)
+        inflating = Inflating(self._run, jobs)
+        decode = partial(self._jpegs.decode, otherwise=inflating.decode)
+        return self._each(lambda job: decode_tiles(job, decode), jobs)
 
     def downsample(self, jobs: Sequence[DownsampleJob]) -> list[Outcome[Raster]]:
         """Make each job's tile from its children."""

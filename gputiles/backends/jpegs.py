@@ -35,13 +35,18 @@ class Jpegs:
         self._library = library
         self._buffer = buffer
 
-    def decode(self, chunks: Sequence[Chunk]) -> Iterator[Any]:
-        """Yield each chunk's pixels, its error, or None where the file holds nothing."""
+    def decode(
+        self, chunks: Sequence[Chunk], otherwise: Callable[[Chunk], Any] = decode_chunk
+    ) -> Iterator[Any]:
+        """Yield each chunk's pixels, its error, or None where the file holds nothing.
+
+        What the kernel does not decode is given to ``otherwise``, which returns what ``decode_chunk`` does.
+        """
         for start in range(0, len(chunks), AT_ONCE):
             some = chunks[start : start + AT_ONCE]
             made = self._made([stream for at, chunk in enumerate(some) if (stream := _stream(at, chunk))])
             for at, chunk in enumerate(some):
-                yield made.pop(at) if at in made else decode_chunk(chunk)
+                yield made.pop(at) if at in made else otherwise(chunk)
 
     def _made(self, streams: Sequence[Stream]) -> dict[int, NDArray[np.uint8]]:
         """Return what the kernel decodes, by the chunks' numbers."""

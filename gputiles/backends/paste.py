@@ -49,13 +49,20 @@ class _Part(NamedTuple):
     pixels: Any
 
 
+def decode_chunk(chunk: Chunk) -> Any:
+    """Return a chunk's pixels, its error, or None where the file holds nothing."""
+    if chunk.data is None or isinstance(chunk.data, GputilesError):
+        return chunk.data
+    return tried(partial(chunk.codec.decode, chunk.data, chunk.place.width, chunk.place.height))
+
+
 def one_by_one(chunks: Sequence[Chunk]) -> Iterable[Any]:
     """Decode each chunk by its own codec."""
     return map(decode_chunk, chunks)
 
 
 def decode_tiles(job: DecodeJob, decode: Decode = one_by_one) -> Tiles:
-    """Decode the chunks of a job once, and cut its tiles out of them."""
+    """Decode the chunks of a job once, one after the other, and cut its tiles out of them."""
     area = _shown(job)
     pairs = zip(job.chunks, decode(job.chunks), strict=True)
     decoded = (_Part(chunk.place, chunk.sample, pixels) for chunk, pixels in pairs)
@@ -87,13 +94,6 @@ def _masked(tile: Raster | GputilesError, mask: Raster | GputilesError) -> Raste
     valid = (mask.pixels[..., 0] != 0).astype(np.uint8)
     valid = valid if tile.valid is None else valid & tile.valid
     return raster_of(tile.pixels, None if valid.all() else valid)
-
-
-def decode_chunk(chunk: Chunk) -> Any:
-    """Return a chunk's pixels, its error, or None where the file holds nothing."""
-    if chunk.data is None or isinstance(chunk.data, GputilesError):
-        return chunk.data
-    return tried(partial(chunk.codec.decode, chunk.data, chunk.place.width, chunk.place.height))
 
 
 def tried(decode: Callable[[], T]) -> Outcome[T]:

@@ -18,6 +18,7 @@ from isal import isal_zlib
 from isal.igzip_lib import IsalError
 from numpy.typing import NDArray
 
+from gputiles.backends import Stream
 from gputiles.errors import Damaged, GputilesError
 from gputiles.geometry import ceil_div
 
@@ -134,7 +135,17 @@ class ByteCodec:
                 data = bytes(imagecodecs.bitorder_decode(data))
             if self.compression in FAX:
                 return self._fax(data, width, height)
-            packed = self._inflated(data, width, height)
+            return self.complete(self._inflated(data, width, height), width, height)
+
+    def stream(self, data: bytes, width: int, height: int) -> Stream | None:
+        """Return the zlib stream that a chunk is, None for other compressions."""
+        if self.compression not in DEFLATE or self.lsb_first:
+            return None
+        return Stream("zlib", data, self.size(width, height))
+
+    def complete(self, packed: NDArray[np.uint8], width: int, height: int) -> NDArray[Any]:
+        """Make samples of decompressed bytes: unpack, undo the predictor."""
+        with self._named(width, height):
             return self._unpredict(self._unpack(packed, width, height))
 
     def size(self, width: int, height: int) -> int:

@@ -1,0 +1,386 @@
+"""Streams inflated side by side: what zlib reads from them, or nothing at all."""
+
+from __future__ import annotations
+
+import ctypes
+import mmap
+import zlib
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from gputiles.backends import Chunk, DecodeJob, Raster, inflating, tables
+from gputiles.backends.host import HostBackend
+from gputiles.backends.hostlib import Library, installed
+from gputiles.backends.paste import decode_tiles
+from gputiles.errors import Damaged
+from gputiles.geometry import Rect
+from gputiles.sources import bytecodec
+from gputiles.sources.bytecodec import ByteCodec
+
+GUARD = 64  # bytes behind the room of each stream, which nothing may write to
+STRATEGIES = {
+    "default": zlib.Z_DEFAULT_STRATEGY,
+    "fixed": zlib.Z_FIXED,
+    "huffman": zlib.Z_HUFFMAN_ONLY,
+    "runs": zlib.Z_RLE,
+    "filtered": zlib.Z_FILTERED,
+}
+FLUSHES = (zlib.Z_NO_FLUSH, zlib.Z_SYNC_FLUSH, zlib.Z_FULL_FLUSH, zlib.Z_PARTIAL_FLUSH, zlib.Z_BLOCK)
+
+
+def inflated(streams: Sequence[bytes], sizes: Sequence[int]) -> list[bytes | None]:
+    """Inflate streams in one call; None stands for those that the kernel leaves to others."""
+    rooms = [np.full(size + GUARD, 0xA5, np.uint8) for size in sizes]
+    inputs = [np.frombuffer(stream or b"\0", np.uint8) for stream in streams]
+    table = np.zeros(len(streams), tables.INFLATE)
+    for row, stream, data, room, size in zip(table, streams, inputs, rooms, sizes, strict=True):
+        row["in"], row["size"] = data.ctypes.data, len(stream)
+        row["out"], row["capacity"] = room.ctypes.data, size
+    installed()("inflate_streams", table)
+    for room, size in zip(rooms, sizes, strict=True):
+        assert (room[size:] == 0xA5).all(), "written beyond the room"
+    done = table["done"].tolist()
+    return [room[:size].tobytes() if d else None for room, size, d in zip(rooms, sizes, done, strict=True)]
+
+
+def bytes_like(kind: str, count: int, seed: int = 1) -> bytes:
+    """Return ``count`` bytes as pixels of some kind of picture have them."""
+    rng = np.random.default_rng(seed)
+    made: dict[str, Callable[[], Any]] = {
+        "noise": lambda: rng.integers(0, 256, count).astype(np.uint8),
+        "photons": lambda: rng.poisson(100, count // 2 + 1).astype("<u2"),
+        "gradient": lambda: (np.arange(count) // 7 + rng.integers(0, 3, count)).astype(np.uint8),
+        "nothing": lambda: np.zeros(count, np.uint8),
+        "hardly anything": lambda: (rng.random(count) < 0.002).astype(np.uint8) * 9,
+        "rare values": lambda: (rng.geometric(0.4, count) + (rng.random(count) < 0.001) * 200).astype(
+            np.uint8
+        ),
+        "patterns": lambda: np.concatenate(
+            [
+                np.resize(rng.integers(0, 256, 1 + i % 40).astype(np.uint8), 10 + i * 7 % 600)
+                for i in range(300)
+            ]
+        ),
+        "echoes": lambda: np.resize(rng.integers(0, 256, 32700).astype(np.uint8), count),
+    }
+    return np.resize(np.frombuffer(made[kind]().tobytes(), np.uint8), count).tobytes()
+
+
+KINDS = (
+    "noise", "photons", "gradient", "nothing", "hardly anything", "rare values", "patterns", "echoes",
+)  # fmt: skip
+
+
+def compressed(data: bytes, level: int, strategy: str, window: int = 15, memory: int = 8) -> bytes:
+    packer = zlib.compressobj(level, zlib.DEFLATED, window, memory, STRATEGIES[strategy])
+    return packer.compress(data) + packer.flush()
+
+
+# ---- the kernel
+
+
+@pytest.mark.parametrize("strategy", STRATEGIES)
+@pytest.mark.parametrize("level", [0, 1, 4, 6, 9])
+@pytest.mark.parametrize("kind", KINDS)
+def test_streams_of_any_level_and_strategy_are_inflated(kind: str, level: int, strategy: str) -> None:
+    data = [bytes_like(kind, count) for count in (0, 1, 2, 15, 33, 258, 300, 4097, 70_000)]
+    streams = [compressed(each, level, strategy) for each in data]
+    assert inflated(streams, [len(each) for each in data]) == data
+
+
+@pytest.mark.parametrize("count", range(1, 8))
+def test_any_number_of_streams_is_inflated_together(count: int) -> None:
+    data = [bytes_like(KINDS[i % len(KINDS)], 200_000 + 1000 * i, i) for i in range(count)]
+    assert inflated([zlib.compress(each) for each in data], [len(each) for each in data]) == data
+
+
+def test_no_streams_are_no_work() -> None:
+    assert inflated([], []) == []
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.data())
+def test_whatever_zlib_writes_is_read_back(data: st.DataObject) -> None:
+    """Pieces of any kind, flushed in any way, by any window and memory."""
+    texts, streams = [], []
+    for _ in range(data.draw(st.integers(1, 5))):
+        level, memory = data.draw(st.integers(0, 9)), data.draw(st.integers(1, 9))
+        strategy = data.draw(st.sampled_from(sorted(STRATEGIES.values())))
+        packer = zlib.compressobj(level, zlib.DEFLATED, data.draw(st.integers(9, 15)), memory, strategy)
+        text, stream = b"", b""
+        for _ in range(data.draw(st.integers(0, 4))):
+            count = data.draw(st.integers(0, 70_000))
+            piece = bytes_like(data.draw(st.sampled_from(KINDS)), count, data.draw(st.integers(0, 9)))
+            text += piece
+            stream += packer.compress(piece) + packer.flush(data.draw(st.sampled_from(FLUSHES)))
+        texts.append(text)
+        streams.append(stream + packer.flush())
+    assert inflated(streams, [len(text) for text in texts]) == texts
+
+
+def test_bytes_that_follow_a_stream_do_not_matter() -> None:
+    data = bytes_like("photons", 5000)
+    assert inflated([zlib.compress(data) + b"more"], [5000]) == [data]
+
+
+@pytest.mark.parametrize("kind", ["noise", "photons", "patterns"])
+def test_a_stream_that_does_not_fill_its_room_or_has_too_much_for_it_is_not_done(kind: str) -> None:
+    data = bytes_like(kind, 5000)
+    stream = zlib.compress(data)
+    sizes = (0, 1, 4000, 4999, 5001, 6000)
+    assert inflated([stream] * len(sizes), sizes) == [None] * len(sizes)
+
+
+@pytest.mark.parametrize(
+    ("at", "value"),
+    [(0, 0x79), (0, 0x88), (1, 0x9D), (1, 0xBC)],
+    ids=["method", "window", "check", "dictionary"],
+)
+def test_a_head_that_is_none_is_not_done(at: int, value: int) -> None:
+    stream = bytearray(zlib.compress(bytes(100)))
+    stream[at] = value
+    assert inflated([bytes(stream)], [100]) == [None]
+
+
+def theirs(stream: bytes) -> bytes | None:
+    """Return what zlib reads from a stream, None where it is not whole."""
+    reader = zlib.decompressobj()
+    try:
+        text = reader.decompress(stream, 1 << 20)
+    except zlib.error:
+        return None
+    return text if reader.eof else None
+
+
+SMALL = {
+    "own codes": compressed(bytes_like("photons", 400), 9, "default"),
+    "fixed code": compressed(b"tile tile server, tile by tile", 9, "fixed"),
+    "stored": compressed(bytes_like("noise", 40), 0, "default"),
+    "far and long": compressed(
+        bytes_like("noise", 300) + bytes(900) + bytes_like("noise", 300), 9, "default"
+    ),
+}
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_a_stream_with_any_byte_changed_is_read_as_zlib_does_or_not_done(name: str) -> None:
+    stream = SMALL[name]
+    size = len(theirs(stream) or b"")
+    changed = [
+        bytes([*stream[:at], stream[at] ^ bits, *stream[at + 1 :]])
+        for at in range(len(stream))
+        for bits in (1, 2, 4, 8, 16, 32, 64, 128, 255, 0x5A)
+    ]
+    for each, found in zip(changed, inflated(changed, [size] * len(changed)), strict=True):
+        assert found is None or found == theirs(each)
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_a_stream_that_is_cut_off_is_not_done(name: str) -> None:
+    stream = SMALL[name]
+    size = len(theirs(stream) or b"")
+    cut = [stream[:end] for end in range(len(stream))]
+    assert inflated(cut, [size] * len(cut)) == [None] * len(cut)
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.binary(max_size=300), st.integers(0, 2000))
+def test_random_blocks_are_read_as_zlib_does_or_not_done(blocks: bytes, size: int) -> None:
+    stream = b"\x78\x9c" + blocks
+    (found,) = inflated([stream], [size])
+    assert found is None or found == theirs(stream)
+
+
+def test_nothing_is_read_behind_the_input() -> None:
+    """The streams end where memory does: at a page that must not be touched."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    page = mmap.PAGESIZE
+    data = bytes_like("photons", 3000)
+    whole = compressed(data, 6, "default")
+    streams = [
+        whole,
+        whole[:-1],
+        whole[:-4],
+        whole[:-5],
+        whole[: len(whole) // 2],
+        whole[:40],
+        whole[:3],
+        whole[:1],
+    ]
+    for stream in streams:
+        memory = mmap.mmap(-1, 3 * page)
+        view = np.frombuffer(memory, np.uint8)
+        assert libc.mprotect(ctypes.c_void_p(view.ctypes.data + 2 * page), page, 0) == 0
+        start = 2 * page - len(stream)
+        view[start : 2 * page] = np.frombuffer(stream, np.uint8)
+        room = np.zeros(3000, np.uint8)
+        table = np.zeros(1, tables.INFLATE)
+        table[0] = (view.ctypes.data + start, len(stream), room.ctypes.data, 3000, 0)
+        installed()("inflate_streams", table)
+        assert bool(table["done"][0]) == (stream is whole)
+        assert libc.mprotect(ctypes.c_void_p(view.ctypes.data + 2 * page), page, 3) == 0
+
+
+# ---- chunks of a batch
+
+
+class Counting(Library):
+    """The kernels, and how often each was called."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.calls: Counter[str] = Counter()
+
+    def __call__(self, kernel: str, table: Any) -> None:
+        self.calls[kernel] += 1
+        super().__call__(kernel, table)
+
+
+CODEC = ByteCodec(8, 1, 16, "u", "<")
+SIDE = 64
+
+
+def pixels_of(seed: int) -> np.ndarray:
+    return np.frombuffer(bytes_like("photons", 2 * SIDE * SIDE, seed), "<u2").reshape(SIDE, SIDE, 1)
+
+
+def job_of(data: Sequence[bytes | None], codec: ByteCodec = CODEC) -> DecodeJob:
+    """Return a job of chunks side by side that are tiles."""
+    places = [Rect(SIDE * at, 0, SIDE, SIDE) for at in range(len(data))]
+    chunks = tuple(Chunk(codec, each, place) for each, place in zip(data, places, strict=True))
+    return DecodeJob(chunks, tuple(places), (SIDE * len(data), SIDE), 1, np.dtype(np.uint16))
+
+
+@pytest.fixture
+def one_by_one(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Return the sizes of the streams that were inflated by the codec itself, as they come."""
+    sizes: list[int] = []
+    usual = bytecodec._INTO_BUFFER[8]
+
+    def counted(data: bytes, out: Any) -> Any:
+        sizes.append(len(data))
+        return usual(data, out=out)
+
+    monkeypatch.setitem(bytecodec._INTO_BUFFER, 8, counted)
+    return sizes
+
+
+def test_the_chunks_of_a_batch_are_inflated_in_one_call(one_by_one: list[int]) -> None:
+    library = Counting()
+    jobs = [job_of([zlib.compress(pixels_of(seed).tobytes())]) for seed in range(6)]
+    for seed, (tile,) in enumerate(HostBackend(1, library).decode(jobs)):  # type: ignore[misc]
+        assert np.array_equal(tile.pixels, pixels_of(seed))
+    assert library.calls["inflate_streams"] == 1
+    assert not one_by_one
+
+
+def test_a_chunk_alone_is_left_to_its_codec(one_by_one: list[int]) -> None:
+    library = Counting()
+    (tiles,) = HostBackend(1, library).decode([job_of([zlib.compress(pixels_of(1).tobytes())])])
+    assert np.array_equal(tiles[0].pixels, pixels_of(1))  # type: ignore[index, union-attr]
+    assert not library.calls
+    assert len(one_by_one) == 1
+
+
+def test_a_tile_is_the_memory_that_its_chunk_was_inflated_to() -> None:
+    jobs = [job_of([zlib.compress(pixels_of(seed).tobytes())]) for seed in range(2)]
+    for (tile,) in HostBackend(1).decode(jobs):  # type: ignore[misc]
+        assert tile.pixels.base.nbytes == tile.pixels.nbytes
+
+
+def test_streams_that_gain_nothing_by_company_are_left_to_their_codec(one_by_one: list[int]) -> None:
+    """Those that are nearly empty, that are stored as they are, and that are short."""
+    library = Counting()
+    noise = np.random.default_rng(1).integers(0, 65536, SIDE * SIDE).astype("<u2").tobytes()
+    for data in (zlib.compress(bytes(2 * SIDE * SIDE)), zlib.compress(noise)):
+        HostBackend(1, library).decode([job_of([data] * 3)])
+    short = ByteCodec(8, 1, 8, "u", "<")
+    data = zlib.compress(bytes_like("photons", 32 * 32))
+    chunk = Chunk(short, data, Rect(0, 0, 32, 32))
+    job = DecodeJob((chunk,), (chunk.place,), (32, 32), 1, np.dtype(np.uint8))
+    HostBackend(1, library).decode([job, job])
+    assert not library.calls
+    assert len(one_by_one) == 8
+
+
+@pytest.mark.parametrize("predictor", [1, 2])
+@pytest.mark.parametrize("order", ["<", ">"])
+def test_byte_order_and_predictor_are_undone(predictor: int, order: str) -> None:
+    codec = replace(CODEC, order=order, predictor=predictor)  # type: ignore[arg-type]
+    pixels = [pixels_of(seed)[..., 0] for seed in range(3)]
+    stored = [np.diff(each, axis=1, prepend=np.uint16(0)) if predictor == 2 else each for each in pixels]
+    job = job_of([zlib.compress(each.astype(f"{order}u2").tobytes()) for each in stored], codec)
+    (tiles,) = HostBackend(1).decode([job])
+    for tile, expected in zip(tiles, pixels, strict=True):  # type: ignore[arg-type]
+        assert np.array_equal(tile.pixels[..., 0], expected)  # type: ignore[union-attr]
+
+
+DAMAGE: dict[str, Callable[[bytes], bytes]] = {
+    "checksum": lambda data: data[:-1] + bytes([data[-1] ^ 1]),
+    "cut off": lambda data: data[: len(data) // 2],
+    "turned bits": lambda data: data[:3000] + bytes([data[3000] ^ 255]) + data[3001:],
+    "no stream": lambda data: b"no stream" + data,
+    "followed by others": lambda data: data + b"others",
+    "more than enough": lambda data: zlib.compress(zlib.decompress(data) + b"more"),
+    "too little": lambda data: zlib.compress(zlib.decompress(data)[:-10]),
+}
+
+
+@pytest.mark.parametrize("kind", DAMAGE)
+def test_a_damaged_chunk_among_good_ones_has_its_words_and_they_are_served(kind: str) -> None:
+    good = [zlib.compress(pixels_of(seed).tobytes()) for seed in range(3)]
+    jobs = [job_of([each]) for each in (good[0], DAMAGE[kind](good[1]), good[2])]
+    for ours, job in zip(HostBackend(1).decode(jobs), jobs, strict=True):
+        (tile,), (alone,) = ours, decode_tiles(job)  # type: ignore[misc]
+        assert type(tile) is type(alone)
+        if isinstance(alone, Raster):
+            assert np.array_equal(tile.pixels, alone.pixels)
+        else:
+            assert isinstance(tile, Damaged)
+            assert str(tile) == str(alone)
+
+
+def test_a_job_that_ends_early_does_not_hold_up_the_others() -> None:
+    good = [zlib.compress(pixels_of(seed).tobytes()) for seed in range(12)]
+    jobs = [job_of(good[:8]), job_of(good[8:])]
+    found = inflating.Inflating(installed(), jobs)
+    assert np.array_equal(found.decode(jobs[0].chunks[0]), pixels_of(0))
+    for at, chunk in enumerate(jobs[1].chunks):
+        assert np.array_equal(found.decode(chunk), pixels_of(8 + at))
+
+
+def test_no_more_than_a_few_chunks_are_held_at_once() -> None:
+    library = Counting()
+    job = job_of([zlib.compress(pixels_of(seed).tobytes()) for seed in range(20)])
+    found = inflating.Inflating(library, [job])
+    most = 0
+    for chunk in job.chunks:
+        found.decode(chunk)
+        most = max(most, len(found._ready))
+    assert most == inflating.TOGETHER - 1
+    assert library.calls["inflate_streams"] == 4
+
+
+def test_other_chunks_of_a_job_are_decoded_as_ever() -> None:
+    data = [zlib.compress(pixels_of(seed).tobytes()) for seed in range(3)]
+    mixed = job_of([data[0], None, data[1], data[2]])
+    plain = Chunk(replace(CODEC, compression=1), pixels_of(5).tobytes(), mixed.chunks[3].place)
+    job = replace(mixed, chunks=(*mixed.chunks[:3], plain))
+    (tiles,) = HostBackend(1).decode([job])
+    for tile, alone in zip(tiles, decode_tiles(job), strict=True):  # type: ignore[arg-type]
+        assert np.array_equal(tile.pixels, alone.pixels)  # type: ignore[union-attr]
+        assert (tile.valid is None) == (alone.valid is None)  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize(
+    ("waiting", "workers", "most"), [(6, 2, 3), (2, 2, 1), (1, 1, 1), (64, 2, 3), (3, 1, 3)]
+)
+def test_jobs_are_shared_out_before_they_are_batched(waiting: int, workers: int, most: int) -> None:
+    assert HostBackend(workers).batch_size("decode", waiting) == most
