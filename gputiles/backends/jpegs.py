@@ -70,7 +70,7 @@ def _stream(at: int, chunk: Chunk) -> Stream | None:
     if width * height > LARGEST or width > WIDEST:
         return None
     data, samples = codec.stream(chunk.data), codec.frame.samples
-    if data is None or len(data) > width * height * samples + LEAST:
+    if data is None or len(data) > 2 * width * height * samples + LEAST:
         return None
     return Stream(at, data, codec, np.empty((height, width, samples), np.uint8))
 
