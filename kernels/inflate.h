@@ -394,7 +394,7 @@ struct Hand {
 
 INLINE void take_up(const Lane& lane, Hand& hand) {
   hand.at = lane.at;
-  hand.word = load(lane.at);
+  hand.word = bits(lane);
   hand.out = lane.out;
 }
 

@@ -198,34 +198,41 @@ def test_random_blocks_are_read_as_zlib_does_or_not_done(blocks: bytes, size: in
     assert found is None or found == theirs(stream)
 
 
-def test_nothing_is_read_behind_the_input() -> None:
+def stored_at_the_end(text: bytes, tail: bytes) -> bytes:
+    """Return a stream of two blocks: one of its own codes, and at the end one of bytes as they are."""
+    packer = zlib.compressobj(9)
+    length = len(tail).to_bytes(2, "little") + (len(tail) ^ 0xFFFF).to_bytes(2, "little")
+    blocks = packer.compress(text) + packer.flush(zlib.Z_SYNC_FLUSH) + b"\1" + length + tail
+    return blocks + zlib.adler32(text + tail).to_bytes(4, "big")
+
+
+PHOTONS = bytes_like("photons", 3000)
+ENDS = {
+    "own codes": zlib.compress(PHOTONS, 6),
+    "fixed code": compressed(PHOTONS, 6, "fixed"),
+    "stored at the end": stored_at_the_end(PHOTONS[:2000], PHOTONS[2000:]),
+}
+
+
+@pytest.mark.parametrize("lanes", [1, 2, 3])
+@pytest.mark.parametrize("cut", [0, 1, 4, 5, 40, 1000])
+@pytest.mark.parametrize("name", ENDS)
+def test_nothing_is_read_behind_the_input(name: str, cut: int, lanes: int) -> None:
     """The streams end where memory does: at a page that must not be touched."""
     libc = ctypes.CDLL(None, use_errno=True)
-    page = mmap.PAGESIZE
-    data = bytes_like("photons", 3000)
-    whole = compressed(data, 6, "default")
-    streams = [
-        whole,
-        whole[:-1],
-        whole[:-4],
-        whole[:-5],
-        whole[: len(whole) // 2],
-        whole[:40],
-        whole[:3],
-        whole[:1],
-    ]
-    for stream in streams:
-        memory = mmap.mmap(-1, 3 * page)
-        view = np.frombuffer(memory, np.uint8)
-        assert libc.mprotect(ctypes.c_void_p(view.ctypes.data + 2 * page), page, 0) == 0
-        start = 2 * page - len(stream)
-        view[start : 2 * page] = np.frombuffer(stream, np.uint8)
-        room = np.zeros(3000, np.uint8)
-        table = np.zeros(1, tables.INFLATE)
-        table[0] = (view.ctypes.data + start, len(stream), room.ctypes.data, 3000, 0)
-        installed()("inflate_streams", table)
-        assert bool(table["done"][0]) == (stream is whole)
-        assert libc.mprotect(ctypes.c_void_p(view.ctypes.data + 2 * page), page, 3) == 0
+    stream, page = ENDS[name][: len(ENDS[name]) - cut], mmap.PAGESIZE
+    memory = mmap.mmap(-1, 3 * page)
+    view = np.frombuffer(memory, np.uint8)
+    edge = view.ctypes.data + 2 * page
+    view[2 * page - len(stream) : 2 * page] = np.frombuffer(stream, np.uint8)
+    assert libc.mprotect(ctypes.c_void_p(edge), page, 0) == 0
+    rooms = [np.zeros(len(PHOTONS), np.uint8) for _ in range(lanes)]
+    rows = [(edge - len(stream), len(stream), room.ctypes.data, len(room), 0) for room in rooms]
+    table = np.array(rows, tables.INFLATE)
+    installed()("inflate_streams", table)
+    assert libc.mprotect(ctypes.c_void_p(edge), page, mmap.PROT_READ | mmap.PROT_WRITE) == 0
+    assert table["done"].tolist() == [cut == 0] * lanes
+    assert all(room.tobytes() == PHOTONS for room in rooms) or cut
 
 
 # ---- chunks of a batch
