@@ -251,7 +251,7 @@ class Counting(Library):
 
 
 CODEC = ByteCodec(8, 1, 16, "u", "<")
-SIDE = 64
+SIDE = 128
 
 
 def pixels_of(seed: int) -> np.ndarray:

@@ -16,7 +16,7 @@ from gputiles.backends.paste import decode_chunk, tried
 
 TOGETHER = 6  # streams that are inflated before the first of them is asked for, and held until then
 MOST_BYTES = 16 << 20  # of them together, inflated
-LEAST_BYTES = 4096  # of one: the codes of shorter ones cost more than they bring
+LEAST_BYTES = 16 << 10  # of one: the tables of shorter ones cost what they bring
 DENSEST = 64  # times: what is nearly empty is long matches, which one stream alone copies as fast
 
 
