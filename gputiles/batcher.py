@@ -26,6 +26,7 @@ PRIORITY = {
     "render": 0, "download": 1, "resample": 2, "measure": 3, "spill": 4, "fence": 5, "downsample": 6,
     "restore": 7, "decode": 8,
 }  # fmt: skip
+EVENLY = ("decode",)  # shared out in batches of one size: they are read together; others end in small ones
 BACKGROUND = 10  # added for synthesis, import and prefetch
 RELIEF = (0.25, 1.0)  # of what is stored: given up before the second try, and before the last
 LARGEST_BATCH, LONGEST_QUEUE = 64, 4096  # jobs, up to which they are told apart by powers of two
@@ -162,9 +163,10 @@ class Batcher:
 
     def dispatch(self) -> None:
         """Hand batches of what waits to the workers that are free."""
+        waiting = len(self._heap)
         while self._heap and self._may_run(self._heap[0].verb):
             self.depths.add(len(self._heap))
-            batch = self._next_batch()
+            batch = self._next_batch(waiting)
             self._running[batch[0].verb] += 1
             self.batches += 1
             self.jobs[batch[0].verb] += len(batch)
@@ -177,9 +179,10 @@ class Batcher:
             return False
         return self._running.total() < self.backend.workers + self.backend.ahead
 
-    def _next_batch(self) -> list[Item]:
-        """Take the foremost job, and more of its verb if the backend likes that."""
-        most = self.backend.batch_size(self._heap[0].verb, len(self._heap))
+    def _next_batch(self, waiting: int) -> list[Item]:
+        """Take the foremost job of ``waiting`` at first, and more of its verb if the backend likes that."""
+        verb = self._heap[0].verb
+        most = self.backend.batch_size(verb, waiting if verb in EVENLY else len(self._heap))
         batch = [self._pop()]
         while self._heap and len(batch) < most and self._heap[0].verb == batch[0].verb:
             batch.append(self._pop())

@@ -154,6 +154,16 @@ async def test_a_bug_in_the_backend_reaches_the_waiter_and_the_worker_lives_on(m
     assert await batcher.submit("render", "y", Trace()) == "render y"
 
 
+async def test_jobs_that_are_queued_together_are_shared_out_evenly(make: Make) -> None:
+    """Six chunks: three for each of two workers, not fewer for the second because the first has some."""
+    backend = Recorder(workers=2, decodes=2)
+    backend.batch_size = lambda verb, waiting: max(1, min(3, waiting // 2))  # type: ignore[method-assign]
+    every = asyncio.create_task(make(backend).submit_all("decode", [(n, 0) for n in range(6)], Trace()))
+    backend.gate.set()
+    await every
+    assert [len(jobs) for _, jobs in backend.ran] == [3, 3]
+
+
 async def test_a_full_queue_refuses_and_serves_on(make: Make) -> None:
     backend = Recorder()
     batcher = make(backend, items=2)

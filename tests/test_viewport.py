@@ -293,6 +293,7 @@ async def test_who_leaves_a_viewport_takes_it_along_and_nobody_elses(client: Cli
 async def test_who_leaves_a_cold_viewport_takes_along_what_has_not_begun(client: Client) -> None:
     base, engine = await tiles_of(client, "multi.ome.tif"), engine_of(client)
     decode, begun, gate = engine.backend.decode, [0], threading.Event()
+    engine.backend.batch_size = lambda *_: 1  # type: ignore[method-assign]
 
     def patient(jobs: Any) -> Any:
         begun[0] += len(jobs)
