@@ -30,6 +30,7 @@ from gputiles.backends import (
 )
 from gputiles.backends.conversion import Converter
 from gputiles.backends.encode import File, JpegFile, PngFile, encode_turned, whole_file
+from gputiles.backends.heap import keep_freed
 from gputiles.backends.hostlib import Call, Library, installed
 from gputiles.backends.inflating import Inflating
 from gputiles.backends.jpegs import Jpegs
@@ -79,6 +80,7 @@ class HostBackend:
     spare = 0  # rasters lie in host memory already
 
     def __init__(self, workers: int, library: Library | None = None, capacity: int | None = None) -> None:
+        keep_freed()
         self.workers = self.ahead = workers
         self.decodes = 2 * workers
         self.capacity = host_rasters() if capacity is None else capacity
