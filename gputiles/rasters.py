@@ -235,10 +235,8 @@ class Rasters:
             tiles = await self._batcher.submit_all("decode", jobs, work.trace, background=work.background)
         made, decoded = Made(), iter(tiles)
         for run, job in zip(runs, read, strict=True):
-            plane, of_run = (
-                Plane(run.frame, run.z),
-                next(decoded) if isinstance(job, DecodeJob) else repeat(job),
-            )
+            plane = Plane(run.frame, run.z)
+            of_run = next(decoded) if isinstance(job, DecodeJob) else repeat(job)
             for cell, tile in zip(run.units.cells(), of_run, strict=False):
                 if not isinstance(tile, GputilesError):
                     tile = hold.pin(self._put(work, plane, cell, tile, cold=work.background))
@@ -288,8 +286,8 @@ class Rasters:
                         for cell, tiles in ((cell, tiles) for tiles in taken for cell in folds):
                             values = await downloaded(self._batcher, tiles[cell], work.trace)
                             await self._room.run(folds[cell].add, *values)
-                joined = {cell: await self._join(work, fold) for cell, fold in folds.items()}
-            for cell, raster in joined.items():
+                folded = {cell: await self._join(work, fold) for cell, fold in folds.items()}
+            for cell, raster in folded.items():
                 made[plane, cell] = hold.pin(self._put(work, plane, cell, raster, cold=False))
         return made
 
