@@ -34,6 +34,7 @@ from gputiles.references import FileRef, ObjectRef, RemoteRef
 from gputiles.request import TileRequest, View
 from gputiles.sources.athand import NotAtHand
 from gputiles.style import Style, parse_text
+from gputiles.tasks import started
 from gputiles.trace import Trace
 
 R = TypeVar("R")
@@ -67,12 +68,12 @@ class _Background:
         """Run ``work`` on the loop and wait for it. Raises RuntimeError on the loop itself.
 
         Where ``at_once``, called on the loop's floor if that is free, says that it gives the future its
-        value, there is no work to do.
+        value, there is no work to do. Else the work is done here up to where it first waits.
         """
-        if threading.current_thread() is self._thread:
+        if asyncio._get_running_loop() is self._loop:
             raise RuntimeError("an image cannot be used from its own event loop: it would wait for itself")
         future: Future[R] = Future()
-        if at_once is None or not self._floor.visit(partial(at_once, future)):
+        if not self._floor.visit(partial(self._begin_here, future, work, at_once)):
             self._loop.call_soon_threadsafe(self.begin, future, work)
         try:
             return future.result()
@@ -80,11 +81,34 @@ class _Background:
             future.cancel()
             raise
 
+    def _begin_here(
+        self,
+        future: Future[R],
+        work: Callable[[], Coroutine[Any, Any, R]],
+        at_once: Callable[[Future[R]], bool] | None,
+    ) -> bool:
+        """Have the value at once, or begin the work; on the floor, from another thread than the loop's.
+
+        False where nothing was done: a loop that looks for mistakes takes that for one.
+        """
+        if at_once is not None and at_once(future):
+            return True
+        if self._loop.get_debug():
+            return False
+        callers = asyncio._get_running_loop()
+        asyncio._set_running_loop(self._loop)
+        try:
+            self.begin(future, work)
+        finally:
+            asyncio._set_running_loop(callers)
+            self._loop.call_soon_threadsafe(int)  # wakes it, to go on with what was begun
+        return True
+
     def begin(self, future: Future[R], work: Callable[[], Coroutine[Any, Any, R]]) -> None:
-        """Have the value by a task that is cancelled with ``future``; on the loop."""
-        task = self._loop.create_task(work())
-        task.add_done_callback(partial(_bring, future))
-        self.when_left(future, task.cancel)
+        """Begin work that is called off with ``future`` and gives it its value; on the loop or its floor."""
+        result = started(work())
+        result.add_done_callback(partial(_bring, future))
+        self.when_left(future, result.cancel)
 
     def when_left(self, future: Future[Any], call_off: Callable[[], object]) -> None:
         """Have ``call_off`` called on the loop if nobody waits for ``future`` any more."""

@@ -8,6 +8,8 @@ from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any, Generic, Protocol, TypeVar
 
+from gputiles.tasks import started
+
 R = TypeVar("R")
 
 
@@ -108,7 +110,7 @@ class Flights:
         return flight
 
     def _fly(self, keys: Sequence[Hashable], make: Callable[[H], Awaitable[R]], hold: H) -> Flight[R]:
-        """Start ``make`` in a task of its own."""
+        """Start ``make``, whose first part is done when this returns."""
 
         async def fly() -> R:
             try:
@@ -116,9 +118,11 @@ class Flights:
             finally:
                 self.land(flight)
 
-        task = asyncio.get_running_loop().create_task(fly())
-        flight = self.take_off(keys, task, task.cancel)
+        unknown: asyncio.Future[R] = asyncio.get_running_loop().create_future()
+        flight = self.take_off(keys, unknown, unknown.cancel)
         flight.hold = hold
+        flight.result = started(fly())
+        flight.call_off = flight.result.cancel
         return flight
 
     def take_off(

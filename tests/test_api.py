@@ -24,6 +24,7 @@ import gputiles
 from gputiles import errors, floor
 from gputiles.api import Image
 from gputiles.config import Config
+from gputiles.sources.tiff import TiffSource
 
 DATA = np.random.default_rng(5).integers(0, 4096, (2, 300, 500)).astype(np.uint16)
 
@@ -187,6 +188,36 @@ def test_who_finds_the_floor_taken_goes_the_long_way(image: Image, monkeypatch: 
     assert image.tile(2, 0, 0) == expected
 
 
+@pytest.mark.parametrize("debugged", [False, True])
+def test_a_caller_begins_the_work_itself_unless_the_loop_looks_for_mistakes(
+    image: Image, monkeypatch: pytest.MonkeyPatch, debugged: bool
+) -> None:
+    threads: list[bool] = []
+    read = TiffSource.read
+
+    def noting(self: TiffSource, *where: Any) -> Any:
+        threads.append(threading.current_thread() is threading.main_thread())
+        return read(self, *where)
+
+    monkeypatch.setattr(TiffSource, "read", noting)
+    monkeypatch.setattr(image._background._loop, "get_debug", lambda: debugged)
+    assert image.tile(2, 2, 1, style={"frame": 1, "min": 0, "max": 4095})
+    assert threads == [not debugged and hasattr(os, "RWF_NOWAIT")]
+
+
+def test_a_caller_with_a_loop_of_its_own_keeps_it(image: Image) -> None:
+    async def caller() -> asyncio.AbstractEventLoop:
+        assert image.tile(2, 0, 1, frame=1)
+        await asyncio.sleep(0)
+        return asyncio.get_running_loop()
+
+    loop = asyncio.new_event_loop()
+    try:
+        assert loop.run_until_complete(caller()) is loop
+    finally:
+        loop.close()
+
+
 def test_who_waits_no_more_takes_the_work_along(image: Image) -> None:
     told: list[str] = []
     over = threading.Event()
@@ -240,6 +271,7 @@ FORKED = """
 import io, os, sys
 import gputiles
 from gputiles.config import Config
+from gputiles.sources.tiff import TiffSource
 
 path = sys.argv[1]
 image = gputiles.open(path, config=Config(raw_cache=10**6, workers=1))
