@@ -29,6 +29,7 @@ PRIORITY = {
 EVENLY = ("decode",)  # shared out in batches of one size: they are read together; others end in small ones
 BACKGROUND = 10  # added for synthesis, import and prefetch
 RELIEF = (0.25, 1.0)  # of what is stored: given up before the second try, and before the last
+PAUSE = 0.002  # seconds without any work, after which there is time to prepare for more
 LARGEST_BATCH, LONGEST_QUEUE = 64, 4096  # jobs, up to which they are told apart by powers of two
 
 
@@ -52,12 +53,14 @@ class Batcher:
 
     Where the device is out of memory, ``relieve`` is called, once for a batch, with the share of
     what is stored that should go, and the jobs get another try. ``over`` is set when the device
-    is lost.
+    is lost. Where the workers have nothing to do, ``aside`` is called with what prepares the backend for
+    more, and has it done on a thread of less importance.
     """
 
     def __init__(self, backend: Backend, *, items: int, weight: int) -> None:
         self.backend = backend
         self.relieve: Callable[[float], None] | None = None
+        self.aside: Callable[[Callable[[], None]], None] | None = None
         self.lost: DeviceLost | None = None
         self.over = asyncio.Event()
         self.batches = self.skipped = 0
@@ -88,13 +91,24 @@ class Batcher:
         return value
 
     async def submit_all(
-        self, verb: str, jobs: Iterable[tuple[Any, int]], trace: Trace, *, background: bool = False
+        self,
+        verb: str,
+        jobs: Iterable[tuple[Any, int]],
+        trace: Trace,
+        *,
+        background: bool = False,
+        most: int | None = None,
     ) -> list[Any]:
-        """Run jobs, each with its weight, as ``submit`` runs one; the first error ends all."""
+        """Run jobs, each with its weight, as ``submit`` runs one; the first error ends all.
+
+        Where ``most`` says how many they can be, the first of them run while the others are still made.
+        """
         items: list[Item] = []
         try:
             for job, weight in jobs:
                 items.append(self.enqueue(verb, job, trace, weight=weight, background=background))
+                if most is not None and len(self._heap) >= self.backend.batch_size(verb, most):
+                    self.dispatch(most)
             self.dispatch()
             return [await self._value(item) for item in items]
         except BaseException:
@@ -161,9 +175,9 @@ class Batcher:
             self._weight -= item.weight
             self.skipped += 1
 
-    def dispatch(self) -> None:
-        """Hand batches of what waits to the workers that are free."""
-        waiting = len(self._heap)
+    def dispatch(self, expected: int = 0) -> None:
+        """Hand batches of what waits, or is ``expected`` at once, to the workers that are free."""
+        waiting = max(expected, len(self._heap))
         while self._heap and self._may_run(self._heap[0].verb):
             self.depths.add(len(self._heap))
             batch = self._next_batch(waiting)
@@ -211,10 +225,12 @@ class Batcher:
         if batch:
             self.seconds[verb] = self.seconds.get(verb, 0.0) + seconds
         self._notice(batch, outcomes)
-        for item, outcome in zip(batch, outcomes, strict=True):
+        for item in batch:
             item.trace.add("queue", started - item.queued)
             self.waited[verb] += started - item.queued
-            item.trace.add(item.verb, seconds)
+        for trace in {id(item.trace): item.trace for item in batch}.values():  # once for all that it is of
+            trace.add(verb, seconds)
+        for item, outcome in zip(batch, outcomes, strict=True):
             if item.future.done():
                 continue
             if isinstance(outcome, BaseException):
@@ -223,6 +239,13 @@ class Batcher:
             else:
                 item.future.set_result(outcome)
         self.dispatch()
+        if self.aside is not None and self.backend.unprepared and not self._running.total():
+            self._loop.call_later(PAUSE, self._pause, self.batches)
+
+    def _pause(self, batches: int) -> None:
+        """Have the backend prepared, if no batch has followed ``batches``."""
+        if batches == self.batches and self.aside is not None:
+            self.aside(self.backend.prepare)
 
     def _notice(self, batch: Sequence[Item], outcomes: Sequence[Any]) -> None:
         """Make room where memory was short, and say so where the device is lost."""

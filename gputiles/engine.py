@@ -46,6 +46,7 @@ class Engine:
         self.images = Images(config, self.reading_room, self._forget)
         self.renderer = Renderer(config, self.reading_room, self.images, self.batcher)
         self.batcher.relieve = self.renderer.rasters.relieve
+        self.batcher.aside = self.reading_room.dismiss
 
     async def close(self) -> None:
         """End all work and close all files."""

@@ -60,6 +60,10 @@ def fresh(_: str, size: int) -> Pixels:
     return np.full(size, 0xA5, np.uint8)  # nothing may hang on what is in it
 
 
+def blank(size: int) -> Pixels:
+    return fresh("", size)
+
+
 def codec(samples: int, width: int, height: int, **how: Any) -> JpegCodec:
     return JpegCodec(7, Frame(samples, U8, (width, height)), raw=samples != 3, **how)
 
@@ -70,7 +74,7 @@ def chunk(data: bytes, width: int, height: int, samples: int = 3, **how: Any) ->
 
 def decoded(chunks: Sequence[Chunk]) -> tuple[list[Any], Watched]:
     watched = Watched()
-    return list(Jpegs(watched, fresh).decode(chunks)), watched  # type: ignore[arg-type]
+    return list(Jpegs(watched, fresh, blank).decode(chunks)), watched  # type: ignore[arg-type]
 
 
 def picture(kind: str, height: int, width: int, samples: int, seed: int = 0) -> Pixels:
@@ -464,7 +468,7 @@ def test_the_chunks_of_a_job_are_decoded_together_and_damage_is_one_chunks_own()
     job = DecodeJob((*parts[:2], sparse, *parts[3:]), tuple(places), (side * count, side), 3, U8)
     watched = Watched()
     backend = HostBackend(1)
-    backend._jpegs = Jpegs(watched, fresh)  # type: ignore[arg-type]
+    backend._jpegs = Jpegs(watched, fresh, blank)  # type: ignore[arg-type]
     (tiles,) = backend.decode([job])
     assert isinstance(tiles, tuple)
     assert watched.calls == [(AT_ONCE - 1, AT_ONCE - 1), (AT_ONCE, AT_ONCE - 1), (3, 3)]
@@ -556,7 +560,7 @@ def test_every_level_of_instructions_gives_the_same_pixels(level: str, tmp_path:
             for kind in ("noise", "waves") for side in (7, 64, 130)
         ]  # fmt: skip
         watched = Watched(call)
-        outcomes = list(Jpegs(watched, fresh).decode(several))  # type: ignore[arg-type]
+        outcomes = list(Jpegs(watched, fresh, blank).decode(several))  # type: ignore[arg-type]
         assert watched.decoded == len(several)
         for outcome, each in zip(outcomes, several, strict=True):
             np.testing.assert_array_equal(outcome, decode_chunk(each))

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple, Protocol, TypeAlias, TypeVar, Union, runtime_checkable
+from typing import Any, Protocol, TypeAlias, TypeVar, Union
 
 import numpy as np
 from numpy.typing import NDArray
@@ -57,25 +57,6 @@ class ChunkCodec(Protocol):
         Never allocates more than the chunk's own size. Raises Damaged where the bytes
         do not decode to it, Unsupported where the compression is not read.
         """
-
-
-class Stream(NamedTuple):
-    """Compressed bytes in a format (``zlib``), and how many they are when they are decompressed."""
-
-    format: str
-    data: bytes
-    size: int
-
-
-@runtime_checkable
-class StreamCodec(ChunkCodec, Protocol):
-    """A codec of chunks that are streams: a backend may decompress them itself, several at once."""
-
-    def stream(self, data: bytes, width: int, height: int) -> Stream | None:
-        """Return the stream that a chunk is; None where nobody else can decompress it."""
-
-    def complete(self, packed: NDArray[np.uint8], width: int, height: int) -> NDArray[Any]:
-        """Make of the bytes of a stream what ``decode`` returns; it may lie in the same memory."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -224,6 +205,10 @@ class Backend(Protocol):
     encoders: Mapping[Format, str]
     """What tells files of a format from the host's; absent: they are the host's."""
 
+    @property
+    def unprepared(self) -> bool:
+        """Whether ``prepare`` has something to do."""
+
     def batch_size(self, verb: str, waiting: int) -> int:
         """Return how many of ``waiting`` jobs one worker should take at once, at least 1."""
 
@@ -244,6 +229,9 @@ class Backend(Protocol):
 
     def download(self, jobs: Sequence[Raster]) -> list[Outcome[NDArray[Any]]]:
         """Copy each raster to a new NumPy array of (rows, columns, samples)."""
+
+    def prepare(self) -> None:
+        """Do what makes later work faster, until other work comes; on any thread, one at a time."""
 
     def close(self) -> None:
         """Release the device."""

@@ -78,6 +78,7 @@ class CudaBackend:
     workers = LANES
     ahead = 1
     decodes = LANES - 1  # they wait for helpers, while others have the card
+    unprepared = False  # the card's memory is there from the beginning
 
     def __init__(
         self,
@@ -227,6 +228,9 @@ class CudaBackend:
     def on_card(self, function: Callable[[], R]) -> R:
         """Call ``function`` on the card's thread, where alone the card may be touched."""
         return self._thread.submit(function).result()
+
+    def prepare(self) -> None:
+        """Do nothing: there is nothing to prepare."""
 
     def close(self) -> None:
         """Free the card's memory and end the threads."""

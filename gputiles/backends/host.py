@@ -28,6 +28,7 @@ from gputiles.backends import (
     plans,
     tables,
 )
+from gputiles.backends.blanks import Blanks
 from gputiles.backends.conversion import Converter
 from gputiles.backends.encode import File, JpegFile, PngFile, encode_turned, whole_file
 from gputiles.backends.heap import keep_freed
@@ -87,7 +88,8 @@ class HostBackend:
         self._run = library or installed()
         self._scratch = threading.local()
         self._target = Target(RUN, address, Converter(self._run, self._buffer, RUN))
-        self._jpegs = Jpegs(self._run, self._buffer)
+        self._blanks = Blanks()
+        self._jpegs = Jpegs(self._run, self._buffer, self._blanks.take)
         self._helpers: Crew[Callable[[], None]] = Crew("gputiles-helper", workers, _call, helps=True)
         self._busy = 0
         self._counting = threading.Lock()
@@ -102,7 +104,7 @@ class HostBackend:
 
     def decode(self, jobs: Sequence[DecodeJob]) -> list[Outcome[Tiles]]:
         """Decode each job's chunks once into one raster, or error, per tile of the job."""
-        inflating = Inflating(self._run, jobs)
+        inflating = Inflating(self._run, jobs, self._blanks.take)
         decode = partial(self._jpegs.decode, otherwise=inflating.decode)
         return self._each(lambda job: decode_tiles(job, decode), jobs)
 
@@ -133,6 +135,15 @@ class HostBackend:
     def download(self, jobs: Sequence[Raster]) -> list[Outcome[NDArray[Any]]]:
         """Copy each raster to a new NumPy array of (rows, columns, samples)."""
         return self._each(lambda raster: np.array(raster.pixels), jobs)
+
+    @property
+    def unprepared(self) -> bool:
+        """Whether blanks are wanted in place of those that tiles took."""
+        return self._blanks.wanted
+
+    def prepare(self) -> None:
+        """Make blanks ready while no worker is busy."""
+        self._blanks.prepare(lambda: not self._busy)
 
     def close(self) -> None:
         """End the helpers; nothing else is held but memory."""
@@ -190,7 +201,8 @@ class HostBackend:
         held: object = None,
     ) -> Begun:
         """Begin a raster like ``like`` of ``size`` (rows, columns), which a kernel makes."""
-        pixels = np.empty((*size, like.shape[2]), like.dtype)
+        shape = (*size, like.shape[2])
+        pixels = self._blanks.take(math.prod(shape) * like.dtype.itemsize).view(like.dtype).reshape(shape)
         valid = np.empty(size, np.uint8) if doubtful else None
         table["out"], table["valid"] = pixels.ctypes.data, address(valid)
 

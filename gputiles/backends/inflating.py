@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from gputiles.backends import Chunk, DecodeJob, Stream, StreamCodec, tables
+from gputiles.backends import Chunk, DecodeJob, tables
 from gputiles.backends.hostlib import Library
 from gputiles.backends.paste import decode_chunk, tried
+from gputiles.sources.bytecodec import ByteCodec
 
 TOGETHER = 6  # streams that are inflated before the first of them is asked for, and held until then
 MOST_BYTES = 16 << 20  # of them together, inflated
@@ -21,26 +22,30 @@ DENSEST = 64  # times: what is nearly empty is long matches, which one stream al
 
 
 class _Waiting(NamedTuple):
-    """A chunk that was not asked for yet, its codec, and the stream that it is."""
+    """A chunk that was not asked for yet, its codec, the stream that it is, and its bytes when inflated."""
 
     chunk: Chunk
-    codec: StreamCodec
-    stream: Stream
+    codec: ByteCodec
+    data: bytes
+    size: int
 
 
 class Inflating:
     """Decodes the chunks of jobs, each once, in their order; chunks of masks come after a job's others.
 
     What the kernel does not take for whole and sound is left to the chunk's own codec: damage has its
-    words, and what others forgive is forgiven.
+    words, and what others forgive is forgiven. ``blank`` gives memory of a size for what is inflated.
     """
 
-    def __init__(self, run: Library, jobs: Sequence[DecodeJob]) -> None:
+    def __init__(
+        self, run: Library, jobs: Sequence[DecodeJob], blank: Callable[[int], NDArray[np.uint8]]
+    ) -> None:
         self._run = run
+        self._blank = blank
         chunks = (chunk for job in jobs for chunk in (*job.chunks, *job.mask))
         self._waiting = deque(found for chunk in chunks for found in _streams(chunk))
         self._expected = {id(waiting.chunk) for waiting in self._waiting}
-        self._ready: dict[int, tuple[StreamCodec, NDArray[np.uint8]]] = {}
+        self._ready: dict[int, tuple[ByteCodec, NDArray[np.uint8]]] = {}
 
     def decode(self, chunk: Chunk) -> Any:
         """Return a chunk's pixels, its error, or None where the file holds nothing."""
@@ -56,36 +61,36 @@ class Inflating:
         while self._waiting[0].chunk is not chunk:
             self._expected.discard(id(self._waiting.popleft().chunk))
         taken: list[_Waiting] = []
-        size = self._waiting[0].stream.size
+        size = self._waiting[0].size
         while self._waiting and len(taken) < TOGETHER and (not taken or size <= MOST_BYTES):
             taken.append(self._waiting.popleft())
             self._expected.discard(id(taken[-1].chunk))
-            size += self._waiting[0].stream.size if self._waiting else 0
+            size += self._waiting[0].size if self._waiting else 0
         return taken
 
     def _inflate(self, taken: Sequence[_Waiting]) -> None:
         """Inflate streams; a single one is the codec's."""
         if len(taken) < 2:
             return
-        rooms = [np.empty(each.stream.size, np.uint8) for each in taken]
-        table = np.zeros(len(taken), tables.INFLATE)
-        for row, each, room in zip(table, taken, rooms, strict=True):
-            data = np.frombuffer(each.stream.data, np.uint8)
-            row["in"], row["size"] = data.ctypes.data, len(data)
-            row["out"], row["capacity"] = room.ctypes.data, len(room)
+        rooms = [self._blank(each.size) for each in taken]
+        rows = [_row(each.data, room) for each, room in zip(taken, rooms, strict=True)]
+        table = np.array(rows, tables.INFLATE)
         self._run("inflate_streams", table)
-        for row, each, room in zip(table, taken, rooms, strict=True):
-            if row["done"]:
+        for done, each, room in zip(table["done"].tolist(), taken, rooms, strict=True):
+            if done:
                 self._ready[id(each.chunk)] = each.codec, room
 
 
 def _streams(chunk: Chunk) -> Iterator[_Waiting]:
     """Yield a chunk with its stream if that gains by company; what was stored as it is does not."""
-    codec, place = chunk.codec, chunk.place
-    if not isinstance(chunk.data, bytes) or not isinstance(codec, StreamCodec):
+    codec, data = chunk.codec, chunk.data
+    if not isinstance(data, bytes) or not isinstance(codec, ByteCodec) or not codec.is_zlib:
         return
-    stream = codec.stream(chunk.data, place.width, place.height)
-    if stream is None or stream.format != "zlib" or stream.size < LEAST_BYTES:
-        return
-    if stream.size <= DENSEST * len(stream.data) and len(stream.data) < stream.size:
-        yield _Waiting(chunk, codec, stream)
+    size = codec.size(chunk.place.width, chunk.place.height)
+    if LEAST_BYTES <= size <= DENSEST * len(data) and len(data) < size:
+        yield _Waiting(chunk, codec, data, size)
+
+
+def _row(data: bytes, room: NDArray[np.uint8]) -> tuple[int, ...]:
+    """Return a stream's Inflate struct."""
+    return np.frombuffer(data, np.uint8).ctypes.data, len(data), room.ctypes.data, len(room), 0

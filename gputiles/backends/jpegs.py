@@ -29,11 +29,20 @@ class Stream(NamedTuple):
 
 
 class Jpegs:
-    """Decodes chunks in their order, on any thread; ``buffer`` gives a thread scratch memory."""
+    """Decodes chunks in their order, on any thread.
 
-    def __init__(self, library: Library, buffer: Callable[[str, int], NDArray[np.uint8]]) -> None:
+    ``buffer`` gives a thread scratch memory, ``blank`` gives memory of a size for pixels.
+    """
+
+    def __init__(
+        self,
+        library: Library,
+        buffer: Callable[[str, int], NDArray[np.uint8]],
+        blank: Callable[[int], NDArray[np.uint8]],
+    ) -> None:
         self._library = library
         self._buffer = buffer
+        self._blank = blank
 
     def decode(
         self, chunks: Sequence[Chunk], otherwise: Callable[[Chunk], Any] = decode_chunk
@@ -44,9 +53,24 @@ class Jpegs:
         """
         for start in range(0, len(chunks), AT_ONCE):
             some = chunks[start : start + AT_ONCE]
-            made = self._made([stream for at, chunk in enumerate(some) if (stream := _stream(at, chunk))])
+            made = self._made(
+                [stream for at, chunk in enumerate(some) if (stream := self._stream(at, chunk))]
+            )
             for at, chunk in enumerate(some):
                 yield made.pop(at) if at in made else otherwise(chunk)
+
+    def _stream(self, at: int, chunk: Chunk) -> Stream | None:
+        """Return a chunk's stream with memory for its pixels, where it may be decoded here."""
+        codec, width, height = chunk.codec, chunk.place.width, chunk.place.height
+        if not isinstance(codec, JpegCodec) or not isinstance(chunk.data, bytes):
+            return None
+        if width * height > LARGEST or width > WIDEST:
+            return None
+        data, samples = codec.stream(chunk.data), codec.frame.samples
+        if data is None or len(data) > 2 * width * height * samples + LEAST:
+            return None
+        pixels = self._blank(height * width * samples).reshape(height, width, samples)
+        return Stream(at, data, codec, pixels)
 
     def _made(self, streams: Sequence[Stream]) -> dict[int, NDArray[np.uint8]]:
         """Return what the kernel decodes, by the chunks' numbers."""
@@ -60,19 +84,6 @@ class Jpegs:
         self._library("jpeg_decode", np.array(rows, tables.JPEG_DECODE))
         pairs = zip(streams, done.tolist(), strict=True)
         return {stream.at: stream.pixels for stream, whole in pairs if whole}
-
-
-def _stream(at: int, chunk: Chunk) -> Stream | None:
-    """Return a chunk's stream with memory for its pixels, where it may be decoded here."""
-    codec, width, height = chunk.codec, chunk.place.width, chunk.place.height
-    if not isinstance(codec, JpegCodec) or not isinstance(chunk.data, bytes):
-        return None
-    if width * height > LARGEST or width > WIDEST:
-        return None
-    data, samples = codec.stream(chunk.data), codec.frame.samples
-    if data is None or len(data) > 2 * width * height * samples + LEAST:
-        return None
-    return Stream(at, data, codec, np.empty((height, width, samples), np.uint8))
 
 
 def _row(stream: Stream, done: int, scratch: tuple[int, int]) -> tuple[int, ...]:

@@ -18,7 +18,6 @@ from isal import isal_zlib
 from isal.igzip_lib import IsalError
 from numpy.typing import NDArray
 
-from gputiles.backends import Stream
 from gputiles.errors import Damaged, GputilesError
 from gputiles.geometry import ceil_div
 
@@ -137,11 +136,10 @@ class ByteCodec:
                 return self._fax(data, width, height)
             return self.complete(self._inflated(data, width, height), width, height)
 
-    def stream(self, data: bytes, width: int, height: int) -> Stream | None:
-        """Return the zlib stream that a chunk is, None for other compressions."""
-        if self.compression not in DEFLATE or self.lsb_first:
-            return None
-        return Stream("zlib", data, self.size(width, height))
+    @property
+    def is_zlib(self) -> bool:
+        """Whether chunks are zlib streams: others may decompress them, and ``complete`` what comes of it."""
+        return self.compression in DEFLATE and not self.lsb_first
 
     def complete(self, packed: NDArray[np.uint8], width: int, height: int) -> NDArray[Any]:
         """Make samples of decompressed bytes: unpack, undo the predictor."""
