@@ -71,9 +71,14 @@ def read_checked(image: Image, read: Callable[[], R]) -> R:
     Each range of a remote file is of that version already: its server is not asked once more.
     """
     result = read()
+    check_version(image)
+    return result
+
+
+def check_version(image: Image) -> None:
+    """Raise Changed where the files of ``image`` are here, and not those that were opened."""
     if all(map(is_here, image.paths)) and read_version(image.paths, image.version) != image.version:
         raise Changed("the file changed while it was read")
-    return result
 
 
 class Images:

@@ -9,7 +9,7 @@ from functools import lru_cache, partial
 from itertools import chain, product, repeat
 from typing import Any, NamedTuple
 
-from gputiles.backends import DecodeJob, DownsampleJob, Raster
+from gputiles.backends import DownsampleJob, Raster
 from gputiles.backends.fold import FOLDED, Fold
 from gputiles.batcher import Batcher
 from gputiles.cache import Entry, Hold, Shelf
@@ -21,7 +21,7 @@ from gputiles.images import Image, Images
 from gputiles.projections import Stack
 from gputiles.reading_room import ReadingRoom
 from gputiles.spill import Spill
-from gputiles.stored import Run, Stored, joined, stored_bytes
+from gputiles.stored import Run, Stored, joined
 from gputiles.tasks import cancel, together
 from gputiles.trace import Trace
 from gputiles.transfers import downloaded, uploaded
@@ -73,7 +73,7 @@ class Rasters:
             "rasters", backend.capacity, evicted=self._evicted, active_seconds=seconds
         )
         self.spill = Spill(self.shelf, batcher, seconds) if backend.spare else None
-        self.stored = Stored(room, images)
+        self.stored = Stored(room, images, batcher)
         self.reads = 0  # units of tiles
         self._room = room
         self._batcher = batcher
@@ -229,18 +229,18 @@ class Rasters:
     async def _decode(self, work: Work, flown: Sequence[Flown], hold: Hold[Raster]) -> Made:
         info, runs = work.image.info, _runs(flown)
         with self.shelf.reserve(sum(_weight(info, run.z, run.units) for run in runs)):
-            read = await self.stored.read(work.image, runs, work.trace)
-            self.reads += len(flown)
-            jobs = [(job, stored_bytes(job)) for job in read if isinstance(job, DecodeJob)]
-            tiles = await self._batcher.submit_all("decode", jobs, work.trace, background=work.background)
-        made, decoded = Made(), iter(tiles)
-        for run, job in zip(runs, read, strict=True):
+            decoded = await self.stored.decode(work.image, runs, work.trace, background=work.background)
+        self.reads += len(flown)
+        made = Made()
+        for run, tiles in zip(runs, decoded, strict=True):
             plane = Plane(run.frame, run.z)
-            of_run = next(decoded) if isinstance(job, DecodeJob) else repeat(job)
+            of_run = repeat(tiles) if isinstance(tiles, GputilesError) else tiles
             for cell, tile in zip(run.units.cells(), of_run, strict=False):
-                if not isinstance(tile, GputilesError):
-                    tile = hold.pin(self._put(work, plane, cell, tile, cold=work.background))
-                made[plane, cell] = tile
+                if isinstance(tile, GputilesError):
+                    made[plane, cell] = tile
+                else:
+                    entry = self._put(work, plane, cell, tile, cold=work.background)
+                    made[plane, cell] = hold.pin(entry)
         return made
 
     def _put(self, work: Work, plane: Plane, cell: Cell, raster: Raster, *, cold: bool) -> Entry[Raster]:

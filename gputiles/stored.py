@@ -1,20 +1,24 @@
-"""Stored tiles: what a file holds of them, read side by side in the reading room."""
+"""Stored tiles: what a file holds of them, read and decoded."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from itertools import chain, pairwise
 from typing import NamedTuple
 
-from gputiles.backends import DecodeJob, Outcome
+from gputiles.backends import DecodeJob, Outcome, Tiles
+from gputiles.batcher import Batcher
 from gputiles.errors import GputilesError
 from gputiles.geometry import Rect
-from gputiles.images import Image, Images, read_checked
+from gputiles.images import Image, Images, check_version, read_checked
 from gputiles.reading_room import ReadingRoom
 from gputiles.sources import Source
+from gputiles.sources.athand import NotAtHand, waiting_for_nothing
 from gputiles.trace import Trace
+
+MOST = 4 * 1024**2  # stored bytes of a flight that the event loop reads: it takes less than a millisecond
 
 
 class Run(NamedTuple):
@@ -26,27 +30,79 @@ class Run(NamedTuple):
 
 
 class Stored:
-    """Reads runs of tiles; ``seconds`` is the time that all of them together took."""
+    """Reads and decodes runs of tiles; ``seconds`` is the time that all their reads took."""
 
-    def __init__(self, room: ReadingRoom, images: Images) -> None:
+    def __init__(self, room: ReadingRoom, images: Images, batcher: Batcher) -> None:
         self.seconds = 0.0
         self._room = room
         self._images = images
+        self._batcher = batcher
 
-    async def read(self, image: Image, runs: Sequence[Run], trace: Trace) -> list[Outcome[DecodeJob]]:
-        """Return what is to be decoded of each run, or its error.
+    async def decode(
+        self, image: Image, runs: Sequence[Run], trace: Trace, *, background: bool
+    ) -> list[Outcome[Tiles]]:
+        """Return the tiles of each run, or the error of its own that it came to.
+
+        Where somebody waits for them, those at hand are read here, and decoded while others are still read.
+        """
+        read: list[Outcome[DecodeJob]] = []
+        submit = partial(self._batcher.submit_all, "decode", trace=trace, background=background)
+        async with self._images.handle(image) as source:
+            decoded = []
+            if not background:
+                decoded = await submit(self._at_hand(source, image, runs, trace, read), most=len(runs))
+            if len(read) < len(runs):
+                rest = await self._read(source, image, runs[len(read) :], trace)
+        if len(read) < len(runs):
+            decoded += await submit([(job, _stored_bytes(job)) for job in rest if isinstance(job, DecodeJob)])
+            read += rest
+        tiles = iter(decoded)
+        return [next(tiles) if isinstance(job, DecodeJob) else job for job in read]
+
+    def _at_hand(
+        self,
+        source: Source,
+        image: Image,
+        runs: Sequence[Run],
+        trace: Trace,
+        read: list[Outcome[DecodeJob]],
+    ) -> Iterator[tuple[DecodeJob, int]]:
+        """Yield what is to be decoded, with its weight, of the first of the runs that are at hand."""
+        left = MOST
+        for run in runs:
+            started = time.perf_counter()
+            try:
+                with waiting_for_nothing(left):
+                    job = _outcome(source, run)
+            except NotAtHand:
+                break
+            finally:
+                self._spent(trace, started)
+            read.append(job)
+            if isinstance(job, DecodeJob):
+                weight = _stored_bytes(job)
+                left -= weight
+                yield job, weight
+        check_version(image)
+
+    async def _read(
+        self, source: Source, image: Image, runs: Sequence[Run], trace: Trace
+    ) -> list[Outcome[DecodeJob]]:
+        """Return what is to be decoded of each run, or its error, read in the reading room.
 
         The runs of a frame are read in one go, and those of several where there are more than readers.
         """
-        async with self._images.handle(image) as source:
-            started = time.perf_counter()
-            shares = _shares(runs, self._room.readers)
-            reads = [partial(read_checked, image, partial(_read, source, share)) for share in shares]
-            jobs = await self._room.run_all(reads)
-            spent = time.perf_counter() - started
+        started = time.perf_counter()
+        shares = _shares(runs, self._room.readers)
+        reads = [partial(read_checked, image, partial(_read, source, share)) for share in shares]
+        jobs = await self._room.run_all(reads)
+        self._spent(trace, started)
+        return list(chain.from_iterable(jobs))
+
+    def _spent(self, trace: Trace, started: float) -> None:
+        spent = time.perf_counter() - started
         trace.add("read", spent)
         self.seconds += spent
-        return list(chain.from_iterable(jobs))
 
 
 def _shares(runs: Sequence[Run], readers: int) -> list[Sequence[Run]]:
@@ -79,6 +135,6 @@ def joined(units: Iterable[Rect]) -> list[Rect]:
     return runs
 
 
-def stored_bytes(job: DecodeJob) -> int:
+def _stored_bytes(job: DecodeJob) -> int:
     """Return the bytes of a job's chunks as they are stored."""
     return sum(len(chunk.data) for chunk in job.chunks if isinstance(chunk.data, bytes))

@@ -12,16 +12,18 @@ import numpy as np
 import pytest
 import tifffile
 
-from gputiles import style
+from gputiles import stored, style
 from gputiles.errors import Damaged, Overloaded
 from gputiles.geometry import Rect
 from gputiles.rasters import FLYING
 from gputiles.reading_room import ReadingRoom
 from gputiles.request import TileRequest, View
+from gputiles.sources import athand
 from gputiles.sources.tiff import TiffSource
 from gputiles.stored import joined
 from gputiles.trace import Trace
 from tests.test_engine import engine, noise, reference, write
+from tests.test_passing import needs_nowait
 
 CHANNELS, SIDE = 6, 128
 
@@ -38,15 +40,16 @@ def tile_of(frames: Iterable[int], z: int = 1, x: int = 1) -> TileRequest:
 
 
 def counted(monkeypatch: pytest.MonkeyPatch, broken: int = -1) -> Callable[[], list[int]]:
-    """Note the frame of each read from now on; frame ``broken`` cannot be read."""
+    """Note the frame of each read that succeeds from now on; frame ``broken`` cannot be read."""
     frames: list[int] = []
     read = TiffSource.read
 
     def noting(self: TiffSource, frame: int, z: int, unit: Rect) -> Any:
-        frames.append(frame)
         if frame == broken:
             raise Damaged(f"frame {frame} is broken")
-        return read(self, frame, z, unit)
+        job = read(self, frame, z, unit)
+        frames.append(frame)
+        return job
 
     monkeypatch.setattr(TiffSource, "read", noting)
     return lambda: sorted(frames)
@@ -57,14 +60,15 @@ async def test_channels_of_a_cold_tile_are_one_flight(
 ) -> None:
     frames, batches = counted(monkeypatch), []
     with tifffile.TiffFile(channels) as tiff:
-        stored = tiff.asarray()
+        planes = tiff.asarray()
     async with engine(workers=1) as running:
         image = await running.image(reference(channels))
         submit = running.batcher.submit_all
 
         async def noting(verb: str, jobs: Any, *rest: Any, **how: Any) -> Any:
-            batches.append((verb, len(jobs)))
-            return await submit(verb, jobs, *rest, **how)
+            values = await submit(verb, jobs, *rest, **how)
+            batches.append((verb, len(values)))
+            return values
 
         monkeypatch.setattr(running.batcher, "submit_all", noting)
         await running.renderer.tile(image, tile_of(range(CHANNELS)), Trace())
@@ -72,7 +76,7 @@ async def test_channels_of_a_cold_tile_are_one_flight(
         assert batches == [("decode", CHANNELS), ("render", 1)]
         for frame in range(CHANNELS):
             tile = await running.renderer.raster(image, frame, image.info.levels - 1, 1, 0)
-            assert np.array_equal(tile[..., 0], stored[frame, :SIDE, SIDE:])
+            assert np.array_equal(tile[..., 0], planes[frame, :SIDE, SIDE:])
         assert frames() == list(range(CHANNELS))
 
 
@@ -122,10 +126,105 @@ async def test_a_channel_that_cannot_be_read_fails_alone(
         assert running.renderer.rasters.shelf.reserved == running.renderer.rasters.shelf.flights == 0
 
 
+@needs_nowait
+async def test_channels_at_hand_are_read_by_who_asks_and_decoded_meanwhile(
+    channels: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log: list[str] = []
+    read = TiffSource.read
+
+    def noting(self: TiffSource, frame: int, z: int, unit: Rect) -> Any:
+        log.append(f"read {frame} {threading.current_thread() is threading.main_thread()}")
+        return read(self, frame, z, unit)
+
+    monkeypatch.setattr(TiffSource, "read", noting)
+    async with engine(workers=2) as running:
+        image = await running.image(reference(channels))
+        give = running.batcher._crew.give
+
+        def giving(batch: Any) -> None:
+            log.append(f"{batch[0].verb} {len(batch)}")
+            give(batch)
+
+        monkeypatch.setattr(running.batcher._crew, "give", giving)
+        await running.renderer.tile(image, tile_of(range(CHANNELS)), Trace())
+    reads = [f"read {frame} True" for frame in range(CHANNELS)]
+    assert log == [*reads[:3], "decode 3", *reads[3:], "decode 3", "render 1"]
+
+
+@pytest.mark.parametrize("known", [0, 4])
+async def test_channels_that_are_not_at_hand_are_read_by_readers(
+    channels: Path, monkeypatch: pytest.MonkeyPatch, known: int
+) -> None:
+    async with engine() as running:
+        image = await running.image(reference(channels))
+        whole = await running.renderer.tile(image, tile_of(range(CHANNELS)), Trace())
+        running.clear()
+        image = await running.image(reference(channels))
+        read = TiffSource.read
+
+        def noting(self: TiffSource, frame: int, z: int, unit: Rect) -> Any:
+            if not athand.may_wait() and frame >= known:
+                raise athand.NotAtHand
+            readers.append((frame, "reader" in threading.current_thread().name))
+            return read(self, frame, z, unit)
+
+        readers: list[tuple[int, bool]] = []
+        monkeypatch.setattr(TiffSource, "read", noting)
+        again = await running.renderer.tile(image, tile_of(range(CHANNELS)), Trace())
+        assert again.data == whole.data
+        assert sorted(readers) == [(frame, frame >= known) for frame in range(CHANNELS)]
+
+
+async def test_no_more_is_read_by_who_asks_than_takes_a_moment(
+    channels: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stored, "MOST", 3 * SIDE * SIDE * 2)  # of the file, whose tiles are of noise
+    threads: list[bool] = []
+    read = TiffSource.read
+
+    def noting(self: TiffSource, frame: int, z: int, unit: Rect) -> Any:
+        job = read(self, frame, z, unit)
+        threads.append("reader" in threading.current_thread().name)
+        return job
+
+    monkeypatch.setattr(TiffSource, "read", noting)
+    async with engine() as running:
+        image = await running.image(reference(channels))
+        await running.renderer.tile(image, tile_of(range(CHANNELS)), Trace())
+    assert len(threads) == CHANNELS
+    assert 3 <= threads.count(True) < CHANNELS
+
+
+async def test_a_file_that_changes_while_it_is_read_at_hand_is_opened_anew(
+    channels: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read, other = TiffSource.read, noise(CHANNELS, 2 * SIDE, 2 * SIDE) // 2
+
+    def replacing(self: TiffSource, frame: int, z: int, unit: Rect) -> Any:
+        job = read(self, frame, z, unit)
+        if frame == 3 and not replaced:
+            replaced.append(frame)
+            write(channels, other, tile=(SIDE, SIDE), metadata={"axes": "CYX"})
+        return job
+
+    replaced: list[int] = []
+    monkeypatch.setattr(TiffSource, "read", replacing)
+    async with engine() as running:
+        image = await running.image(reference(channels))
+        await running.renderer.tile(image, tile_of(range(CHANNELS)), Trace())
+        assert replaced
+        image = await running.image(reference(channels))
+        tile = await running.renderer.raster(image, 0, image.info.levels - 1, 1, 0)
+        assert np.array_equal(tile[..., 0], other[0, :SIDE, SIDE:])
+        assert running.renderer.rasters.shelf.reserved == running.renderer.rasters.shelf.flights == 0
+
+
 async def test_who_leaves_calls_the_reads_off_that_have_not_begun(
     channels: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     frames, gate = counted(monkeypatch), threading.Event()
+    monkeypatch.setattr(stored, "MOST", 0)
     async with engine(readers=1) as running:
         image = await running.image(reference(channels))
         held = asyncio.create_task(running.reading_room.run(gate.wait, 10))

@@ -12,6 +12,7 @@ from gputiles.backends import Chunk, DecodeJob
 from gputiles.errors import GputilesError, NotFound, Unavailable
 from gputiles.geometry import Grid, Rect, covering, unit_sizes
 from gputiles.image import ImageInfo
+from gputiles.sources import athand
 from gputiles.sources.bytesource import Versioned, content_version
 from gputiles.sources.drawn import DrawnCodec
 from gputiles.sources.layout import fits
@@ -58,6 +59,7 @@ class AdaptedSource:
 
     def read(self, frame: int, z: int, unit: Rect) -> DecodeJob:
         """Decode the tiles of ``unit``; what the library cannot decode is the error of their chunk."""
+        athand.wait()  # nobody knows what a library does
         self.info.check_frame(frame)
         if z not in self._adapter.sizes:
             raise NotFound(f"level {z} is not stored")

@@ -27,9 +27,9 @@ _allowance = _Allowance()
 
 
 @contextmanager
-def waiting_for_nothing() -> Iterator[None]:
-    """Let this thread read only what is at hand, ``MOST`` bytes in all; what is not raises NotAtHand."""
-    _allowance.left = MOST
+def waiting_for_nothing(most: int = MOST) -> Iterator[None]:
+    """Let this thread read only what is at hand, ``most`` bytes in all; what is not raises NotAtHand."""
+    _allowance.left = most
     try:
         yield
     finally:

@@ -141,9 +141,10 @@ class PathSource:
         athand.spend(size)
         if not self._tells:
             raise NotAtHand
-        data = bytearray(size)
+        data = io.BytesIO(bytes(size))  # whose bytes are given away without a copy
         try:
-            got = os.preadv(self._descriptor, [data], offset, os.RWF_NOWAIT)
+            with data.getbuffer() as room:
+                got = os.preadv(self._descriptor, [room], offset, os.RWF_NOWAIT)
         except BlockingIOError:
             raise NotAtHand from None
         except OSError as error:  # a file system that cannot tell; if it is another fault, it comes again
@@ -151,7 +152,7 @@ class PathSource:
             raise NotAtHand from None
         if got < size:
             raise NotAtHand
-        return bytes(data)
+        return data.getvalue()
 
     def is_current(self) -> bool:
         """Say whether the open file is the one at its path: another may have been moved there."""

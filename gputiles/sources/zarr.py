@@ -12,7 +12,7 @@ from gputiles.backends import Chunk, DecodeJob
 from gputiles.errors import Damaged, GputilesError, LimitExceeded, NotFound, Unavailable, Unsupported
 from gputiles.geometry import Grid, Rect, ceil_div, covering, unit_sizes
 from gputiles.image import Channel, ImageInfo, Reduction
-from gputiles.sources import no_picture
+from gputiles.sources import athand, no_picture
 from gputiles.sources.bytesource import Versioned, content_version
 from gputiles.sources.chunks import shared_tiles
 from gputiles.sources.facts import MOST_TILE, frames_of, tile_of
@@ -69,6 +69,7 @@ class ZarrSource:
 
     def read(self, frame: int, z: int, unit: Rect) -> DecodeJob:
         """Read the chunks of the tiles in ``unit``; what is not stored is of the array's fill value."""
+        athand.wait()  # each chunk is a file to be opened
         level = self._levels.get(z)
         if level is None:
             raise NotFound(f"level {z} is not stored")
