@@ -14,7 +14,7 @@ from collections.abc import Callable, Coroutine, Mapping
 from concurrent.futures import CancelledError, Future
 from functools import partial
 from pathlib import Path
-from typing import Any, BinaryIO, Literal, TypeVar, overload
+from typing import Any, BinaryIO, Literal, TypeAlias, TypeVar, overload
 
 from numpy.typing import NDArray
 
@@ -38,6 +38,8 @@ from gputiles.tasks import started
 from gputiles.trace import Trace
 
 R = TypeVar("R")
+Task: TypeAlias = Callable[[], Coroutine[Any, Any, R]]
+Look: TypeAlias = Callable[[Future[R]], Task[R] | None]
 
 PAUSE = 0.1  # seconds until a full queue is tried again
 
@@ -62,18 +64,16 @@ class _Background:
         await engine.start()
         return engine
 
-    def call(
-        self, work: Callable[[], Coroutine[Any, Any, R]], at_once: Callable[[Future[R]], bool] | None = None
-    ) -> R:
+    def call(self, work: Task[R], look: Look[R] | None = None) -> R:
         """Run ``work`` on the loop and wait for it. Raises RuntimeError on the loop itself.
 
-        Where ``at_once``, called on the loop's floor if that is free, says that it gives the future its
-        value, there is no work to do. Else the work is done here up to where it first waits.
+        ``look``, called on the loop's floor if that is free, gives the future its value, or returns the work
+        that is left. It is done here up to where it first waits.
         """
         if asyncio._get_running_loop() is self._loop:
             raise RuntimeError("an image cannot be used from its own event loop: it would wait for itself")
         future: Future[R] = Future()
-        if not self._floor.visit(partial(self._begin_here, future, work, at_once)):
+        if not self._floor.visit(partial(self._begin_here, future, work, look)):
             self._loop.call_soon_threadsafe(self.begin, future, work)
         try:
             return future.result()
@@ -81,30 +81,24 @@ class _Background:
             future.cancel()
             raise
 
-    def _begin_here(
-        self,
-        future: Future[R],
-        work: Callable[[], Coroutine[Any, Any, R]],
-        at_once: Callable[[Future[R]], bool] | None,
-    ) -> bool:
+    def _begin_here(self, future: Future[R], work: Task[R], look: Look[R] | None) -> bool:
         """Have the value at once, or begin the work; on the floor, from another thread than the loop's.
 
         False where nothing was done: a loop that looks for mistakes takes that for one.
         """
-        if at_once is not None and at_once(future):
-            return True
-        if self._loop.get_debug():
-            return False
+        left = work if look is None else look(future)
+        if left is None or self._loop.get_debug():
+            return left is None
         callers = asyncio._get_running_loop()
         asyncio._set_running_loop(self._loop)
         try:
-            self.begin(future, work)
+            self.begin(future, left)
         finally:
             asyncio._set_running_loop(callers)
             self._loop.call_soon_threadsafe(int)  # wakes it, to go on with what was begun
         return True
 
-    def begin(self, future: Future[R], work: Callable[[], Coroutine[Any, Any, R]]) -> None:
+    def begin(self, future: Future[R], work: Task[R]) -> None:
         """Begin work that is called off with ``future`` and gives it its value; on the loop or its floor."""
         result = started(work())
         result.add_done_callback(partial(_bring, future))
@@ -227,7 +221,7 @@ class Image:
             frame or 0, _style(style), frame is not None, parse_format(encoding, quality, subsampling)
         )
         request = TileRequest(z, x, y, view, _edge(edge))
-        tile: EncodedTile = self._call(partial(self._tile, request), partial(self._tile_at_once, request))
+        tile: EncodedTile = self._call(partial(self._tile, request), partial(self._look_for_tile, request))
         return tile.data
 
     @overload
@@ -266,20 +260,21 @@ class Image:
         engine = self._background.engine
         return await engine.renderer.tile(await engine.image(self._reference), request, Trace())
 
-    def _tile_at_once(self, request: TileRequest, future: Future[EncodedTile]) -> bool:
-        """Have ``future`` given a tile that is there, or whose rasters are; say whether it will be."""
+    def _look_for_tile(self, request: TileRequest, future: Future[EncodedTile]) -> Task[EncodedTile] | None:
+        """Have ``future`` given a tile that is there, or whose rasters are; else return what makes it."""
         engine = self._background.engine
-        image = engine.images.fresh(self._reference)
+        image, renderer, trace = engine.images.fresh(self._reference), engine.renderer, Trace()
         if image is None:
-            return False
+            return partial(self._tile, request)
         try:
-            tile = engine.renderer.at_once(image, request, Trace())
+            tile = renderer.at_once(image, request, trace)
         except (NotAtHand, Changed):
-            return False
+            return partial(renderer.made, image, request, trace, stored=True)
         if tile is None:
-            return self._set_out(image, request, future)
+            set_out = self._set_out(image, request, future)
+            return None if set_out else partial(renderer.made, image, request, trace, stored=False)
         future.set_result(tile)
-        return True
+        return None
 
     def _set_out(self, image: Opened, request: TileRequest, future: Future[EncodedTile]) -> bool:
         """Have a tile rendered for ``future`` if its rasters are resident; say whether they are."""
@@ -324,16 +319,14 @@ class Image:
             raise
         return DeviceArray(raster, device, partial(self._background.give_back, hold))
 
-    def _call(
-        self, work: Callable[[], Coroutine[Any, Any, R]], at_once: Callable[[Future[R]], bool] | None = None
-    ) -> R:
+    def _call(self, work: Task[R], look: Look[R] | None = None) -> R:
         self._settle()
         with self._idle:
             if self._closed:
                 raise ValueError("the image is closed")
             self._calls += 1
         try:
-            return self._background.call(work, at_once)
+            return self._background.call(work, look)
         finally:
             with self._idle:
                 self._calls -= 1

@@ -26,7 +26,7 @@ H = TypeVar("H", bound=Held)
 class Flight(Generic[R]):
     """Work that is under way for keys: its result, how to call it off, and how many wait for it."""
 
-    __slots__ = ("call_off", "hold", "keys", "result", "waiters")
+    __slots__ = ("_arrivals", "call_off", "hold", "keys", "result", "waiters")
 
     def __init__(
         self, keys: Sequence[Hashable], result: asyncio.Future[R], call_off: Callable[[], object]
@@ -36,6 +36,28 @@ class Flight(Generic[R]):
         self.call_off = call_off
         self.hold: Held | None = None
         self.waiters = 1
+        self._arrivals: list[asyncio.Future[R]] = []
+        result.add_done_callback(self.arrive)
+
+    def arrival(self) -> asyncio.Future[R]:
+        """Return a future of the result, which ends with its caller: the work goes on for others."""
+        if self.result.done():
+            return self.result
+        self._arrivals.append(self.result.get_loop().create_future())
+        return self._arrivals[-1]
+
+    def arrive(self, result: asyncio.Future[R]) -> None:
+        """Tell those who wait what has come of the work."""
+        arrivals, self._arrivals = self._arrivals, []
+        for arrival in arrivals:
+            if arrival.done():
+                continue
+            if result.cancelled():
+                arrival.cancel()
+            elif (error := result.exception()) is not None:
+                arrival.set_exception(error)
+            else:
+                arrival.set_result(result.result())
 
     def release(self) -> None:
         """Drop what the flight pinned."""
@@ -74,7 +96,7 @@ class Flights:
         """
         flight = self._join(key) or self._fly((key,), make, new_hold())
         try:
-            yield await asyncio.shield(flight.result)
+            yield await flight.arrival()
         finally:
             self.leave(flight)
 
@@ -95,7 +117,7 @@ class Flights:
         own = self._fly(rest, partial(make, rest), new_hold()) if rest else None
         joined = [flight for flight in (*flights, own) if flight is not None]
         try:
-            results = {flight: await asyncio.shield(flight.result) for flight in dict.fromkeys(joined)}
+            results = {flight: await flight.arrival() for flight in dict.fromkeys(joined)}
             yield [results[flight or joined[-1]] for flight in flights]
         finally:
             for flight in joined:
@@ -111,19 +133,26 @@ class Flights:
 
     def _fly(self, keys: Sequence[Hashable], make: Callable[[H], Awaitable[R]], hold: H) -> Flight[R]:
         """Start ``make``, whose first part is done when this returns."""
-
-        async def fly() -> R:
-            try:
-                return await make(hold)
-            finally:
-                self.land(flight)
-
-        unknown: asyncio.Future[R] = asyncio.get_running_loop().create_future()
-        flight = self.take_off(keys, unknown, unknown.cancel)
+        result: asyncio.Future[R] = asyncio.get_running_loop().create_future()
+        flight = self.take_off(keys, result, result.cancel)
         flight.hold = hold
-        flight.result = started(fly())
-        flight.call_off = flight.result.cancel
+        flight.call_off = started(self._flown(flight, make, hold)).cancel
         return flight
+
+    async def _flown(self, flight: Flight[R], make: Callable[[H], Awaitable[R]], hold: H) -> None:
+        """Bring a flight about, and tell those who wait for it in the same turn of the loop."""
+        result = flight.result
+        try:
+            result.set_result(await make(hold))
+        except asyncio.CancelledError:
+            result.cancel()
+            raise
+        except Exception as error:
+            result.set_exception(error)
+        finally:
+            self.land(flight)
+            if result.done():
+                flight.arrive(result)
 
     def take_off(
         self, keys: Sequence[Hashable], result: asyncio.Future[R], call_off: Callable[[], object]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import Any
@@ -76,9 +75,13 @@ class Renderer:
         try:
             tile = self.at_once(image, request, trace)
         except (NotAtHand, Changed):
-            return await self.answered(image, request, trace, self._read_tile)
+            return await self.made(image, request, trace, stored=True)
         tile = tile or await self._from_shelf(image, request, trace)
-        return tile or await self.answered(image, request, trace, self._render_tile)
+        return tile or await self.made(image, request, trace, stored=False)
+
+    async def made(self, image: Image, request: TileRequest, trace: Trace, *, stored: bool) -> EncodedTile:
+        """Return a tile that is not on the shelf; ``stored``: it may lie in the file as it is asked for."""
+        return await self.answered(image, request, trace, self._read_tile if stored else self._render_tile)
 
     async def _from_shelf(self, image: Image, request: TileRequest, trace: Trace) -> EncodedTile | None:
         """Return a tile whose rasters are resident; None where it goes the way of all."""
@@ -86,7 +89,7 @@ class Renderer:
         if flight is None:
             return None
         try:
-            return await asyncio.shield(flight.result)
+            return await flight.arrival()
         except OutOfMemory:  # once more, in the room that others have left
             return None
         finally:

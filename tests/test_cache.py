@@ -272,6 +272,7 @@ async def test_one_of_many_runs_that_fails_lets_the_others_go() -> None:
     cache, left = shelf(10), asyncio.Event()
 
     async def fail(keys: Sequence[str], _: Hold[str]) -> str:
+        await asyncio.sleep(0)
         raise ValueError(keys[0])
 
     async def wait(keys: Sequence[str], hold: Hold[str]) -> str:
