@@ -13,7 +13,7 @@
 namespace lanes {
 
 constexpr int LANES = 3;
-constexpr int WIDTH = 11;          // bits of the table of literals and lengths
+constexpr int WIDTH = 10;          // bits of the table of literals and lengths
 constexpr int DISTANCE_WIDTH = 8;  // and of that of distances
 constexpr int ALPHABET = 288;      // the fixed code has two literals that are never used
 constexpr int COPIED = 16;         // bytes that a turn copies of a match, however few are wanted
