@@ -48,14 +48,12 @@ class Stored:
         read: list[Outcome[DecodeJob]] = []
         submit = partial(self._batcher.submit_all, "decode", trace=trace, background=background)
         async with self._images.handle(image) as source:
-            decoded = []
-            if not background:
-                decoded = await submit(self._at_hand(source, image, runs, trace, read), most=len(runs))
-            if len(read) < len(runs):
-                rest = await self._read(source, image, runs[len(read) :], trace)
-        if len(read) < len(runs):
+            at_hand = () if background else self._at_hand(source, image, runs, trace, read)
+            decoded = await submit(at_hand, most=len(runs))
+            rest = await self._read(source, image, runs[len(read) :], trace)
+        if rest:
             decoded += await submit([(job, _stored_bytes(job)) for job in rest if isinstance(job, DecodeJob)])
-            read += rest
+        read += rest
         tiles = iter(decoded)
         return [next(tiles) if isinstance(job, DecodeJob) else job for job in read]
 
@@ -92,6 +90,8 @@ class Stored:
 
         The runs of a frame are read in one go, and those of several where there are more than readers.
         """
+        if not runs:
+            return []
         started = time.perf_counter()
         shares = _shares(runs, self._room.readers)
         reads = [partial(read_checked, image, partial(_read, source, share)) for share in shares]
