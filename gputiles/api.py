@@ -38,8 +38,9 @@ from gputiles.tasks import started
 from gputiles.trace import Trace
 
 R = TypeVar("R")
-Task: TypeAlias = Callable[[], Coroutine[Any, Any, R]]
-Look: TypeAlias = Callable[[Future[R]], Task[R] | None]
+Work: TypeAlias = Callable[[], Coroutine[Any, Any, R]]
+Look: TypeAlias = Callable[[Future[R]], Work[R] | None]
+"""What gives a future its value at once, or returns the work that will."""
 
 PAUSE = 0.1  # seconds until a full queue is tried again
 
@@ -64,7 +65,7 @@ class _Background:
         await engine.start()
         return engine
 
-    def call(self, work: Task[R], look: Look[R] | None = None) -> R:
+    def call(self, work: Work[R], look: Look[R] | None = None) -> R:
         """Run ``work`` on the loop and wait for it. Raises RuntimeError on the loop itself.
 
         ``look``, called on the loop's floor if that is free, gives the future its value, or returns the work
@@ -81,7 +82,7 @@ class _Background:
             future.cancel()
             raise
 
-    def _begin_here(self, future: Future[R], work: Task[R], look: Look[R] | None) -> bool:
+    def _begin_here(self, future: Future[R], work: Work[R], look: Look[R] | None) -> bool:
         """Have the value at once, or begin the work; on the floor, from another thread than the loop's.
 
         False where nothing was done: a loop that looks for mistakes takes that for one.
@@ -98,7 +99,7 @@ class _Background:
             self._loop.call_soon_threadsafe(int)  # wakes it, to go on with what was begun
         return True
 
-    def begin(self, future: Future[R], work: Task[R]) -> None:
+    def begin(self, future: Future[R], work: Work[R]) -> None:
         """Begin work that is called off with ``future`` and gives it its value; on the loop or its floor."""
         result = started(work())
         result.add_done_callback(partial(_bring, future))
@@ -260,7 +261,7 @@ class Image:
         engine = self._background.engine
         return await engine.renderer.tile(await engine.image(self._reference), request, Trace())
 
-    def _look_for_tile(self, request: TileRequest, future: Future[EncodedTile]) -> Task[EncodedTile] | None:
+    def _look_for_tile(self, request: TileRequest, future: Future[EncodedTile]) -> Work[EncodedTile] | None:
         """Have ``future`` given a tile that is there, or whose rasters are; else return what makes it."""
         engine = self._background.engine
         image, renderer, trace = engine.images.fresh(self._reference), engine.renderer, Trace()
@@ -319,7 +320,7 @@ class Image:
             raise
         return DeviceArray(raster, device, partial(self._background.give_back, hold))
 
-    def _call(self, work: Task[R], look: Look[R] | None = None) -> R:
+    def _call(self, work: Work[R], look: Look[R] | None = None) -> R:
         self._settle()
         with self._idle:
             if self._closed:

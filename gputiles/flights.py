@@ -37,12 +37,13 @@ class Flight(Generic[R]):
         self.hold: Held | None = None
         self.waiters = 1
         self._arrivals: list[asyncio.Future[R]] = []
-        result.add_done_callback(self.arrive)
 
     def arrival(self) -> asyncio.Future[R]:
         """Return a future of the result, which ends with its caller: the work goes on for others."""
         if self.result.done():
             return self.result
+        if not self._arrivals:
+            self.result.add_done_callback(self.arrive)
         self._arrivals.append(self.result.get_loop().create_future())
         return self._arrivals[-1]
 

@@ -231,7 +231,7 @@ class Backend(Protocol):
         """Copy each raster to a new NumPy array of (rows, columns, samples)."""
 
     def prepare(self) -> None:
-        """Do what makes later work faster, until other work comes; on any thread, one at a time."""
+        """Do what makes later work faster, until other work comes; on any thread."""
 
     def close(self) -> None:
         """Release the device."""

@@ -19,7 +19,7 @@ SMALLEST, LARGEST = 64 << 10, 8 << 20  # bytes of one; smaller tiles mostly lie 
 
 
 class Blanks:
-    """Gives arrays to any thread; one thread at a time makes others ready."""
+    """Gives arrays to any thread, and has any thread make others ready."""
 
     def __init__(self, most: int = MOST_BYTES) -> None:
         self._most = most
