@@ -12,6 +12,7 @@
 #include "jpegdecode.h"
 #include "paste.cu"
 #include "png.cu"
+#include "pool.h"
 #include "resample.cu"
 #include "scan.h"
 
@@ -26,17 +27,21 @@ extern "C" __attribute__((visibility("default"))) void layout(i64* sizes) {
   for (int i = 0; i < (int)(sizeof all / sizeof *all); ++i) sizes[i] = all[i];
 }
 
-// Step: STEP in hostlib.py.
-struct Step {
-  void (*kernel)(const void* table, i64 jobs);
-  const void* table;
-  i64 jobs;
-};
-
 // Runs kernels one after the other in one call: a caller that comes back between them waits for the GIL.
 extern "C" __attribute__((visibility("default"))) void chain(const Step* steps, i64 count) {
-  for (i64 i = 0; i < count; ++i) steps[i].kernel(steps[i].table, steps[i].jobs);
+  run_steps(steps, count);
 }
+
+extern "C" __attribute__((visibility("default"))) void* pool_open(const i64* cores, i64 count) {
+  return new Pool(cores, count);
+}
+
+extern "C" __attribute__((visibility("default"))) void pool_run(void* pool, const Step* steps, i64 length, i64 count,
+                                                                i64 most) {
+  ((Pool*)pool)->run(steps, length, count, most);
+}
+
+extern "C" __attribute__((visibility("default"))) void pool_close(void* pool) { delete (Pool*)pool; }
 
 // The byte behind the coded data of a JPEG stream; -1 where not all of them are there: see scan.h.
 extern "C" __attribute__((visibility("default"))) i64 jpeg_end(const u8* data, i64 size, i64 whole) {

@@ -287,22 +287,25 @@ class Held(Library):
         super().chain(calls)
 
 
-def test_a_large_tile_takes_no_helper_from_a_worker_that_runs_a_batch(
-    monkeypatch: pytest.MonkeyPatch,
+@pytest.mark.parametrize("format", [Format.JPEG, Format.PNG])
+def test_a_large_tile_is_not_shared_with_a_worker_that_runs_a_batch(
+    format: Format, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     library = Held()
-    backend, given = HostBackend(2, library), []
-    give = backend._helpers.give
-    monkeypatch.setattr(backend._helpers, "give", lambda share: (given.append(share), give(share)))
-    large = grey_job(raster_of(level(512, 512)), Encoding())
+    backend = HostBackend(2, library)
+    others: list[int] = []  # who took part, tile by tile
+    give, run = backend._helpers.give, backend._pool.run
+    monkeypatch.setattr(backend._helpers, "give", lambda share: (others.append(1), give(share)))
+    monkeypatch.setattr(backend._pool, "run", lambda shares, most: (others.append(most), run(shares, most)))
+    large = grey_job(raster_of(level(512, 512)), Encoding(format))
     with ThreadPoolExecutor(1) as other:
         batch = other.submit(backend.render, [grey_job(raster_of(level(64, 64)), Encoding())] * 2)
         assert library.runs.wait(30)
-        beside, taken = backend.render([large]), len(given)
+        beside, alone = backend.render([large]), sum(others)
         library.may.set()
         assert all(isinstance(tile, bytes) for tile in batch.result())
     assert backend.render([large]) == beside
-    assert (taken, len(given)) == (0, 1)
+    assert (alone, sum(others)) == (0, 1)
     backend.close()
 
 

@@ -164,9 +164,10 @@ def test_files_of_real_pictures_are_as_large_and_as_good_as_libjpegs(name: str) 
 @pytest.mark.parametrize("subsampling", [0, 1, 2])
 def test_workers_that_share_a_picture_write_the_same_bytes(subsampling: int) -> None:
     shared = HostBackend(4)
-    for shape in ((1000, 700), (263, 1030)):
+    for shape in ((1000, 700), (263, 1030), (512, 512), (509, 300), (24, 9000)):
         pixels = picture("noise", *shape, 3)
         assert encoded(pixels, 90, subsampling, shared) == encoded(pixels, 90, subsampling)
+    shared.close()
 
 
 def test_a_picture_larger_than_the_scratch_memory_is_whole() -> None:

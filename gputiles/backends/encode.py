@@ -61,6 +61,16 @@ class Streams(NamedTuple):
     lengths: NDArray[np.int64]
     capacity: int
 
+    def cut(self, shares: Sequence[range]) -> NDArray[Any]:
+        """Return the table of the one job, cut into shares of its units."""
+        firsts = np.array([share.start for share in shares], np.uint64)
+        table = np.repeat(self.table, len(shares))
+        table["out"] += firsts * self.capacity
+        table["lengths"] += firsts * self.lengths.itemsize
+        table["first"] = firsts
+        table["runs"] = [len(share) for share in shares]
+        return table
+
     def parts(self) -> list[Part]:
         """Return the bytes of each unit, once the kernel has run."""
         out, capacity = self.out.data, self.capacity

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, wait
 from contextlib import AbstractContextManager, contextmanager
 from functools import partial
-from itertools import groupby, pairwise
+from itertools import groupby
 from types import MappingProxyType
 from typing import Any, NamedTuple, TypeVar
 
@@ -39,7 +39,7 @@ from gputiles.backends.paste import decode_tiles, mosaic, raster_of
 from gputiles.backends.plans import Target, address, placed
 from gputiles.backends.tables import Placed
 from gputiles.config import host_rasters
-from gputiles.crew import Crew
+from gputiles.crew import Crew, homes, usable
 from gputiles.encoded import UPRIGHT, Encoding, Format
 from gputiles.errors import GputilesError, OutOfMemory
 from gputiles.geometry import ceil_div
@@ -48,6 +48,7 @@ from gputiles.png import Part
 RUN = 1024  # pixels of a run: RUN in target.h
 MOST_TILES = {"render": 8, "downsample": 8, "decode": 3}  # of one worker before it says that any is done
 SHARE = 65536  # pixels that are worth the waking of another thread
+FINER = 3  # shares for each thread of the pool: who comes late does fewer
 LARGEST_IN_ONE_GO = 1 << 18  # pixels of a tile; the streams of one take at most 6 MB of scratch memory
 
 J = TypeVar("J")
@@ -91,6 +92,7 @@ class HostBackend:
         self._blanks = Blanks()
         self._jpegs = Jpegs(self._run, self._buffer, self._blanks.take)
         self._helpers: Crew[Callable[[], None]] = Crew("gputiles-helper", workers, _call, helps=True)
+        self._pool = self._run.pool([min(home, default=-1) for home in homes(workers, usable(), False)])
         self._busy = 0
         self._counting = threading.Lock()
 
@@ -146,8 +148,9 @@ class HostBackend:
         self._blanks.prepare(lambda: not self._busy)
 
     def close(self) -> None:
-        """End the helpers; nothing else is held but memory."""
+        """End the helpers and the pool; nothing else is held but memory."""
         self._helpers.close()
+        self._pool.close()
 
     def _chained(self, begin: Callable[[J], Begun], jobs: Iterable[J]) -> list[Outcome[Any]]:
         """Begin each job, run the kernels of all in one go, and complete each."""
@@ -238,6 +241,8 @@ class HostBackend:
         canvas = self._plan(job)
         if job.encoding.turn != UPRIGHT:
             return self._turned(canvas, job.encoding)
+        if _in_one_go(job):
+            return self._jpeg(canvas, job.encoding)
         if job.encoding.format is Format.JPEG:
             return self._encode(canvas, JpegFile(canvas.pixels, job.encoding))
         if job.encoding.format is Format.PNG:
@@ -263,6 +268,18 @@ class HostBackend:
         calls = [Call(kernel, table[row]) for row in rows for kernel, table in steps]
         return Begun(calls, lambda: [file.join(parts) for parts in scan.files()], canvas)
 
+    def _jpeg(self, canvas: Canvas, encoding: Encoding) -> bytes:
+        """Composite and encode a tile in one call, with the pool where workers have nothing to do."""
+        height, width, _ = canvas.pixels.shape
+        file = JpegFile(canvas.pixels, encoding)
+        scan = file.scan(range(file.units), self._buffer("scan 0", file.units * file.capacity))
+        with self._idle_workers(height * width // SHARE - 1) as idle:
+            shares = _shares(file.units, FINER * (idle + 1) if idle else 1)
+            drawn = plans.cut(canvas.table, [file.rows(units) for units in shares], RUN)
+            calls = (Call(canvas.kernel, drawn), Call("jpeg", scan.cut(shares)))
+            self._pool.run(self._run.shares(calls), idle)
+        return file.join(scan.parts())
+
     def _turned(self, canvas: Canvas, encoding: Encoding) -> bytes:
         self._draw(canvas)
         return encode_turned(canvas.pixels, encoding, self._run, self._buffer)
@@ -271,8 +288,7 @@ class HostBackend:
         """Composite and encode; workers that have nothing to do take shares of a large picture."""
         height, width, _ = canvas.pixels.shape
         with self._idle_workers(min(height * width // SHARE, file.units) - 1) as idle:
-            cuts = [file.units * share // (idle + 1) for share in range(idle + 2)]
-            own, *others = [range(*cut) for cut in pairwise(cuts)]
+            own, *others = _shares(file.units, idle + 1)
             given = [self._give(partial(self._encode_copy, canvas, file, share)) for share in others]
             try:
                 parts = self._encode_share(canvas, file, own)
@@ -293,7 +309,7 @@ class HostBackend:
     def _encode_share(self, canvas: Canvas, file: File, units: range) -> list[Part]:
         """Composite and encode some units, with the rows above that they read."""
         rows = file.rows(units)
-        table = plans.cut(canvas.table, range(max(0, rows.start - file.above), rows.stop), RUN)
+        table = plans.cut(canvas.table, [range(max(0, rows.start - file.above), rows.stop)], RUN)
         self._run(canvas.kernel, table)
         return file.encode(units, self._run, self._buffer)
 
@@ -324,6 +340,12 @@ class HostBackend:
             buffer = np.empty(size, np.uint8)
             setattr(self._scratch, name, buffer)
         return buffer[:size]
+
+
+def _shares(units: int, count: int) -> list[range]:
+    """Divide units into at most ``count`` shares."""
+    count = min(count, units)
+    return [range(units * share // count, units * (share + 1) // count) for share in range(count)]
 
 
 def _outcomes(function: Callable[[J], R], jobs: Iterable[J]) -> list[Outcome[R]]:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from gputiles.backends import tables
 
-STEP = np.dtype([("kernel", "u8"), ("table", "u8"), ("jobs", "i8")])  # of a chain: Step in host.cpp
+STEP = np.dtype([("kernel", "u8"), ("table", "u8"), ("jobs", "i8")])  # of a chain: Step in pool.h
 
 
 class Call(NamedTuple):
@@ -53,6 +53,20 @@ class Library:
         )
         self._library.chain(ctypes.c_void_p(steps.ctypes.data), ctypes.c_int64(len(steps)))
 
+    def shares(self, calls: Sequence[Call], rows: int = 1) -> NDArray[Any]:
+        """Return the steps of (shares, calls): each does as many ``rows`` of each table, in turn."""
+        count, bases = len(calls[0].table), np.array([call.table.ctypes.data for call in calls])
+        begins = np.arange(0, count, rows)[:, None]
+        steps = np.empty((len(begins), len(calls)), STEP)
+        steps["kernel"] = [self._address(call.kernel) for call in calls]
+        steps["table"] = bases + begins * [call.table.itemsize for call in calls]
+        steps["jobs"] = np.minimum(rows, count - begins)
+        return steps
+
+    def pool(self, cores: Sequence[int]) -> Pool:
+        """Start threads that take shares of calls, one on each of ``cores`` (-1: where the system likes)."""
+        return Pool(self._library, cores)
+
     def jpeg_end(self, data: bytes, whole: bool = False) -> int:
         """Return the byte behind the coded data of a JPEG stream, -1 where they are not all there.
 
@@ -67,6 +81,30 @@ class Library:
             pointer = ctypes.cast(getattr(self._library, kernel), ctypes.c_void_p)
             known = self._addresses[kernel] = pointer.value or 0
         return known
+
+
+class Pool:
+    """Threads of the library's own: see pool.h."""
+
+    def __init__(self, library: ctypes.CDLL, cores: Sequence[int]) -> None:
+        self._library = library
+        library.pool_open.restype = ctypes.c_void_p
+        table = np.array(cores, np.int64)
+        opened = library.pool_open(ctypes.c_void_p(table.ctypes.data), ctypes.c_int64(len(table)))
+        self._address = ctypes.c_void_p(opened)
+
+    def run(self, shares: NDArray[Any], most: int) -> None:
+        """Do shares, as ``Library.shares`` returns them, on this thread and at most ``most`` others.
+
+        Any thread may call; the others are those that have nothing to do just then, and not on its core.
+        """
+        count, length = map(ctypes.c_int64, shares.shape)
+        steps = ctypes.c_void_p(shares.ctypes.data)
+        self._library.pool_run(self._address, steps, length, count, ctypes.c_int64(most))
+
+    def close(self) -> None:
+        """End the threads."""
+        self._library.pool_close(self._address)
 
 
 @cache

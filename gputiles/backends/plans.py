@@ -171,13 +171,15 @@ def _place(row: Any, job: RenderJob | Frame, sources: list[Placed], colours: int
     row["background"] = tables.background(job.background, colours)
 
 
-def cut(table: NDArray[Any], rows: range, run: int) -> NDArray[Any]:
-    """Return a picture's table for some of its rows only."""
+def cut(table: NDArray[Any], shares: Sequence[range], run: int) -> NDArray[Any]:
+    """Return a picture's table for some of its rows only, a job for each share of them."""
     width = int(table["width"][0])
-    part = table.copy()
-    part["begin"] = tables.runs(width, rows.start, run)
-    part["runs"] = tables.runs(width, rows.stop, run) - part["begin"]
-    return part
+    begins = [tables.runs(width, rows.start, run) for rows in shares]
+    ends = [tables.runs(width, rows.stop, run) for rows in shares]
+    parts = np.repeat(table, len(shares))
+    parts["begin"] = begins
+    parts["runs"] = np.subtract(ends, begins)
+    return parts
 
 
 # -- made tiles

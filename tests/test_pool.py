@@ -1,0 +1,109 @@
+"""The pool of the host library: every share is done once, by whom does not matter."""
+
+from __future__ import annotations
+
+import os
+import time
+import zlib
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from gputiles.backends import tables
+from gputiles.backends.hostlib import Call, Pool, installed
+
+PLAIN = np.random.default_rng(1).poisson(9, 20_000).astype(np.uint8).tobytes()
+STREAM = np.frombuffer(zlib.compress(PLAIN), np.uint8)
+TASKS = Path("/proc/self/task")
+
+
+@pytest.fixture
+def pool() -> Iterator[Pool]:
+    pool = installed().pool([-1] * 4)
+    yield pool
+    pool.close()
+
+
+def jobs(count: int) -> tuple[np.ndarray, np.ndarray]:
+    """Return the table of ``count`` streams to be inflated, and where they come to lie."""
+    rooms = np.zeros((count, len(PLAIN)), np.uint8)
+    table = np.zeros(count, tables.INFLATE)
+    table["in"], table["size"], table["capacity"] = STREAM.ctypes.data, len(STREAM), len(PLAIN)
+    table["out"] = rooms.ctypes.data + np.arange(count) * rooms.itemsize * len(PLAIN)
+    return table, rooms
+
+
+@pytest.mark.parametrize("most", [0, 1, 3, 100])
+@pytest.mark.parametrize(("count", "rows"), [(1, 1), (2, 1), (7, 3), (40, 1), (40, 7)])
+def test_every_share_is_done(pool: Pool, count: int, rows: int, most: int) -> None:
+    table, rooms = jobs(count)
+    pool.run(installed().shares([Call("inflate_streams", table)], rows), most)
+    assert table["done"].tolist() == [1] * count
+    assert all(room.tobytes() == PLAIN for room in rooms)
+
+
+@pytest.mark.parametrize(("rows", "shares"), [(1, [1, 1, 1, 1, 1]), (2, [2, 2, 1]), (5, [5]), (9, [5])])
+def test_a_share_is_some_rows_of_each_table_in_turn(rows: int, shares: list[int]) -> None:
+    first, second = jobs(5)[0], np.zeros(5, tables.JPEG)
+    steps = installed().shares([Call("inflate_streams", first), Call("jpeg", second)], rows)
+    assert steps["jobs"].tolist() == [[share, share] for share in shares]
+    starts = np.cumsum([0, *shares[:-1]])
+    assert (steps["table"][:, 0] == first.ctypes.data + starts * first.itemsize).all()
+    assert (steps["table"][:, 1] == second.ctypes.data + starts * second.itemsize).all()
+    assert len(set(steps["kernel"][:, 0])) == len(set(steps["kernel"][:, 1])) == 1
+    assert (steps["kernel"][:, 0] != steps["kernel"][:, 1]).all()
+
+
+def test_a_share_is_a_chain(pool: Pool) -> None:
+    """What one step writes the next reads: the second inflates what the first has inflated."""
+    twice, count = np.frombuffer(zlib.compress(STREAM.tobytes()), np.uint8), 30
+    middle, last = np.zeros((count, len(STREAM)), np.uint8), np.zeros((count, len(PLAIN)), np.uint8)
+    outer, inner = np.zeros(count, tables.INFLATE), np.zeros(count, tables.INFLATE)
+    outer["in"], outer["size"], outer["capacity"] = twice.ctypes.data, len(twice), len(STREAM)
+    outer["out"] = inner["in"] = middle.ctypes.data + np.arange(count) * len(STREAM)
+    inner["size"], inner["capacity"] = len(STREAM), len(PLAIN)
+    inner["out"] = last.ctypes.data + np.arange(count) * len(PLAIN)
+    calls = [Call("inflate_streams", outer), Call("inflate_streams", inner)]
+    pool.run(installed().shares(calls), 3)
+    assert all(room.tobytes() == PLAIN for room in last)
+
+
+def test_many_callers_share_one_pool(pool: Pool) -> None:
+    def call(_: int) -> bool:
+        table, rooms = jobs(9)
+        pool.run(installed().shares([Call("inflate_streams", table)]), 2)
+        return all(room.tobytes() == PLAIN for room in rooms)
+
+    with ThreadPoolExecutor(8) as callers:
+        assert all(callers.map(call, range(400)))
+
+
+@pytest.mark.skipif(not TASKS.is_dir(), reason="the system does not list a process's threads")
+def test_closing_ends_the_threads() -> None:
+    before = set(os.listdir(TASKS))
+    pool = installed().pool([-1] * 3)
+    started = set(os.listdir(TASKS)) - before
+    assert len(started) == 3
+    pool.close()
+    until = time.monotonic() + 10
+    while started & set(os.listdir(TASKS)):  # the system lists a thread for a moment longer
+        assert time.monotonic() < until
+        time.sleep(0.001)
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="the system has no affinity of threads")
+def test_the_threads_stay_on_their_cores_and_the_caller_where_it_was() -> None:
+    own, before = os.sched_getaffinity(0), set(os.listdir(TASKS))
+    core = min(own)
+    pool = installed().pool([core, -1, 4095])  # there is no such core: it moves
+    table, rooms = jobs(9)
+    pool.run(installed().shares([Call("inflate_streams", table)]), 3)
+    homes: list[Any] = [os.sched_getaffinity(int(task)) for task in set(os.listdir(TASKS)) - before]
+    pool.close()
+    assert all(room.tobytes() == PLAIN for room in rooms)
+    assert os.sched_getaffinity(0) == own
+    assert sorted(map(sorted, homes)) == sorted([[core], sorted(own), sorted(own)])
