@@ -63,16 +63,26 @@ def one_by_one(chunks: Sequence[Chunk]) -> Iterable[Any]:
 
 def decode_tiles(job: DecodeJob, decode: Decode = one_by_one) -> Tiles:
     """Decode the chunks of a job once, one after the other, and cut its tiles out of them."""
-    area = _shown(job)
     pairs = zip(job.chunks, decode(job.chunks), strict=True)
     decoded = (_Part(chunk.place, chunk.sample, pixels) for chunk, pixels in pairs)
-    parts = [_trimmed(part, area) for part in decoded]
-    by_place = {part.place: part for part in parts}
-    tiles = tuple(_whole(job, rect, by_place.get(rect)) or _tile(job, rect, parts) for rect in job.tiles)
+    tiles = _one(job, next(decoded)) if len(job.chunks) == len(job.tiles) == 1 else _cut(job, decoded)
     if not job.mask:
         return tiles
     mask = replace(job, chunks=job.mask, mask=(), samples=1, dtype=np.dtype(np.uint8), fill=0)
     return tuple(map(_masked, tiles, decode_tiles(mask, decode)))
+
+
+def _one(job: DecodeJob, part: _Part) -> Tiles:
+    """Return the one tile of a job of one chunk, which mostly is that chunk."""
+    whole = _whole(job, job.tiles[0], part) if part.place == job.tiles[0] else None
+    return _cut(job, [part]) if whole is None else (whole,)
+
+
+def _cut(job: DecodeJob, decoded: Iterable[_Part]) -> Tiles:
+    area = _shown(job)
+    parts = [_trimmed(part, area) for part in decoded]
+    by_place = {part.place: part for part in parts}
+    return tuple(_whole(job, rect, by_place.get(rect)) or _tile(job, rect, parts) for rect in job.tiles)
 
 
 def _shown(job: DecodeJob) -> Rect:
