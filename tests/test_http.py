@@ -94,6 +94,31 @@ async def test_the_corners_of_every_level_are_there_and_nothing_beyond(
 
 
 @pytest.mark.parametrize(
+    ("method", "path", "status", "allow"),
+    [
+        ("GET", "/nothing", 404, ""),
+        ("POST", "/api/v1/nothing/at/all", 404, ""),
+        ("GET", "/%2e%2e/nothing?x=1", 404, ""),
+        ("POST", "/item/x/tiles/zxy/0/0/0", 405, "GET,HEAD,OPTIONS"),
+        ("DELETE", "/item", 405, "GET,HEAD,OPTIONS,POST"),
+        ("PATCH", "/healthz", 405, "GET,HEAD,OPTIONS"),
+        ("PATCH", "/api/v1/styles", 405, "OPTIONS,POST"),
+    ],
+)
+async def test_what_no_route_answers_is_refused(
+    client: Client, method: str, path: str, status: int, allow: str
+) -> None:
+    refusals = client.app[STATE].refusals
+    before = refusals[status]
+    reply = await client.request(method, path)
+    told = await reply.json()
+    assert (reply.status, told["type"], reply.headers.get("Allow", "")) == (status, "rest", allow)
+    assert ("There is nothing at" in told["message"]) == (status == 404)
+    assert reply.headers["Access-Control-Allow-Origin"] == "*"
+    assert refusals[status] == before + 1
+
+
+@pytest.mark.parametrize(
     ("path", "status", "message"),
     [
         ("zxy/-1/0/0", 400, "x, y, and z must be positive integers"),

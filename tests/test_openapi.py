@@ -63,7 +63,7 @@ def test_pages_of_other_hosts_may_read_every_header_that_answers_have() -> None:
 
 
 def test_the_document_and_the_server_have_the_same_routes() -> None:
-    expected = {("OPTIONS", "/{path}")}
+    expected = {("OPTIONS", "/{path}"), ("*", "/{path}")}
     for method, path in OPERATIONS:
         alone = "servers" in DOCUMENT["paths"][path]
         for prefix in [""] if alone else ["", "/api/v1"]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from functools import wraps
 from urllib.parse import urlsplit
 
 from aiohttp import web
@@ -19,16 +20,20 @@ ADMISSION: web.AppKey[Admission] = web.AppKey("admission", Admission)
 WAYS = ("Girder-Token", "Cookie")  # of a token that is not in the address
 
 
-@web.middleware
-async def admit(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Let a request for an item of Girder's in where Girder lets its caller see the item."""
-    item = await admitted(request)
-    if item is None:
-        return await handler(request)
-    state = request.app[STATE]
-    with state.library.lend(item):
-        response = await handler(request)
-    return _for_the_caller_alone(response, state)
+def admitting(handler: Handler) -> Handler:
+    """Return ``handler`` for requests that Girder lets in, where they are for an item of Girder's."""
+
+    @wraps(handler)
+    async def admit(request: web.Request) -> web.StreamResponse:
+        item = await admitted(request)
+        if item is None:
+            return await handler(request)
+        state = request.app[STATE]
+        with state.library.lend(item):
+            response = await handler(request)
+        return _for_the_caller_alone(response, state)
+
+    return admit
 
 
 async def admitted(request: web.Request) -> Item | None:

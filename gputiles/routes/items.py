@@ -54,9 +54,9 @@ TILE = (*ask.IMAGE, *ask.PLACE, *ask.VIEW, EDGE, *DISPOSITION)
 def routes() -> tuple[Route, ...]:
     """Return the routes of this room."""
     return (
-        Route("GET", "/item", in_time(listing), (LIMIT, OFFSET, WORDS), ITEMS, refuses=(400, 503)),
-        Route("GET", "/item/{item}/tiles/zxy/{z}/{x}/{y}", tile, TILE, PICTURES),
+        Route("GET", "/item/{item}/tiles/zxy/{z}/{x}/{y}", tile, TILE, PICTURES),  # the first to be tried
         Route("GET", "/item/{item}/tiles/fzxy/{frame}/{z}/{x}/{y}", tile, TILE, PICTURES),
+        Route("GET", "/item", in_time(listing), (LIMIT, OFFSET, WORDS), ITEMS, refuses=(400, 503)),
         Route("GET", "/item/{item}/tiles", in_time(metadata), ask.IMAGE, METADATA),
         Route(
             "GET",

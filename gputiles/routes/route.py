@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -78,8 +78,12 @@ class Route:
         yield from sorted((words | bare) - {self.path})
 
 
-def add(router: web.UrlDispatcher, route: Route) -> None:
-    """Let a server answer a route, in all its spellings; GET answers HEAD too."""
+def add(router: web.UrlDispatcher, route: Route, before: Callable[[Handler], Handler]) -> None:
+    """Let a server answer a route, in all its spellings; GET answers HEAD too.
+
+    ``before`` makes of the route's handler the one that is called.
+    """
+    handler = before(route.handler)
     register = {
         "GET": router.add_get,
         "POST": router.add_post,
@@ -88,7 +92,7 @@ def add(router: web.UrlDispatcher, route: Route) -> None:
     }[route.method]
     for prefix in ("", TWIN) if route.twin else ("",):
         for path in route.spellings:
-            register(prefix + path, route.handler)
+            register(prefix + path, handler)
 
 
 # -- what several rooms give
