@@ -38,24 +38,24 @@ def jobs(count: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 @pytest.mark.parametrize("most", [0, 1, 3, 100])
-@pytest.mark.parametrize(("count", "rows"), [(1, 1), (2, 1), (7, 3), (40, 1), (40, 7)])
-def test_every_share_is_done(pool: Pool, count: int, rows: int, most: int) -> None:
+@pytest.mark.parametrize("count", [1, 2, 7, 40])
+def test_every_share_is_done(pool: Pool, count: int, most: int) -> None:
     table, rooms = jobs(count)
-    pool.run(installed().shares([Call("inflate_streams", table)], rows), most)
+    pool.run(installed().shares([Call("inflate_streams", table)]), most)
     assert table["done"].tolist() == [1] * count
     assert all(room.tobytes() == PLAIN for room in rooms)
 
 
-@pytest.mark.parametrize(("rows", "shares"), [(1, [1, 1, 1, 1, 1]), (2, [2, 2, 1]), (5, [5]), (9, [5])])
-def test_a_share_is_some_rows_of_each_table_in_turn(rows: int, shares: list[int]) -> None:
+def test_a_share_is_a_row_of_each_table() -> None:
     first, second = jobs(5)[0], np.zeros(5, tables.JPEG)
-    steps = installed().shares([Call("inflate_streams", first), Call("jpeg", second)], rows)
-    assert steps["jobs"].tolist() == [[share, share] for share in shares]
-    starts = np.cumsum([0, *shares[:-1]])
-    assert (steps["table"][:, 0] == first.ctypes.data + starts * first.itemsize).all()
-    assert (steps["table"][:, 1] == second.ctypes.data + starts * second.itemsize).all()
-    assert len(set(steps["kernel"][:, 0])) == len(set(steps["kernel"][:, 1])) == 1
-    assert (steps["kernel"][:, 0] != steps["kernel"][:, 1]).all()
+    steps = installed().shares([Call("inflate_streams", first), Call("jpeg", second)])
+    assert (steps.shape, set(steps["jobs"].flat)) == ((5, 2), {1})
+    for column, table in enumerate((first, second)):
+        places = [table.ctypes.data + row * table.itemsize for row in range(5)]
+        assert steps["table"][:, column].tolist() == places
+    kernels = [set(steps["kernel"][:, column]) for column in range(2)]
+    assert len(kernels[0]) == len(kernels[1]) == 1
+    assert kernels[0] != kernels[1]
 
 
 def test_a_share_is_a_chain(pool: Pool) -> None:

@@ -53,14 +53,13 @@ class Library:
         )
         self._library.chain(ctypes.c_void_p(steps.ctypes.data), ctypes.c_int64(len(steps)))
 
-    def shares(self, calls: Sequence[Call], rows: int = 1) -> NDArray[Any]:
-        """Return the steps of (shares, calls): each does as many ``rows`` of each table, in turn."""
-        count, bases = len(calls[0].table), np.array([call.table.ctypes.data for call in calls])
-        begins = np.arange(0, count, rows)[:, None]
-        steps = np.empty((len(begins), len(calls)), STEP)
+    def shares(self, calls: Sequence[Call]) -> NDArray[Any]:
+        """Return the steps of shares, for ``Pool.run``: a share does one row of each table, in turn."""
+        steps = np.empty((len(calls[0].table), len(calls)), STEP)
         steps["kernel"] = [self._address(call.kernel) for call in calls]
-        steps["table"] = bases + begins * [call.table.itemsize for call in calls]
-        steps["jobs"] = np.minimum(rows, count - begins)
+        bases, sizes = zip(*((call.table.ctypes.data, call.table.itemsize) for call in calls), strict=True)
+        steps["table"] = np.array(bases) + np.arange(len(steps))[:, None] * sizes
+        steps["jobs"] = 1
         return steps
 
     def pool(self, cores: Sequence[int]) -> Pool:
