@@ -86,6 +86,21 @@ class Timed:
         for call in calls:
             self(call.kernel, call.table)
 
+    def shares(self, calls: Sequence[Call]) -> Sequence[Call]:
+        """Return what ``run`` does: all shares of a kernel at once, so that it is noted once."""
+        return calls
+
+    def pool(self, _: Sequence[int]) -> Timed:
+        """Return what shares are done by: this thread alone."""
+        return self
+
+    def run(self, calls: Sequence[Call], _: int) -> None:
+        """Run kernels as a chain, whoever else may have nothing to do."""
+        self.chain(calls)
+
+    def close(self) -> None:
+        """Nothing was started."""
+
 
 def rows(scope: Scope) -> list[dict[str, Any]]:
     """Return a row for the copy, and one for each kernel. Raises WrongAnswer where a kernel is wrong."""
