@@ -97,6 +97,9 @@ async def test_a_worker_is_left_for_what_is_nearer_to_an_answer(make: Make) -> N
         while len(backend.begun) < 2:
             await asyncio.sleep(0.001)
     assert set(backend.begun) == {0, "now"}
+    assert batcher.report()["jobs"] == {"decode": 1, "render": 1, "downsample": 1}, (
+        "what the workers were given"
+    )
     tasks.pop(1).cancel()
     await asyncio.sleep(0)
     backend.gate.set()
