@@ -13,6 +13,12 @@ from dataclasses import dataclass, field
 from gputiles.errors import NotFound
 
 
+def shares(units: int, count: int) -> list[range]:
+    """Divide ``units`` into ``count`` shares, in order, as equal as they can be; fewer where units are."""
+    count = min(count, units)
+    return [range(units * at // count, units * (at + 1) // count) for at in range(count)]
+
+
 def ceil_div(a: int, b: int) -> int:
     """Return ``a / b`` rounded up."""
     return -(-a // b)

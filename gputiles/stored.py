@@ -5,13 +5,13 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
-from itertools import chain, pairwise
+from itertools import chain
 from typing import NamedTuple
 
 from gputiles.backends import DecodeJob, Outcome, Tiles
 from gputiles.batcher import Batcher
 from gputiles.errors import GputilesError
-from gputiles.geometry import Rect
+from gputiles.geometry import Rect, shares
 from gputiles.images import Image, Images, check_version, read_checked
 from gputiles.reading_room import ReadingRoom
 from gputiles.sources import Source
@@ -93,8 +93,10 @@ class Stored:
         if not runs:
             return []
         started = time.perf_counter()
-        shares = _shares(runs, self._room.readers)
-        reads = [partial(read_checked, image, partial(_read, source, share)) for share in shares]
+        reads = [
+            partial(read_checked, image, partial(_read, source, share))
+            for share in _shares(runs, self._room.readers)
+        ]
         jobs = await self._room.run_all(reads)
         self._spent(trace, started)
         return list(chain.from_iterable(jobs))
@@ -108,8 +110,7 @@ class Stored:
 def _shares(runs: Sequence[Run], readers: int) -> list[Sequence[Run]]:
     """Divide runs among readers, in order: at most one for each frame."""
     count = min(len({run.frame for run in runs}), readers)
-    cuts = [len(runs) * at // count for at in range(count + 1)]
-    return [runs[begin:end] for begin, end in pairwise(cuts)]
+    return [runs[share.start : share.stop] for share in shares(len(runs), count)]
 
 
 def _read(source: Source, runs: Sequence[Run]) -> list[Outcome[DecodeJob]]:

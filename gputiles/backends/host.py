@@ -42,7 +42,7 @@ from gputiles.config import host_rasters
 from gputiles.crew import Crew, homes, usable
 from gputiles.encoded import UPRIGHT, Encoding, Format
 from gputiles.errors import GputilesError, OutOfMemory
-from gputiles.geometry import ceil_div
+from gputiles.geometry import ceil_div, shares
 from gputiles.png import Part
 
 RUN = 1024  # pixels of a run: RUN in target.h
@@ -274,9 +274,9 @@ class HostBackend:
         file = JpegFile(canvas.pixels, encoding)
         scan = file.scan(range(file.units), self._buffer("scan 0", file.units * file.capacity))
         with self._idle_workers(height * width // SHARE - 1) as idle:
-            shares = _shares(file.units, FINER * (idle + 1) if idle else 1)
-            drawn = plans.cut(canvas.table, [file.rows(units) for units in shares], RUN)
-            calls = (Call(canvas.kernel, drawn), Call("jpeg", scan.cut(shares)))
+            cuts = shares(file.units, FINER * (idle + 1) if idle else 1)
+            drawn = plans.cut(canvas.table, [file.rows(units) for units in cuts], RUN)
+            calls = (Call(canvas.kernel, drawn), Call("jpeg", scan.cut(cuts)))
             self._pool.run(self._run.shares(calls), idle)
         return file.join(scan.parts())
 
@@ -288,7 +288,7 @@ class HostBackend:
         """Composite and encode; workers that have nothing to do take shares of a large picture."""
         height, width, _ = canvas.pixels.shape
         with self._idle_workers(min(height * width // SHARE, file.units) - 1) as idle:
-            own, *others = _shares(file.units, idle + 1)
+            own, *others = shares(file.units, idle + 1)
             given = [self._give(partial(self._encode_copy, canvas, file, share)) for share in others]
             try:
                 parts = self._encode_share(canvas, file, own)
@@ -340,12 +340,6 @@ class HostBackend:
             buffer = np.empty(size, np.uint8)
             setattr(self._scratch, name, buffer)
         return buffer[:size]
-
-
-def _shares(units: int, count: int) -> list[range]:
-    """Divide units into at most ``count`` shares."""
-    count = min(count, units)
-    return [range(units * share // count, units * (share + 1) // count) for share in range(count)]
 
 
 def _outcomes(function: Callable[[J], R], jobs: Iterable[J]) -> list[Outcome[R]]:
