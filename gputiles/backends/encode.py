@@ -63,10 +63,8 @@ class Streams(NamedTuple):
 
     def cut(self, shares: Sequence[range]) -> NDArray[Any]:
         """Return the table of the one job, cut into shares of its units."""
-        firsts = np.array([share.start for share in shares], np.uint64)
-        table = np.repeat(self.table, len(shares))
-        table["out"] += firsts * self.capacity
-        table["lengths"] += firsts * self.lengths.itemsize
+        firsts = [share.start for share in shares]
+        table = _spread(self.table, firsts, self.capacity)
         table["first"] = firsts
         table["runs"] = [len(share) for share in shares]
         return table
@@ -80,6 +78,14 @@ class Streams(NamedTuple):
         """Return the bytes of each unit of each job."""
         parts, units = self.parts(), len(self.lengths) // len(self.table)
         return [parts[at : at + units] for at in range(0, len(parts), units)]
+
+
+def _spread(table: NDArray[Any], firsts: Sequence[int], capacity: int) -> NDArray[Any]:
+    """Return the one job of a table once for each of ``firsts``, the streams that lie before its own."""
+    before, spread = np.array(firsts, np.uint64), np.repeat(table, len(firsts))
+    spread["out"] += before * capacity
+    spread["lengths"] += before * np.dtype(np.int64).itemsize
+    return spread
 
 
 def _in_scratch(
@@ -151,11 +157,9 @@ class JpegFile(JpegForm):
         lengths = np.empty(files * len(units), np.int64)
         planes = (self._pixels, out, lengths, self.codes)
         at_pixels, at_out, at_lengths, at_codes = (plane.ctypes.data for plane in planes)
-        table = np.repeat(self.table(units, (at_pixels, at_out, at_lengths, at_codes)), files)
-        before = np.arange(files, dtype=np.uint64) * len(units)  # streams
-        table["out"] += before * self.capacity
-        table["lengths"] += before * lengths.itemsize
-        return Streams(table, out, lengths, self.capacity)
+        table = self.table(units, (at_pixels, at_out, at_lengths, at_codes))
+        firsts = range(0, files * len(units), len(units))
+        return Streams(_spread(table, firsts, self.capacity), out, lengths, self.capacity)
 
     def join(self, parts: Sequence[Part]) -> bytes:
         """Return the file."""
