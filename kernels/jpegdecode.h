@@ -161,7 +161,7 @@ inline bool lay_out(Lane& lane, Room room) {
     plane.coefs = coefs, plane.most = most;
     coefs += (i64)plane.groups * plane.down * STRIDE, most += plane.groups * plane.down;
     const u8* steps = head.steps[head.components[c].steps];
-    for (int k = 0; k < 64; ++k) plane.steps[PLACES.at[k + 1] / (2 * GROUP)] = steps[k];
+    for (int k = 0; k < 64; ++k) plane.steps[CONSTANTS.place[k + 1] / (2 * GROUP)] = steps[k];
   }
   list_blocks(lane);
   return true;
@@ -199,14 +199,14 @@ INLINE bool fill(Lane& lane) {
     lane.from += 2;
   }
   lane.end = (u64)to * 8;
-  lane.turn.at = (u64)lane.stream * 8;
+  lane.turn.spot.at = (u64)lane.stream * 8;
   for (int c = 0; c < lane.head.count; ++c) lane.planes[c].mean = 0;
   return true;
 }
 
 // Whether all of the data up to a marker were needed, and it is the marker.
 INLINE bool at_marker(Lane& lane, int marker) {
-  if ((lane.turn.at + 7) / 8 != lane.end / 8 || lane.from[1] != marker) return false;
+  if ((lane.turn.spot.at + 7) / 8 != lane.end / 8 || lane.from[1] != marker) return false;
   lane.from += 2;
   return true;
 }
@@ -221,12 +221,12 @@ INLINE void begin(Lane& lane, Block* from) {
   turn.stop = lane.head.interval ? smaller(lane.last, from + each * lane.left) : lane.last;
   turn.wrong = 0;
   lane.left -= (int)((turn.stop - from) / each);
-  open(turn);
+  open(turn, turn.spot);
 }
 
 // Looks at the blocks that were decoded: means become sums, each group learns how full its blocks are.
 INLINE bool look(Lane& lane) {
-  if (lane.turn.wrong || lane.turn.at > lane.end) return false;
+  if (lane.turn.wrong || lane.turn.spot.at > lane.end) return false;
   for (Block* block = lane.begin; block < lane.turn.stop; ++block) {
     Plane& plane = lane.planes[block->component];
     plane.mean += *(i16*)block->coefs;
