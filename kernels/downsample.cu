@@ -84,6 +84,12 @@ template <class T> INLINE Clean<T> clean_span(const Downsample& job, int side, i
   return clean;
 }
 
+// Has the next two rows come while these are worked at. They lie behind these where a run has all of a child's row.
+template <class T> INLINE void bring_next(const Clean<T>& clean, int samples) {
+  const i64 both = (i64)(clean.to - clean.from) * 4 * samples;
+  bring_near(clean.upper + both, both * (i64)sizeof(T));
+}
+
 template <class T> INLINE void quarter_pixels(const Clean<T>& clean, int samples, T* out) {
   for (int i = 0; i < clean.to - clean.from; ++i)
     for (int c = 0; c < samples; ++c) {
@@ -93,16 +99,36 @@ template <class T> INLINE void quarter_pixels(const Clean<T>& clean, int samples
     }
 }
 
+// Of four values: more of the small ones fit a vector.
+template <class T> struct Sum {
+  typedef int type;
+};
+template <> struct Sum<u8> {
+  typedef i16 type;
+};
+template <> struct Sum<i8> {
+  typedef i16 type;
+};
+
+// Every other one of 2 × count pixels.
+template <class T, int samples> INLINE void every_other(const T* pixels, int count, T* out) {
+  int i = 0;
+  if (samples * sizeof(T) == 3)
+    for (; i < count - 1; ++i) copy_four((const u8*)pixels + 6 * i, (u8*)out + 3 * i);  // the next mends the last
+  for (; i < count; ++i)
+    for (int c = 0; c < samples; ++c) out[i * samples + c] = pixels[2 * i * samples + c];
+}
+
 // The same where samples are interleaved: the mean at every column, of which every other one is
 // wanted. Twice the arithmetic, but vectors read and write what lies side by side.
 template <class T, int samples> INLINE void quarter_columns(const Clean<T>& clean, T* out) {
+  typedef typename Sum<T>::type S;
+  S sums[2 * RUN * samples];
   T means[2 * RUN * samples];
-  const int count = clean.to - clean.from, last = (2 * count - 1) * samples;
-  const T *upper = clean.upper, *lower = clean.lower;
-  for (int i = 0; i < last; ++i)
-    means[i] = (T)quarter(((int)upper[i] + upper[i + samples]) + ((int)lower[i] + lower[i + samples]));
-  for (int i = 0; i < count; ++i)
-    for (int c = 0; c < samples; ++c) out[i * samples + c] = means[2 * i * samples + c];
+  const int count = clean.to - clean.from, all = 2 * count * samples;
+  for (int i = 0; i < all; ++i) sums[i] = (S)((S)clean.upper[i] + (S)clean.lower[i]);
+  for (int i = 0; i < all - samples; ++i) means[i] = (T)quarter((S)(sums[i] + sums[i + samples]));
+  every_other<T, samples>(means, count, out);
 }
 
 // Whether no pixel of the span is nodata or transparent.
@@ -125,9 +151,11 @@ template <class T> struct Fast {
 
 template <class T> INLINE bool fast_means(const Downsample& job, const Clean<T>& clean, T* out) {
   const int samples = job.child[0].samples;
+  bring_next(clean, samples);
   if (!all_weigh(job, clean, samples)) return false;
   switch (samples) {  // a number that the compiler knows makes vectors
     case 1: quarter_pixels(clean, 1, out); break;
+    case 2: quarter_columns<T, 2>(clean, out); break;
     case 3: quarter_columns<T, 3>(clean, out); break;
     case 4: quarter_columns<T, 4>(clean, out); break;
     default: quarter_pixels(clean, samples, out);

@@ -180,7 +180,7 @@ template <> INLINE i64 mean_of(i64 a, i64 b, i64 c, i64 d, int count) {
 }
 
 // The mean of four from their total: half to even is one addition and a shift.
-INLINE int quarter(int total) { return (total + 1 + ((total >> 2) & 1)) >> 2; }
+template <class S> INLINE S quarter(S total) { return (S)((S)(total + 1 + ((total >> 2) & 1)) >> 2); }
 
 // A float64 to the nearest value of T, half to even, limited to T's range.
 template <class T> INLINE T rounded(double v) {

@@ -38,9 +38,15 @@ INLINE void turn_bits(u32* word, u32 bits) { atomicXor(word, bits); }
 INLINE void lower(u32* value, u32 to) { atomicMin(value, to); }
 #define BARRIER() __syncthreads()
 
+INLINE void bring_near(const void*, i64) {}
+
 INLINE int lowest(u64 mask) { return __ffsll((long long)mask) - 1; }
 
 INLINE void one_by_one(u64&) {}
+
+INLINE void copy_four(const u8* from, u8* to) {
+  for (int i = 0; i < 4; ++i) to[i] = from[i];
+}
 
 INLINE void store_big_endian(u8* to, u64 value) {
   for (int i = 0; i < 8; ++i) to[i] = (u8)(value >> (56 - 8 * i));
@@ -134,11 +140,18 @@ INLINE void increment(u64* counter, u64 by) { *counter += by; }
 INLINE void increment(u32* counter) { *counter += 1; }
 INLINE void join_bits(u32* word, u32 bits) { *word |= bits; }
 
+// A hint that memory will be read; there need not be any.
+INLINE void bring_near(const void* from, i64 size) {
+  for (i64 i = 0; i < size; i += 64) __builtin_prefetch((const u8*)from + i);
+}
+
 // The place of the lowest bit that is set; there must be one.
 INLINE int lowest(u64 mask) { return __builtin_ctzll(mask); }
 
 // A value that was looked up: several of them are not to be gathered into a vector, which is slower.
 INLINE void one_by_one(u64& value) { __asm__ volatile("" : "+r"(value)); }
+
+INLINE void copy_four(const u8* from, u8* to) { __builtin_memcpy(to, from, 4); }
 
 INLINE void store_big_endian(u8* to, u64 value) {
   value = __builtin_bswap64(value);

@@ -78,7 +78,7 @@ MUTANTS = [
     ("((a + b) + (c + d)) / (float)count", "(((a + b) + c) + d) / (float)count"),
     ("if (r < 0) r += count, q -= 1;", "if (r < 0) r += count;"),
     ("(2 * rests == count && (quotient & 1))", "2 * rests == count"),
-    ("return (total + 1 + ((total >> 2) & 1)) >> 2;", "return (total + 2) >> 2;"),
+    ("return (S)((S)(total + 1 + ((total >> 2) & 1)) >> 2);", "return (S)((S)(total + 2) >> 2);"),
     ("if (rest > 0.5 || (rest == 0.5 && (whole & 1)))", "if (rest >= 0.5)"),
     # measures
     ("if (value < edges[bin]) bin -= 1;", ""),
