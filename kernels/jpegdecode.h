@@ -296,7 +296,9 @@ INLINE void paint(Lane& lane) {
   const int end = lane.row + 1 == lane.rows ? head.height : (lane.row + 1) * high - late;
   const bool rgb = head.count == 3 && head.is_rgb(job.said_rgb != 0);
   for (int y = first; y < end; ++y) {
-    u8* const out = (u8*)job.out + (i64)y * head.width * head.count;
+    const i64 size = (i64)head.width * head.count;
+    u8* const out = (u8*)job.out + y * size;
+    bring_near(out + size, size);  // the next row's memory comes while this one is made
     const u8* planes[COMPONENTS];
     for (int c = 0; c < head.count; ++c) planes[c] = samples(lane, c, y);
     if (head.count == 1)
