@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from gputiles.errors import NotFound
 
@@ -24,9 +25,11 @@ def ceil_div(a: int, b: int) -> int:
     return -(-a // b)
 
 
-@dataclass(frozen=True, slots=True)
-class Rect:
-    """A rectangle of whole pixels (or of whole tiles): left, top, width, height."""
+class Rect(NamedTuple):
+    """A rectangle of whole pixels (or of whole tiles): left, top, width, height.
+
+    A tuple, because many are made, and hashed, for every picture that takes many tiles.
+    """
 
     x: int
     y: int

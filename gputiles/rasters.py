@@ -57,6 +57,9 @@ def _planes(frames: tuple[int | Stack, ...], z: int) -> tuple[Plane, ...]:
     return tuple(Plane(frame, z) for frame in frames)
 
 
+Key = tuple[str, Plane, Cell]
+"""What a tile is kept by: of which image, of which plane, which one."""
+
 Flown = tuple[str, Plane, Rect]
 """What a flight brings: of which image, of which plane, which unit of tiles."""
 
@@ -175,12 +178,16 @@ class Rasters:
         """Pin tiles of units: those on the shelf, and the others by one flight, or those under way."""
         found: list[tuple[Plane, Cell, Raster | GputilesError]] = []
         wanted: dict[Flown, list[Cell]] = {}
+        identity = work.image.identity
         for plane, (unit, cells) in product(planes, units.items()):
-            kept = await self._kept(work, plane, cells, hold)
+            keys = [(identity, plane, cell) for cell in cells]
+            kept = self._kept(keys, hold)
+            if kept is None and self.spill is not None:
+                kept = await self._brought_back(self.spill, work, keys, hold)
             if kept is None:
-                wanted[work.image.identity, plane, unit] = cells
+                wanted[identity, plane, unit] = cells
             else:
-                found += ((plane, *each) for each in kept.items())
+                found += ((plane, *each) for each in zip(cells, kept, strict=True))
         if wanted:
             async with self.shelf.once_each(tuple(wanted), partial(self._make, work)) as flown:
                 for ((_, plane, _), cells), made in zip(wanted.items(), flown, strict=True):
@@ -196,27 +203,28 @@ class Rasters:
             return self._decode(work, flown, hold)
         return self._reduce(work, plane, units, hold)
 
-    async def _kept(
-        self, work: Work, plane: Plane, wanted: list[Cell], hold: Hold[Raster]
-    ) -> dict[Cell, Raster] | None:
-        """Pin all that is wanted if the device or the host keeps it, else none."""
-        keys = {cell: (work.image.identity, plane, cell) for cell in wanted}
-        here = {cell: entry for cell, key in keys.items() if (entry := self.shelf.peek(key)) is not None}
-        gone = [cell for cell in wanted if cell not in here]
-        if not gone:
-            return {cell: hold.pin(entry).value for cell, entry in here.items()}
-        if self.spill is None:
-            return None
-        with Hold(self.spill.shelf) as spilled:
-            found = self.spill.find([keys[cell] for cell in gone], spilled, quietly=work.background)
+    def _kept(self, keys: list[Key], hold: Hold[Raster]) -> list[Raster] | None:
+        """Pin tiles if the device keeps them all, else none."""
+        entries = self.shelf.peek_all(keys)
+        return None if entries is None else hold.pin_all(entries)
+
+    async def _brought_back(
+        self, spill: Spill, work: Work, keys: list[Key], hold: Hold[Raster]
+    ) -> list[Raster] | None:
+        """Pin tiles if the device or the host keeps each of them, else none."""
+        here = [self.shelf.peek(key) for key in keys]
+        gone = [key for key, entry in zip(keys, here, strict=True) if entry is None]
+        with Hold(spill.shelf) as spilled:
+            found = spill.find(gone, spilled, quietly=work.background)
             if found is None:
                 return None
-            kept = {cell: hold.pin(entry).value for cell, entry in here.items()}
+            kept = [None if entry is None else hold.pin(entry).value for entry in here]
             calls = [
-                partial(self.spill.bring_back, each, work.trace, hold, background=work.background)
+                partial(spill.bring_back, each, work.trace, hold, background=work.background)
                 for each in found
             ]
-            return kept | dict(zip(gone, await together(calls), strict=True))
+            back = iter(await together(calls))
+            return [next(back) if raster is None else raster for raster in kept]
 
     def relieve(self, share: float) -> None:
         """Give up a share of what is stored: the device had no room for more."""
