@@ -91,24 +91,13 @@ class Batcher:
         return value
 
     async def submit_all(
-        self,
-        verb: str,
-        jobs: Iterable[tuple[Any, int]],
-        trace: Trace,
-        *,
-        background: bool = False,
-        most: int | None = None,
+        self, verb: str, jobs: Iterable[tuple[Any, int]], trace: Trace, *, background: bool = False
     ) -> list[Any]:
-        """Run jobs, each with its weight, as ``submit`` runs one; the first error ends all.
-
-        Where ``most`` says how many they can be, the first of them run while the others are still made.
-        """
+        """Run jobs, each with its weight, as ``submit`` runs one; the first error ends all."""
         items: list[Item] = []
         try:
             for job, weight in jobs:
                 items.append(self.enqueue(verb, job, trace, weight=weight, background=background))
-                if most is not None and len(self._heap) >= self.backend.batch_size(verb, most):
-                    self.dispatch(most)
             self.dispatch()
             return [await self._value(item) for item in items]
         except BaseException:
@@ -175,9 +164,9 @@ class Batcher:
             self._weight -= item.weight
             self.skipped += 1
 
-    def dispatch(self, expected: int = 0) -> None:
-        """Hand batches of what waits, or is ``expected`` at once, to the workers that are free."""
-        waiting = max(expected, len(self._heap))
+    def dispatch(self) -> None:
+        """Hand batches of what waits to the workers that are free."""
+        waiting = len(self._heap)
         while self._heap and self._may_run(self._heap[0].verb):
             self.depths.add(len(self._heap))
             batch = self._next_batch(waiting)

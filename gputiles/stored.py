@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from functools import partial
 from itertools import chain
 from typing import NamedTuple
@@ -43,45 +43,34 @@ class Stored:
     ) -> list[Outcome[Tiles]]:
         """Return the tiles of each run, or the error of its own that it came to.
 
-        Where somebody waits for them, those at hand are read here, and decoded while others are still read.
+        Where somebody waits for them, those at hand are read here. No worker begins before all are read: the
+        thread that reads would have to take turns with it, and be put on its core for as long as it works.
         """
-        read: list[Outcome[DecodeJob]] = []
-        submit = partial(self._batcher.submit_all, "decode", trace=trace, background=background)
         async with self._images.handle(image) as source:
-            at_hand = () if background else self._at_hand(source, image, runs, trace, read)
-            decoded = await submit(at_hand, most=len(runs))
-            rest = await self._read(source, image, runs[len(read) :], trace)
-        if rest:
-            decoded += await submit([(job, _stored_bytes(job)) for job in rest if isinstance(job, DecodeJob)])
-        read += rest
-        tiles = iter(decoded)
+            read = [] if background else self._at_hand(source, image, runs, trace)
+            read += await self._read(source, image, runs[len(read) :], trace)
+        jobs = [(job, _stored_bytes(job)) for job in read if isinstance(job, DecodeJob)]
+        tiles = iter(await self._batcher.submit_all("decode", jobs, trace, background=background))
         return [next(tiles) if isinstance(job, DecodeJob) else job for job in read]
 
     def _at_hand(
-        self,
-        source: Source,
-        image: Image,
-        runs: Sequence[Run],
-        trace: Trace,
-        read: list[Outcome[DecodeJob]],
-    ) -> Iterator[tuple[DecodeJob, int]]:
-        """Yield what is to be decoded, with its weight, of the first of the runs that are at hand."""
-        left = MOST
+        self, source: Source, image: Image, runs: Sequence[Run], trace: Trace
+    ) -> list[Outcome[DecodeJob]]:
+        """Return what is to be decoded of the first of the runs, as far as they are at hand."""
+        started, left = time.perf_counter(), MOST
+        read: list[Outcome[DecodeJob]] = []
         for run in runs:
-            started = time.perf_counter()
             try:
                 with waiting_for_nothing(left):
                     job = _outcome(source, run)
             except NotAtHand:
                 break
-            finally:
-                self._spent(trace, started)
             read.append(job)
             if isinstance(job, DecodeJob):
-                weight = _stored_bytes(job)
-                left -= weight
-                yield job, weight
+                left -= _stored_bytes(job)
         check_version(image)
+        self._spent(trace, started)
+        return read
 
     async def _read(
         self, source: Source, image: Image, runs: Sequence[Run], trace: Trace
