@@ -116,8 +116,7 @@ class Rasters:
     ) -> list[Raster] | None:
         """Pin one tile of each frame if the shelf has them all, else none; nothing is waited for."""
         identity = image.identity
-        entries = self.shelf.get_all([(identity, plane, cell) for plane in _planes(frames, z)])
-        return None if entries is None else hold.pin_all(entries)
+        return _pinned(self.shelf.get_all([(identity, plane, cell) for plane in _planes(frames, z)]), hold)
 
     def _on_shelf(
         self, work: Work, plane: Plane, cells: Rect, hold: Hold[Raster]
@@ -125,8 +124,8 @@ class Rasters:
         """Pin all of ``cells`` if the shelf has them, else none."""
         look = self.shelf.peek_all if work.background else self.shelf.get_all
         places, identity = list(cells.cells()), work.image.identity
-        entries = look([(identity, plane, cell) for cell in places])
-        return None if entries is None else dict(zip(places, hold.pin_all(entries), strict=True))
+        rasters = _pinned(look([(identity, plane, cell) for cell in places]), hold)
+        return None if rasters is None else dict(zip(places, rasters, strict=True))
 
     def _check(self, info: ImageInfo, plane: Plane, cells: Rect) -> None:
         if plane.frame in info.missing:
@@ -181,7 +180,7 @@ class Rasters:
         identity = work.image.identity
         for plane, (unit, cells) in product(planes, units.items()):
             keys = [(identity, plane, cell) for cell in cells]
-            kept = self._kept(keys, hold)
+            kept = _pinned(self.shelf.peek_all(keys), hold)
             if kept is None and self.spill is not None:
                 kept = await self._brought_back(self.spill, work, keys, hold)
             if kept is None:
@@ -202,11 +201,6 @@ class Rasters:
         if work.image.info.stored[plane.z]:
             return self._decode(work, flown, hold)
         return self._reduce(work, plane, units, hold)
-
-    def _kept(self, keys: list[Key], hold: Hold[Raster]) -> list[Raster] | None:
-        """Pin tiles if the device keeps them all, else none."""
-        entries = self.shelf.peek_all(keys)
-        return None if entries is None else hold.pin_all(entries)
 
     async def _brought_back(
         self, spill: Spill, work: Work, keys: list[Key], hold: Hold[Raster]
@@ -336,6 +330,11 @@ class Rasters:
 def _stored_level(info: ImageInfo, z: int) -> int:
     """Return the level that tiles of level ``z`` are read from or made of."""
     return next(level for level in range(z, info.levels) if info.stored[level])
+
+
+def _pinned(entries: list[Entry[Raster]] | None, hold: Hold[Raster]) -> list[Raster] | None:
+    """Pin what the shelf has if it has all that was looked for."""
+    return None if entries is None else hold.pin_all(entries)
 
 
 def _held(hold: Hold[Raster], made: Entry[Raster] | GputilesError) -> Raster | GputilesError:

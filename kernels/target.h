@@ -140,7 +140,7 @@ INLINE void increment(u64* counter, u64 by) { *counter += by; }
 INLINE void increment(u32* counter) { *counter += 1; }
 INLINE void join_bits(u32* word, u32 bits) { *word |= bits; }
 
-// A hint that memory will be read; there need not be any.
+// A hint that memory will be read or written; there need not be any.
 INLINE void bring_near(const void* from, i64 size) {
   for (i64 i = 0; i < size; i += 64) __builtin_prefetch((const u8*)from + i);
 }
