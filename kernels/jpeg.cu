@@ -11,7 +11,7 @@ constexpr int PLANES = 4;                       // block rows of a span: luma (t
 constexpr int SPAN_BYTES = 3 * BLOCKS * WORST;  // of a span's bits
 constexpr int AC_BITS = 11;                     // of an AC coefficient with its sign
 constexpr u16 LOW = (1 << AC_BITS) - 1;
-constexpr u16 FAR = 31;                         // a gap that is marked as this is not known
+constexpr u16 FAR = 17;                         // a gap that is marked as this takes more than one code
 
 // One span's blocks: [plane][row][column][block].
 typedef i16 Samples[PLANES][BLOCK][BLOCK][BLOCKS];
@@ -129,9 +129,9 @@ INLINE void transform_plane(i16 (&plane)[BLOCK][BLOCK][BLOCKS], const JpegTable&
   for (int x = 0; x < BLOCK; ++x)
     for (int b = 0; b < BLOCKS; ++b) transform<Columns>(&plane[0][x][b], BLOCK * BLOCKS);
   for (int k = 0; k < COEFS; ++k) {
-    const float half = table.half[k], reciprocal = table.reciprocal[k];
+    const u16 half = table.half[k], reciprocal = table.reciprocal[k], scale = table.scale[k];
     i16* v = plane[k / BLOCK][k % BLOCK];
-    for (int b = 0; b < BLOCKS; ++b) v[b] = quantised(v[b], half, reciprocal);
+    for (int b = 0; b < BLOCKS; ++b) v[b] = quantised(v[b], half, reciprocal, scale);
   }
 }
 
@@ -171,37 +171,21 @@ INLINE void gather(const i16 (&plane)[BLOCK][BLOCK][BLOCKS], i16 (&out)[BLOCKS][
 
 // ---- from coefficients to bits ---------------------------------------------------------------
 
-struct Symbols {
-  u32 tail[COEFS];   // the bits after the code, above 6 zero bits
-  u8 width[COEFS];   // how many
-  u8 counts[COEFS];  // 1: the coefficient is not 0
-};
-
-// A marked block: where its codes are in the table, and the bits after them.
-struct Marked {
-  u32 tails[COEFS];
-  u16 places[COEFS];
-};
-
-// One bit for each coefficient that is not 0.
-INLINE u64 gaps_of(const u8* counts) {
-  u64 mask = 0;
-  for (int k = 0; k < COEFS; k += 8) {
-    u64 eight = 0;
-    for (int i = 0; i < 8; ++i) eight |= (u64)counts[k + i] << (8 * i);
-    mask |= (eight * 0x0102040810204080ull >> 56) << k;
-  }
-  return mask;
+// The entry of an AC coefficient that is not 0, `gap` (1 … 16) behind the one before.
+INLINE u32 ac_entry(const JpegTable& table, int gap, int value) {
+  if (IN_VECTORS) return ((const u32*)table.symbols)[gap << AC_BITS | (value & LOW)];
+  const int width = width_of(value);
+  return table.ac[gap * 16 + width] + (tail_of(value, width) << 6);
 }
 
-INLINE void put_coefficient(const JpegTable& table, const Symbols& symbols, int k, int& at, Bits& bits) {
+INLINE void put_coefficient(const JpegTable& table, const i16* coefs, int k, int& at, Bits& bits) {
   int gap = k - at;
   while (gap > 16) {
     put(bits, table.sixteen);
     drain(bits);
     gap -= 16;
   }
-  put(bits, table.ac[gap * 16 + symbols.width[k]] + symbols.tail[k]);
+  put(bits, ac_entry(table, gap, coefs[k]));
   at = k;
 }
 
@@ -214,22 +198,15 @@ INLINE u32 dc_entry(const JpegTable& table, int value, int& last) {
 
 INLINE void put_block(const JpegTable& table, const i16* coefs, int& last, Bits& to) {
   Bits bits = to;  // in registers: nothing that is written may be one of these
-  Symbols symbols;
-  for (int k = 0; k < COEFS; ++k) {
-    const int width = width_of(coefs[k]);
-    symbols.width[k] = (u8)width;
-    symbols.tail[k] = tail_of(coefs[k], width) << 6;
-    symbols.counts[k] = coefs[k] != 0;
-  }
   put(bits, dc_entry(table, coefs[0], last));
-  u64 mask = gaps_of(symbols.counts) & ~1ull;
+  u64 mask = not_zero(coefs) & ~1ull;
   int at = 0;
   while (mask) {
     drain(bits);
-    put_coefficient(table, symbols, lowest(mask), at, bits);
+    put_coefficient(table, coefs, lowest(mask), at, bits);
     mask &= mask - 1;
     if (!mask) break;
-    put_coefficient(table, symbols, lowest(mask), at, bits);
+    put_coefficient(table, coefs, lowest(mask), at, bits);
     mask &= mask - 1;
   }
   drain(bits);
@@ -245,31 +222,18 @@ INLINE void put_long(Bits& bits, u64 code, int count) {
   drain(bits);
 }
 
-// The entry of a marked coefficient that is not the DC; 0, which puts nothing, where it is 0.
-INLINE u64 ac_entry(const JpegTable& table, const Marked& block, int k) {
-  u64 entry = table.ac[block.places[k]] + block.tails[k];
-  one_by_one(entry);
-  return entry;
-}
-
 // The same for a block that is mostly not 0, and marked: the codes of four coefficients, which do
 // not wait for each other, are joined before they are put. Says no where a gap is too long for that.
 INLINE bool put_dense(const JpegTable& table, const i16* marks, int& last, Bits& to) {
-  Marked block;
-  i16 far = 0;
-  for (int k = 0; k < COEFS; ++k) {
-    const i16 mark = k ? marks[k] : 0;
-    const int gap = (u16)mark >> AC_BITS, value = unmarked(mark), width = width_of(value);
-    block.tails[k] = tail_of(value, width) << 6;
-    block.places[k] = (u16)(gap * 16 + width);
-    far |= gap > 16;
-  }
-  if (far) return false;
+  const u32* symbols = (const u32*)table.symbols;
+  u16 most = 0;
+  for (int k = 1; k < COEFS; ++k) most = larger(most, (u16)marks[k]);
+  if (most >= FAR << AC_BITS) return false;
   Bits bits = to;
   const u64 dc = dc_entry(table, marks[0], last);
   for (int k = 0; k < COEFS; k += 4) {
-    const u64 e0 = k ? ac_entry(table, block, k) : dc, e1 = ac_entry(table, block, k + 1);
-    const u64 e2 = ac_entry(table, block, k + 2), e3 = ac_entry(table, block, k + 3);
+    const u64 e0 = k ? symbols[(u16)marks[k]] : dc, e1 = symbols[(u16)marks[k + 1]];
+    const u64 e2 = symbols[(u16)marks[k + 2]], e3 = symbols[(u16)marks[k + 3]];
     const u64 first = e0 >> 6 << (e1 & 63) | e1 >> 6, second = e2 >> 6 << (e3 & 63) | e3 >> 6;
     const int first_count = (e0 & 63) + (e1 & 63), second_count = (e2 & 63) + (e3 & 63);
     if (first_count + second_count <= 64 - 8) {

@@ -61,12 +61,14 @@ template <class Pass> INLINE void transform(i16* v, int step) {
 
 // ---- quantisation --------------------------------------------------------------------------
 
-// |value| / divisor, rounded half away from zero. The half more that the tables add keeps the
-// product clear of whole numbers, so that the reciprocal gives what a division would.
-INLINE i16 quantised(i16 value, float half, float reciprocal) {
-  const i32 size = value < 0 ? -value : value;
-  const i32 level = (i32)(((float)size + half) * reciprocal);
-  return (i16)(value < 0 ? -level : level);
+// The high half of a product.
+INLINE u16 high(u16 a, u16 b) { return (u16)((u32)a * b >> 16); }
+
+// |value| / divisor, rounded half away from zero; exact for less than 2^14, and no coefficient has more.
+INLINE i16 quantised(i16 value, u16 half, u16 reciprocal, u16 scale) {
+  const i16 sign = (i16)(value >> 15), size = (i16)(value < 0 ? -value : value);
+  const i16 level = (i16)high(high((u16)(size + half), reciprocal), scale);
+  return (i16)((level ^ sign) - sign);
 }
 
 // ---- entropy coding ------------------------------------------------------------------------

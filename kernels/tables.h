@@ -203,15 +203,17 @@ struct PngDense {
 
 // What the coefficients of one kind of component are divided by, and their codes. An entry of
 // dc and ac has the length of code and tail in its low 6 bits, and above them the code followed
-// by as many 0 as the tail has bits.
+// by as many 0 as the tail has bits. Those of `symbols` have the tail itself there: to look one up takes a
+// processor less than to make it of its parts.
 struct JpegTable {
-  float half[64];        // divisor / 2 + 0.5, row by row
-  float reciprocal[64];  // 1 / divisor
-  u32 dc[12];            // by width
-  u32 ac[17 * 16];       // by the distance from the coefficient before (1 … 16) and by width
-  u32 sixteen;           // sixteen coefficients 0
-  u32 end;               // all that follow are 0
-  u32 unused[2];
+  u16 half[64];        // divisor / 2, row by row
+  u16 reciprocal[64];  // 2^32 / (scale * divisor), rounded up
+  u16 scale[64];       // the power of two with which the reciprocal has 16 bits
+  u32 dc[12];          // by width
+  u32 ac[17 * 16];     // by the distance from the coefficient before (1 … 16) and by width
+  u32 sixteen;         // sixteen coefficients 0
+  u32 end;             // all that follow are 0
+  u64 symbols;         // for the host: u32 by the same distance (0 … 17) and by 11 bits of value
 };
 
 // Encodes `runs` segments (rows of MCUs) of a picture, from segment `first` on.
@@ -356,7 +358,7 @@ static_assert(sizeof(PngDeflate) == 88, "see tables.py");
 static_assert(sizeof(PngCheck) == 16, "see tables.py");
 static_assert(sizeof(PngTail) == 48, "see tables.py");
 static_assert(sizeof(PngDense) == 48, "see tables.py");
-static_assert(sizeof(JpegTable) == 1664, "see tables.py");
+static_assert(sizeof(JpegTable) == 1536, "see tables.py");
 static_assert(sizeof(Jpeg) == 80, "see tables.py");
 static_assert(sizeof(Icc) == 128, "see tables.py");
 static_assert(sizeof(Paste) == 56, "see tables.py");

@@ -42,8 +42,6 @@ INLINE void bring_near(const void*, i64) {}
 
 INLINE int lowest(u64 mask) { return __ffsll((long long)mask) - 1; }
 
-INLINE void one_by_one(u64&) {}
-
 INLINE void copy_four(const u8* from, u8* to) {
   for (int i = 0; i < 4; ++i) to[i] = from[i];
 }
@@ -109,6 +107,10 @@ INLINE int copy_until_255(const u8* from, const u8* end, u8* to) {
 
 #else
 
+#ifdef __SSE2__
+#include <emmintrin.h>
+#endif
+
 #define INLINE inline __attribute__((always_inline))
 #define INLINE_LAMBDA __attribute__((always_inline))  // else clones call it, compiled for the lowest level
 #define CONSTANT_TABLE static constexpr
@@ -147,9 +149,6 @@ INLINE void bring_near(const void* from, i64 size) {
 
 // The place of the lowest bit that is set; there must be one.
 INLINE int lowest(u64 mask) { return __builtin_ctzll(mask); }
-
-// A value that was looked up: several of them are not to be gathered into a vector, which is slower.
-INLINE void one_by_one(u64& value) { __asm__ volatile("" : "+r"(value)); }
 
 INLINE void copy_four(const u8* from, u8* to) { __builtin_memcpy(to, from, 4); }
 
@@ -252,4 +251,27 @@ INLINE int copy_until_255(const u8* from, const u8* end, u8* to) {
     }                                                                \
   }
 
+#endif
+
+// One bit for each of 64 values that is not 0; the first one's is the lowest.
+#if defined(__SSE2__) && !defined(__CUDACC__)
+INLINE u64 not_zero(const i16* values) {
+  u64 zeros = 0;
+  for (int i = 0; i < 64; i += 16) {
+    const __m128i low = _mm_loadu_si128((const __m128i*)(values + i));
+    const __m128i high = _mm_loadu_si128((const __m128i*)(values + i + 8));
+    zeros |= (u64)_mm_movemask_epi8(_mm_cmpeq_epi8(_mm_packs_epi16(low, high), _mm_setzero_si128())) << i;
+  }
+  return ~zeros;
+}
+#else
+INLINE u64 not_zero(const i16* values) {
+  u64 mask = 0;
+  for (int k = 0; k < 64; k += 8) {
+    u64 eight = 0;
+    for (int i = 0; i < 8; ++i) eight |= (u64)(values[k + i] != 0) << (8 * i);
+    mask |= (eight * 0x0102040810204080ull >> 56) << k;
+  }
+  return mask;
+}
 #endif

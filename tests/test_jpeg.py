@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from gputiles import jfif
-from gputiles.backends import RenderJob
+from gputiles.backends import RenderJob, tables
 from gputiles.backends.host import HostBackend
 from gputiles.backends.paste import raster_of
 from gputiles.encoded import Encoding, Format
@@ -193,3 +193,31 @@ def test_steps_are_scaled_as_libjpeg_scales_them() -> None:
         tables = Image.open(BytesIO(turbo(picture("black", 8, 8, 3), quality, 0))).quantization  # type: ignore[attr-defined]
         data = encoded(picture("black", 8, 8, 3), quality)
         assert Image.open(BytesIO(data)).quantization == tables  # type: ignore[attr-defined]
+
+
+def test_the_products_that_stand_for_divisions_are_exact() -> None:
+    sizes = np.arange(1 << 14, dtype=np.uint64)  # more than eight times any coefficient
+    seen = set()
+    for quality in range(1, 101):
+        for steps, row in zip(jfif.steps(quality), tables.jpeg_tables(quality), strict=True):
+            for step, at in zip(steps, tables.ZIGZAG, strict=True):
+                if step in seen:
+                    continue
+                seen.add(step)
+                high = (sizes + row["half"][at]) * row["reciprocal"][at] >> np.uint64(16)
+                levels = high * row["scale"][at] >> np.uint64(16)
+                assert np.array_equal(levels, (sizes + 4 * step) // (8 * step)), step
+    assert len(seen) > 200
+
+
+@pytest.mark.parametrize("kind", [0, 1], ids=["luma", "chroma"])
+def test_symbols_of_coefficients_are_their_codes_and_the_bits_that_tell_them(kind: int) -> None:
+    codes, symbols = jfif.AC[kind].codes(), tables.jpeg_symbols(kind)
+    for distance, value in product(range(1, 17), (*range(-1023, 0), *range(1, 1024))):
+        width = abs(value).bit_length()
+        code, length = codes[(distance - 1) << 4 | width]
+        tail = value if value > 0 else value - 1 + (1 << width)
+        assert symbols[distance, value & 2047] == (code << width | tail) << 6 | length + width
+    assert not symbols[0].any()
+    assert not symbols[17].any()
+    assert not symbols[:, 0].any()

@@ -6,7 +6,7 @@ Addresses are in the memory of the target; the builders take them as integers.
 
 from __future__ import annotations
 
-from functools import lru_cache
+from functools import cache, lru_cache
 from itertools import product
 from typing import Any, NamedTuple
 
@@ -118,8 +118,8 @@ PNG_DENSE = np.dtype(
 )
 JPEG_TABLE = np.dtype(
     [
-        ("half", "f4", 64), ("reciprocal", "f4", 64), ("dc", "u4", 12), ("ac", "u4", (17, 16)),
-        ("sixteen", "u4"), ("end", "u4"), ("unused", "u4", 2),
+        ("half", "u2", 64), ("reciprocal", "u2", 64), ("scale", "u2", 64), ("dc", "u4", 12),
+        ("ac", "u4", (17, 16)), ("sixteen", "u4"), ("end", "u4"), ("symbols", "u8"),
     ]
 )  # fmt: skip
 JPEG = np.dtype(
@@ -347,14 +347,34 @@ def jpeg_tables(quality: int) -> NDArray[Any]:
     """Return the two JpegTable structs (luma, chroma) of a quality 1 … 100."""
     table = np.zeros(2, JPEG_TABLE)
     for kind, row in enumerate(table):
-        divisors = np.empty(64, np.float32)
+        divisors = np.empty(64, np.int64)
         divisors[list(ZIGZAG)] = [8 * step for step in jfif.steps(quality)[kind]]
-        row["half"], row["reciprocal"] = np.floor(divisors / 2) + np.float32(0.5), np.float32(1) / divisors
+        scales = 1 << 17 - np.frexp(divisors - 1)[1]
+        row["half"], row["scale"] = divisors // 2, scales
+        row["reciprocal"] = -(-(1 << 32) // (scales * divisors))
         row["dc"] = [_entry(code, width) for width, code in sorted(jfif.DC[kind].codes().items())]
         for symbol, code in jfif.AC[kind].codes().items():
             row["ac"][(symbol >> 4) + 1, symbol & 15] = _entry(code, symbol & 15)
         row["sixteen"], row["end"] = row["ac"][16, 0], row["ac"][1, 0]
+        row["symbols"] = jpeg_symbols(kind).ctypes.data
     return table
+
+
+@cache
+def jpeg_symbols(kind: int) -> NDArray[np.uint32]:
+    """Return the entries of AC coefficients with their tails, by distance (0 … 17) and 11 bits of value.
+
+    Where there is no code, of the distances 0 and 17 and of the value 0, they are 0, which puts nothing.
+    """
+    values = np.arange(-(1 << 10), 1 << 10)
+    widths = np.frexp(np.abs(values))[1]
+    tails = np.where(values < 0, values - 1, values) & (1 << widths) - 1
+    entries = np.zeros((18, len(values)), np.uint32)
+    for symbol, code in jfif.AC[kind].codes().items():
+        distance, width = (symbol >> 4) + 1, symbol & 15
+        alike = values[(widths == width) & (width > 0)]
+        entries[distance, alike] = _entry(code, width) + (tails[alike + (1 << 10)] << 6)
+    return entries
 
 
 def _entry(code: tuple[int, int], tail: int) -> int:
