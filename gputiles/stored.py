@@ -43,32 +43,42 @@ class Stored:
     ) -> list[Outcome[Tiles]]:
         """Return the tiles of each run, or the error of its own that it came to.
 
-        Where somebody waits for them, those at hand are read here. No worker begins before all are read: the
-        thread that reads would have to take turns with it, and be put on its core for as long as it works.
+        Where somebody waits for them, those at hand are read here, or left to the workers. No worker begins
+        before all are read: the thread that reads would have to take turns with it, and be put on its core
+        for as long as it works.
         """
         async with self._images.handle(image) as source:
-            read = [] if background else self._at_hand(source, image, runs, trace)
-            read += await self._read(source, image, runs[len(read) :], trace)
+            read = [] if background else self._at_hand(source, runs, trace)
+            at_hand = len(read)
+            read += await self._read(source, image, runs[at_hand:], trace)
+            decode = partial(self._decoded, read, trace, background=background)
+            left = any(isinstance(job, DecodeJob) and job.left for job in read)
+            decoded = await decode() if left else None  # while the file is open
+            if at_hand:
+                check_version(image)
+        return await decode() if decoded is None else decoded
+
+    async def _decoded(
+        self, read: Sequence[Outcome[DecodeJob]], trace: Trace, *, background: bool
+    ) -> list[Outcome[Tiles]]:
+        """Return the tiles of what was read, and the errors in between."""
         jobs = [(job, _stored_bytes(job)) for job in read if isinstance(job, DecodeJob)]
         tiles = iter(await self._batcher.submit_all("decode", jobs, trace, background=background))
         return [next(tiles) if isinstance(job, DecodeJob) else job for job in read]
 
-    def _at_hand(
-        self, source: Source, image: Image, runs: Sequence[Run], trace: Trace
-    ) -> list[Outcome[DecodeJob]]:
+    def _at_hand(self, source: Source, runs: Sequence[Run], trace: Trace) -> list[Outcome[DecodeJob]]:
         """Return what is to be decoded of the first of the runs, as far as they are at hand."""
         started, left = time.perf_counter(), MOST
         read: list[Outcome[DecodeJob]] = []
         for run in runs:
             try:
-                with waiting_for_nothing(left):
+                with waiting_for_nothing(left, leaves=True):
                     job = _outcome(source, run)
             except NotAtHand:
                 break
             read.append(job)
             if isinstance(job, DecodeJob):
                 left -= _stored_bytes(job)
-        check_version(image)
         self._spent(trace, started)
         return read
 
@@ -127,4 +137,4 @@ def joined(units: Iterable[Rect]) -> list[Rect]:
 
 def _stored_bytes(job: DecodeJob) -> int:
     """Return the bytes of a job's chunks as they are stored."""
-    return sum(len(chunk.data) for chunk in job.chunks if isinstance(chunk.data, bytes))
+    return sum(chunk.stored for chunk in job.chunks)

@@ -17,12 +17,12 @@ import tifffile
 
 from gputiles.config import Config
 from gputiles.engine import Engine
-from gputiles.errors import Damaged, NotFound
+from gputiles.errors import Damaged, NotFound, Unavailable
 from gputiles.images import Image
 from gputiles.reading_room import ReadingRoom
 from gputiles.request import TileRequest, View
 from gputiles.sources import athand
-from gputiles.sources.bytesource import ObjectSource, PathSource
+from gputiles.sources.bytesource import ObjectSource, PathSource, Span, left_or_read
 from gputiles.trace import Trace
 from gputiles.walk import FileRef
 
@@ -110,6 +110,88 @@ def test_nothing_else_is_at_hand(path: Path) -> None:
 def test_bytes_beyond_the_end_are_damage_at_hand_too(source: PathSource) -> None:
     with athand.waiting_for_nothing(), pytest.raises(Damaged, match="the file ends after"):
         source.read_at(len(BYTES) - 3, 4)
+
+
+# -- what is left to who decodes it
+
+LARGE = 1 << 17
+RANGES = [(3, LARGE), (LARGE, LARGE)]
+PARTS = [BYTES[at : at + size] for at, size in RANGES]
+
+
+def spans(source: PathSource) -> list[Span]:
+    """Return RANGES, left in the file."""
+    with athand.waiting_for_nothing(2 * LARGE, leaves=True):
+        left = left_or_read(source, RANGES)
+    found = [span for span in left if isinstance(span, Span)]
+    assert len(found) == len(RANGES)
+    return found
+
+
+@needs_nowait
+def test_large_ranges_at_hand_are_left_to_who_decodes_them(source: PathSource) -> None:
+    left = spans(source)
+    assert [len(span) for span in left] == [LARGE, LARGE]
+    assert [span.read() for span in left] == PARTS
+
+
+@needs_nowait
+def test_ranges_are_read_where_one_is_small_or_none_may_be_left(source: PathSource) -> None:
+    with athand.waiting_for_nothing(4 * LARGE, leaves=True):
+        assert left_or_read(source, [*RANGES, (9, 20)]) == [*PARTS, BYTES[9:29]]
+        assert left_or_read(source, []) == []
+    with athand.waiting_for_nothing(4 * LARGE):
+        assert left_or_read(source, RANGES) == PARTS
+    assert left_or_read(source, RANGES) == PARTS
+
+
+@needs_nowait
+def test_no_more_is_left_than_may_be_read(source: PathSource) -> None:
+    with athand.waiting_for_nothing(2 * LARGE - 1, leaves=True), pytest.raises(athand.NotAtHand):
+        left_or_read(source, RANGES)
+
+
+@needs_nowait
+@pytest.mark.parametrize("end", [3, 3 + LARGE - 1], ids=["first byte", "last byte"])
+def test_what_has_an_end_on_the_disk_is_not_left(
+    source: PathSource, monkeypatch: pytest.MonkeyPatch, end: int
+) -> None:
+    preadv = os.preadv
+
+    def partly(descriptor: int, rooms: Any, offset: int, flags: int) -> int:
+        if offset == end:
+            raise BlockingIOError(errno.EAGAIN, os.strerror(errno.EAGAIN))
+        return preadv(descriptor, rooms, offset, flags)
+
+    monkeypatch.setattr(os, "preadv", partly)
+    with athand.waiting_for_nothing(2 * LARGE, leaves=True), pytest.raises(athand.NotAtHand):
+        left_or_read(source, RANGES)
+
+
+def test_of_an_object_nothing_is_left() -> None:
+    other = ObjectSource(io.BytesIO(BYTES))
+    with athand.waiting_for_nothing(2 * LARGE, leaves=True), pytest.raises(athand.NotAtHand):
+        left_or_read(other, RANGES)
+    assert left_or_read(other, RANGES) == PARTS
+
+
+@needs_nowait
+def test_a_range_beyond_the_end_is_damage_where_it_is_left(source: PathSource) -> None:
+    with athand.waiting_for_nothing(2 * LARGE, leaves=True):
+        good, bad = left_or_read(source, [RANGES[0], (len(BYTES) - 5, LARGE)])
+    assert isinstance(good, Span)
+    assert isinstance(bad, Damaged)
+
+
+@needs_nowait
+def test_what_cannot_be_read_any_more_is_an_error_of_its_own(source: PathSource, path: Path) -> None:
+    left = spans(source)
+    os.truncate(path, LARGE + 10)
+    first, second = (span.read() for span in left)
+    assert first == PARTS[0]
+    assert isinstance(second, Damaged)
+    source.close()
+    assert all(isinstance(span.read(), Unavailable) for span in left)
 
 
 # -- tiles

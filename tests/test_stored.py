@@ -19,6 +19,7 @@ from gputiles.rasters import FLYING
 from gputiles.reading_room import ReadingRoom
 from gputiles.request import TileRequest, View
 from gputiles.sources import athand
+from gputiles.sources.bytesource import Span
 from gputiles.sources.tiff import TiffSource
 from gputiles.stored import joined
 from gputiles.trace import Trace
@@ -217,6 +218,63 @@ async def test_a_file_that_changes_while_it_is_read_at_hand_is_opened_anew(
         image = await running.image(reference(channels))
         tile = await running.renderer.raster(image, 0, image.info.levels - 1, 1, 0)
         assert np.array_equal(tile[..., 0], other[0, :SIDE, SIDE:])
+        assert running.renderer.rasters.shelf.reserved == running.renderer.rasters.shelf.flights == 0
+
+
+LARGE = 256  # pixels on a side of chunks that take longer to copy than to look at
+
+
+@pytest.fixture
+def large(tmp_path: Path) -> Path:
+    data = noise(CHANNELS, LARGE, LARGE)
+    return write(tmp_path / "large.ome.tif", data, tile=(LARGE, LARGE), metadata={"axes": "CYX"})
+
+
+@needs_nowait
+@pytest.mark.parametrize("compression", [None, "zlib", "zstd", "lzw"])
+async def test_large_chunks_at_hand_are_read_by_the_workers_that_decode_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, compression: str | None
+) -> None:
+    data = noise(CHANNELS, LARGE, LARGE)
+    tiles = {"tile": (LARGE, LARGE), "metadata": {"axes": "CYX"}, "compression": compression}
+    path = write(tmp_path / "large.ome.tif", data, **tiles)
+    threads: list[str] = []
+    read = Span.read
+
+    def noting(self: Span) -> Any:
+        threads.append(threading.current_thread().name.rstrip("0123456789"))
+        return read(self)
+
+    monkeypatch.setattr(Span, "read", noting)
+    async with engine(workers=2) as running:
+        image = await running.image(reference(path))
+        await running.renderer.tile(image, tile_of(range(CHANNELS), 0, 0), Trace())
+        assert threads == ["gputiles-worker-"] * CHANNELS
+        for frame in range(CHANNELS):
+            tile = await running.renderer.raster(image, frame, 0, 0, 0)
+            assert np.array_equal(tile[..., 0], data[frame])
+
+
+@needs_nowait
+async def test_a_file_that_changes_before_a_worker_has_read_it_is_opened_anew(
+    large: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read, other, replaced = Span.read, noise(CHANNELS, LARGE, LARGE) // 2, threading.Lock()
+
+    def replacing(self: Span) -> Any:
+        if replaced.acquire(blocking=False):
+            write(large, other, tile=(LARGE, LARGE), metadata={"axes": "CYX"})
+        return read(self)
+
+    monkeypatch.setattr(Span, "read", replacing)
+    async with engine() as running:
+        image = await running.image(reference(large))
+        await running.renderer.tile(image, tile_of(range(CHANNELS), 0, 0), Trace())
+        assert replaced.locked()
+        image = await running.image(reference(large))
+        for frame in range(CHANNELS):
+            tile = await running.renderer.raster(image, frame, 0, 0, 0)
+            assert np.array_equal(tile[..., 0], other[frame])
         assert running.renderer.rasters.shelf.reserved == running.renderer.rasters.shelf.flights == 0
 
 

@@ -59,20 +59,39 @@ class ChunkCodec(Protocol):
         """
 
 
+class Left(Protocol):
+    """Bytes of a file that is open, which were left to who decodes them."""
+
+    def __len__(self) -> int: ...
+
+    def read(self) -> bytes | GputilesError:
+        """Return the bytes, or why they cannot be read."""
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Chunk:
     """Encoded bytes as stored, and where their pixels lie on the level.
 
-    ``data`` None means that the file holds nothing there (a sparse tile); an error, that
-    the bytes could not be read: the tiles under this chunk fail with it, the others of the
-    job do not. ``sample`` is the first sample that the chunk fills: planar files have one
-    chunk per sample.
+    ``data`` may be left in the file (see ``paste.fetched``). None means that the file holds nothing
+    there (a sparse tile); an error, that the bytes could not be read: the tiles under this chunk fail
+    with it, the others of the job do not. ``sample`` is the first sample that the chunk fills: planar
+    files have one chunk per sample.
     """
 
     codec: ChunkCodec
-    data: bytes | GputilesError | None
+    data: bytes | Left | GputilesError | None
     place: Rect
     sample: int = 0
+
+    @property
+    def stored(self) -> int:
+        """The bytes that it takes in the file."""
+        return 0 if self.data is None or isinstance(self.data, GputilesError) else len(self.data)
+
+    @property
+    def left(self) -> Left | None:
+        """What was left in the file, if it was."""
+        return None if self.data is None or isinstance(self.data, bytes | GputilesError) else self.data
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -93,6 +112,11 @@ class DecodeJob:
     dtype: np.dtype[np.generic]
     fill: float = 0
     mask: tuple[Chunk, ...] = ()
+
+    @property
+    def left(self) -> bool:
+        """Whether the file has to stay open until the job is done."""
+        return any(chunk.left is not None for chunk in (*self.chunks, *self.mask))
 
 
 @dataclass(frozen=True, slots=True, eq=False)

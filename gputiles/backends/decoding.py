@@ -19,7 +19,7 @@ from gputiles.backends.making import attempt
 from gputiles.backends.nvimage import Pictures
 from gputiles.backends.nvstreams import Stream, stream_of
 from gputiles.backends.packing import Packed
-from gputiles.backends.paste import decode_tiles
+from gputiles.backends.paste import decode_tiles, fetched
 from gputiles.errors import GputilesError
 from gputiles.geometry import Rect
 
@@ -35,6 +35,7 @@ class Decoder:
     def decode(self, jobs: Sequence[DecodeJob]) -> list[Outcome[Tiles]]:
         """Decode each job's chunks once into one raster, or error, per tile of the job."""
         self.card.begin()
+        jobs = list(self.helpers.map(fetched, jobs))
         loading = Loading(self.card)
         streams = {at: found for at, job in enumerate(jobs) if (found := self._streams(job))}
         packed = {at: packing.sizes(job) for at, job in enumerate(jobs) if at not in streams}

@@ -35,7 +35,7 @@ from gputiles.backends.heap import keep_freed
 from gputiles.backends.hostlib import Call, Library, installed
 from gputiles.backends.inflating import Inflating
 from gputiles.backends.jpegs import Jpegs
-from gputiles.backends.paste import decode_tiles, mosaic, raster_of
+from gputiles.backends.paste import decode_tiles, fetched, mosaic, raster_of
 from gputiles.backends.plans import Target, address, placed
 from gputiles.backends.tables import Placed
 from gputiles.config import host_rasters
@@ -106,6 +106,7 @@ class HostBackend:
 
     def decode(self, jobs: Sequence[DecodeJob]) -> list[Outcome[Tiles]]:
         """Decode each job's chunks once into one raster, or error, per tile of the job."""
+        jobs = list(map(fetched, jobs))
         inflating = Inflating(self._run, jobs, self._blanks.take)
         decode = partial(self._jpegs.decode, otherwise=inflating.decode)
         return self._each(lambda job: decode_tiles(job, decode), jobs)

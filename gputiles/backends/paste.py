@@ -49,9 +49,21 @@ class _Part(NamedTuple):
     pixels: Any
 
 
+def fetched(job: DecodeJob) -> DecodeJob:
+    """Return a job with all the bytes of its chunks, read where they were left in the file."""
+    if not job.left:
+        return job
+    return replace(job, chunks=tuple(map(_fetched, job.chunks)), mask=tuple(map(_fetched, job.mask)))
+
+
+def _fetched(chunk: Chunk) -> Chunk:
+    left = chunk.left
+    return chunk if left is None else replace(chunk, data=left.read())
+
+
 def decode_chunk(chunk: Chunk) -> Any:
     """Return a chunk's pixels, its error, or None where the file holds nothing."""
-    if chunk.data is None or isinstance(chunk.data, GputilesError):
+    if not isinstance(chunk.data, bytes):
         return chunk.data
     return tried(partial(chunk.codec.decode, chunk.data, chunk.place.width, chunk.place.height))
 

@@ -2,6 +2,8 @@
 
 Handing a read to another thread, and its bytes back, takes longer than copying a tile that is
 in memory. So a read is tried where it is wanted, and given to a thread that may wait if it is not at hand.
+Much that is at hand, and is to be decoded, may be left to who decodes it: several copy it side by side, each
+on the core that needs it next.
 """
 
 from __future__ import annotations
@@ -18,27 +20,39 @@ class NotAtHand(Exception):
 
 
 class _Allowance(threading.local):
-    """The bytes that a thread may still read without waiting; None: it may wait, for any."""
+    """The bytes that a thread may still read without waiting; None: it may wait, for any.
+
+    ``leaves`` says whether it may leave them to others.
+    """
 
     left: int | None = None
+    leaves = False
 
 
 _allowance = _Allowance()
 
 
 @contextmanager
-def waiting_for_nothing(most: int = MOST) -> Iterator[None]:
-    """Let this thread read only what is at hand, ``most`` bytes in all; what is not raises NotAtHand."""
-    _allowance.left = most
+def waiting_for_nothing(most: int = MOST, *, leaves: bool = False) -> Iterator[None]:
+    """Let this thread read only what is at hand, ``most`` bytes in all; what is not raises NotAtHand.
+
+    ``leaves``: it may leave to who decodes them what is at hand.
+    """
+    _allowance.left, _allowance.leaves = most, leaves
     try:
         yield
     finally:
-        _allowance.left = None
+        _allowance.left, _allowance.leaves = None, False
 
 
 def may_wait() -> bool:
     """Say whether this thread may wait for what it reads."""
     return _allowance.left is None
+
+
+def may_leave() -> bool:
+    """Say whether this thread may leave bytes that are at hand to who decodes them."""
+    return _allowance.leaves
 
 
 def wait() -> None:

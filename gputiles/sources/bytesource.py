@@ -17,6 +17,7 @@ from gputiles.sources.athand import NotAtHand
 
 _GAP = 4096  # bytes that are cheaper to read and throw away than to skip
 _RUN = 16 * 1024**2  # most bytes of one merged read
+_LEFT = 64 * 1024  # bytes that take longer to copy than to find their ends
 
 
 class Remote(Protocol):
@@ -93,6 +94,9 @@ class ByteSource(Protocol):
     def read_at(self, offset: int, size: int) -> bytes:
         """Return exactly ``size`` bytes from ``offset``; Damaged where the file ends before."""
 
+    def look_at(self, offset: int, size: int) -> None:
+        """Raise NotAtHand unless these bytes seem to be at hand, Damaged where the file ends before."""
+
     def is_current(self) -> bool:
         """Say whether what is open still lies where it was opened.
 
@@ -136,23 +140,36 @@ class PathSource:
             raise Damaged(f"{self.name}: read of {size} bytes at {offset}: {error.strerror}") from error
         return data
 
+    def look_at(self, offset: int, size: int) -> None:
+        """See whether the system has both ends of a range in memory: then mostly the rest, too."""
+        self._spend(fitting(self, offset, size))
+        for end in (offset, offset + size - 1):
+            self._fill_from_memory(end, memoryview(bytearray(1)))
+
     def _read_from_memory(self, offset: int, size: int) -> bytes:
         """Return what the system has of the file in memory."""
+        self._spend(size)
+        data = io.BytesIO(bytes(size))  # whose bytes are given away without a copy
+        with data.getbuffer() as room:
+            self._fill_from_memory(offset, room)
+        return data.getvalue()
+
+    def _spend(self, size: int) -> None:
+        """Take ``size`` bytes of what this thread may read. Raises NotAtHand where none are to be had."""
         athand.spend(size)
         if not self._tells:
             raise NotAtHand
-        data = io.BytesIO(bytes(size))  # whose bytes are given away without a copy
+
+    def _fill_from_memory(self, offset: int, room: memoryview) -> None:
         try:
-            with data.getbuffer() as room:
-                got = os.preadv(self._descriptor, [room], offset, os.RWF_NOWAIT)
+            got = os.preadv(self._descriptor, [room], offset, os.RWF_NOWAIT)
         except BlockingIOError:
             raise NotAtHand from None
         except OSError as error:  # a file system that cannot tell; if it is another fault, it comes again
             self._tells = error.errno != errno.EOPNOTSUPP
             raise NotAtHand from None
-        if got < size:
+        if got < len(room):
             raise NotAtHand
-        return data.getvalue()
 
     def is_current(self) -> bool:
         """Say whether the open file is the one at its path: another may have been moved there."""
@@ -198,6 +215,10 @@ class ObjectSource:
             raise Damaged(_short(self, offset, size, len(data)))
         return data
 
+    def look_at(self, offset: int, size: int) -> None:
+        """Raise NotAtHand: nobody knows how long an object takes."""
+        athand.wait()
+
     def is_current(self) -> bool:
         """Return True: the object's content is taken to stay the same."""
         return True
@@ -221,6 +242,44 @@ def fitting(source: ByteSource, offset: int, size: int) -> int:
     if offset < 0 or size < 0 or offset + size > source.size:
         raise Damaged(_short(source, offset, size, max(0, min(size, source.size - offset))))
     return size
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Span:
+    """A range of a file that is open, at hand, and left to who decodes it."""
+
+    source: ByteSource
+    offset: int
+    size: int
+
+    def __len__(self) -> int:
+        return self.size
+
+    def read(self) -> bytes | GputilesError:
+        """Return the bytes, or why they cannot be read."""
+        try:
+            return self.source.read_at(self.offset, self.size)
+        except GputilesError as error:
+            return error
+
+
+def left_or_read(
+    source: ByteSource, ranges: Sequence[tuple[int, int]]
+) -> Sequence[bytes | Span | GputilesError]:
+    """Leave (offset, size) ranges to who decodes them where each of them is worth that, else read them."""
+    if not athand.may_leave() or min((size for _, size in ranges), default=0) < _LEFT:
+        return read_ranges(source, ranges)
+    return [_left(source, *each) for each in ranges]
+
+
+def _left(source: ByteSource, offset: int, size: int) -> Span | GputilesError:
+    try:
+        source.look_at(offset, size)
+    except Unavailable:
+        raise
+    except GputilesError as error:
+        return error
+    return Span(source, offset, size)
 
 
 def read_ranges(source: ByteSource, ranges: Sequence[tuple[int, int]]) -> list[bytes | GputilesError]:

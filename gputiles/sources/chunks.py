@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from gputiles.backends import Chunk, ChunkCodec
 from gputiles.errors import Damaged, GputilesError
 from gputiles.geometry import Grid, Rect, ceil_div
-from gputiles.sources.bytesource import read_ranges
+from gputiles.sources.bytesource import ByteSource, Span, left_or_read, read_ranges
 from gputiles.sources.page import Page
 from gputiles.sources.planes import bind
 
@@ -18,6 +18,7 @@ _ROWS_BYTES = 16 * 1024**2  # the same where any pixels can be read by themselve
 _SLACK = 256 * 1024  # stored bytes that a chunk may need beyond twice its decoded size
 
 Item = tuple[Rect, int, int, int]  # place, sample, offset, stored bytes
+Read = Callable[[ByteSource, Sequence[tuple[int, int]]], Sequence["bytes | Span | GputilesError"]]
 
 
 def unit_tiles(page: Page, grid: Grid, z: int) -> tuple[int, int]:
@@ -69,9 +70,10 @@ def _pixels(size: tuple[int, int], width: int, height: int) -> int:
 
 def read_chunks(page: Page, codec: ChunkCodec, area: Rect) -> tuple[Chunk, ...]:
     """Read the chunks that cover ``area`` of a page."""
+    if page.bound:
+        return bind(_read(page, codec, _stored_items(page, area)), page.planes)
     if not page.rows_addressable:
-        stored = _read(page, codec, _stored_items(page, area))
-        return bind(stored, page.planes) if page.bound else stored
+        return _read(page, codec, _stored_items(page, area), left_or_read)
     strips = _row_items(page, area)
     chunks = _read(page, codec, strips)
     return tuple(
@@ -81,19 +83,21 @@ def read_chunks(page: Page, codec: ChunkCodec, area: Rect) -> tuple[Chunk, ...]:
     )
 
 
-def _read(page: Page, codec: ChunkCodec, items: Sequence[Item]) -> tuple[Chunk, ...]:
+def _read(
+    page: Page, codec: ChunkCodec, items: Sequence[Item], read: Read = read_ranges
+) -> tuple[Chunk, ...]:
     """Read items, neighbours in one read. What cannot be read becomes the chunk's error."""
     most = 2 * page.row_bytes(page.chunk_width) * page.chunk_height + _SLACK
     wanted = [item for item in items if 0 < item[3] <= most and item[2] > 0]
-    outcomes = iter(read_ranges(page.source, [(offset, size) for _, _, offset, size in wanted]))
+    outcomes = iter(read(page.source, [(offset, size) for _, _, offset, size in wanted]))
     return tuple(
         Chunk(codec, _outcome(item, most, outcomes), place=item[0], sample=item[1]) for item in items
     )
 
 
 def _outcome(
-    item: Item, most: int, outcomes: Iterator[bytes | GputilesError]
-) -> bytes | GputilesError | None:
+    item: Item, most: int, outcomes: Iterator[bytes | Span | GputilesError]
+) -> bytes | Span | GputilesError | None:
     _, _, offset, size = item
     if size == 0 or offset == 0:
         return None

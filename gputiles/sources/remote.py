@@ -75,6 +75,10 @@ class RemoteSource:
         self._stamp = place.look()
         self.size = self._stamp.size
 
+    def look_at(self, offset: int, size: int) -> None:
+        """Raise NotAtHand: a server may take any time."""
+        athand.wait()
+
     def read_at(self, offset: int, size: int) -> bytes:
         """Return exactly ``size`` bytes from ``offset``; Changed where the file has changed."""
         if self._closed:
