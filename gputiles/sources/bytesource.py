@@ -17,7 +17,7 @@ from gputiles.sources.athand import NotAtHand
 
 _GAP = 4096  # bytes that are cheaper to read and throw away than to skip
 _RUN = 16 * 1024**2  # most bytes of one merged read
-_LEFT = 64 * 1024  # bytes that take longer to copy than to find their ends
+_LEFT = 64 * 1024  # bytes that take longer to copy than to look for
 
 
 class Remote(Protocol):
@@ -141,10 +141,9 @@ class PathSource:
         return data
 
     def look_at(self, offset: int, size: int) -> None:
-        """See whether the system has both ends of a range in memory: then mostly the rest, too."""
+        """See whether the system has the middle of a range in memory: its ends may have come with others."""
         self._spend(fitting(self, offset, size))
-        for end in (offset, offset + size - 1):
-            self._fill_from_memory(end, memoryview(bytearray(1)))
+        self._fill_from_memory(offset + size // 2, memoryview(bytearray(1)))
 
     def _read_from_memory(self, offset: int, size: int) -> bytes:
         """Return what the system has of the file in memory."""
