@@ -1,4 +1,4 @@
-"""The reading room: the bounded group of threads in which all files are touched."""
+"""The reading room: the bounded group of threads in which files are opened and waited for."""
 
 from __future__ import annotations
 

@@ -353,11 +353,19 @@ def jpeg_tables(quality: int) -> NDArray[Any]:
         row["half"], row["scale"] = divisors // 2, scales
         row["reciprocal"] = -(-(1 << 32) // (scales * divisors))
         row["dc"] = [_entry(code, width) for width, code in sorted(jfif.DC[kind].codes().items())]
-        for symbol, code in jfif.AC[kind].codes().items():
-            row["ac"][(symbol >> 4) + 1, symbol & 15] = _entry(code, symbol & 15)
+        row["ac"] = _jpeg_ac(kind)
         row["sixteen"], row["end"] = row["ac"][16, 0], row["ac"][1, 0]
         row["symbols"] = jpeg_symbols(kind).ctypes.data
     return table
+
+
+@cache
+def _jpeg_ac(kind: int) -> NDArray[np.uint32]:
+    """Return the entries of AC coefficients without their tails, by distance and by width."""
+    entries = np.zeros((17, 16), np.uint32)
+    for symbol, code in jfif.AC[kind].codes().items():
+        entries[(symbol >> 4) + 1, symbol & 15] = _entry(code, symbol & 15)
+    return entries
 
 
 @cache
@@ -366,14 +374,11 @@ def jpeg_symbols(kind: int) -> NDArray[np.uint32]:
 
     Where there is no code, of the distances 0 and 17 and of the value 0, they are 0, which puts nothing.
     """
-    values = np.arange(-(1 << 10), 1 << 10)
+    values = (np.arange(1 << 11) ^ 1 << 10) - (1 << 10)
     widths = np.frexp(np.abs(values))[1]
     tails = np.where(values < 0, values - 1, values) & (1 << widths) - 1
     entries = np.zeros((18, len(values)), np.uint32)
-    for symbol, code in jfif.AC[kind].codes().items():
-        distance, width = (symbol >> 4) + 1, symbol & 15
-        alike = values[(widths == width) & (width > 0)]
-        entries[distance, alike] = _entry(code, width) + (tails[alike + (1 << 10)] << 6)
+    entries[1:17] = np.where(values, _jpeg_ac(kind)[1:, widths] + (tails << 6), 0)
     return entries
 
 
