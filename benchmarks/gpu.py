@@ -297,7 +297,7 @@ class Bench:
                 for some, apart in ((jobs, True), (jobs[:1] * len(jobs), False))
             )
             row = {"bands": bands, "tiles": len(rasters), "caches": round(tile * len(rasters) / level2, 1)}
-            row |= {"GB_per_s": round(rate / 1e9, 1), "arithmetic_GB_per_s": round(bound / 1e9, 1)}
+            row |= {"GB_per_s": round(rate / 1e9, 3), "arithmetic_GB_per_s": round(bound / 1e9, 3)}
             share = {
                 "share_of_copy": round(rate / whole, 3),
                 "share_of_bound": round(rate / min(whole, bound), 3),
