@@ -164,6 +164,11 @@ class Batcher:
             self._weight -= item.weight
             self.skipped += 1
 
+    @property
+    def idle(self) -> bool:
+        """Whether no job runs or waits."""
+        return not self._heap and not self._running.total()
+
     def dispatch(self) -> None:
         """Hand batches of what waits to the workers that are free."""
         waiting = len(self._heap)

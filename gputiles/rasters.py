@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from collections.abc import Awaitable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
 from itertools import chain, product, repeat
@@ -15,6 +14,7 @@ from gputiles.batcher import Batcher
 from gputiles.cache import Entry, Hold, Shelf
 from gputiles.config import Config
 from gputiles.errors import GputilesError, LimitExceeded, NotFound
+from gputiles.forks import Forks
 from gputiles.geometry import Grid, Rect
 from gputiles.image import Alpha, ImageInfo
 from gputiles.images import Image, Images
@@ -22,7 +22,7 @@ from gputiles.projections import Stack
 from gputiles.reading_room import ReadingRoom
 from gputiles.spill import Spill
 from gputiles.stored import Run, Stored, joined
-from gputiles.tasks import cancel, together
+from gputiles.tasks import together
 from gputiles.trace import Trace
 from gputiles.transfers import downloaded, uploaded
 
@@ -81,8 +81,8 @@ class Rasters:
         self._room = room
         self._batcher = batcher
         self.limit = config.synthesis_limit
-        self._forks = 2 * batcher.backend.workers  # blocks that may still be opened beside another
-        self._block = min(BLOCK, self.shelf.capacity // (4 * self._forks))
+        self._forks = Forks(2 * batcher.backend.workers, self._has_room)  # of blocks
+        self._block = min(BLOCK, self.shelf.capacity // (4 * self._forks.most))
 
     @property
     def shelves(self) -> tuple[Shelf[Any], ...]:
@@ -154,9 +154,8 @@ class Rasters:
             unit = info.unit(z, *cell)
             block = blocks.setdefault((unit.x // side, unit.y // side), {})
             block.setdefault(unit, []).append(cell)
-        parts: list[Any] = [None] * len(blocks)
         calls = [partial(self._fetch_block, work, planes, units, hold) for units in blocks.values()]
-        await self._forked(calls, parts)
+        parts = await self._forks.run(calls)
         found = {plane: Found() for plane in planes}
         for plane, cell, outcome in chain.from_iterable(parts):
             found[plane][cell] = outcome
@@ -297,34 +296,9 @@ class Rasters:
         pixels, valid = await self._room.run(fold.result)
         return await uploaded(self._batcher, pixels, work.trace, valid, background=True)
 
-    async def _forked(self, calls: Sequence[Callable[[], Awaitable[Any]]], results: list[Any]) -> None:
-        """Run ``calls``: in turn, or side by side while subtrees may be opened."""
-        tasks: list[asyncio.Task[None]] = []
-
-        async def run(at: int) -> None:
-            results[at] = await calls[at]()
-
-        try:
-            for at in range(len(calls)):
-                if at < len(calls) - 1 and self._may_fork():
-                    self._forks -= 1
-                    task = asyncio.get_running_loop().create_task(run(at))
-                    task.add_done_callback(self._give_fork_back)
-                    tasks.append(task)
-                else:
-                    await run(at)
-            for task in tasks:
-                await task
-        except BaseException:
-            await cancel(tasks)
-            raise
-
-    def _may_fork(self) -> bool:
-        """Say whether another subtree may be opened: while threads, and memory, wait for work."""
-        return self._forks > 0 and 2 * self.shelf.held <= self.shelf.capacity
-
-    def _give_fork_back(self, _: object) -> None:
-        self._forks += 1
+    def _has_room(self) -> bool:
+        """Say whether memory waits for work, so that another block may be opened."""
+        return 2 * self.shelf.held <= self.shelf.capacity
 
 
 def _stored_level(info: ImageInfo, z: int) -> int:

@@ -43,12 +43,13 @@ class Stored:
     ) -> list[Outcome[Tiles]]:
         """Return the tiles of each run, or the error of its own that it came to.
 
-        Where somebody waits for them, those at hand are read here, or left to the workers. No worker begins
-        before all are read: the thread that reads would have to take turns with it, and be put on its core
-        for as long as it works.
+        Where somebody waits for them, or the workers have nothing to do, those at hand are read here, or left
+        to the workers. No worker begins before all are read: the thread that reads would have to take turns
+        with it, and be put on its core for as long as it works.
         """
         async with self._images.handle(image) as source:
-            read = [] if background else self._at_hand(source, runs, trace)
+            waited_for = not background or self._batcher.idle
+            read = self._at_hand(source, runs, trace) if waited_for else []
             at_hand = len(read)
             read += await self._read(source, image, runs[at_hand:], trace)
             decode = partial(self._decoded, read, trace, background=background)
@@ -78,7 +79,7 @@ class Stored:
                 break
             read.append(job)
             if isinstance(job, DecodeJob):
-                left -= _stored_bytes(job)
+                left -= sum(chunk.stored for chunk in job.chunks if chunk.left is None)
         self._spent(trace, started)
         return read
 

@@ -28,6 +28,7 @@ struct Planes {
   float n[RUN];
   i32 counts[RUN];
   float out[4][RUN];
+  float least[4];  // what no value of out is below, as far as is known
 };
 
 // planar: the step from pixel to pixel is known to be 1, which is what vectors need.
@@ -102,7 +103,11 @@ INLINE void join_component(const Band& band, int c, bool masked, int count, Plan
   const int stops = band.stops;
   float* out = at.out[c];
   switch (band.kind[c]) {
-    case CONSTANT: join_pixels<Join>(out, at.counts, masked, count, [=](int) INLINE_LAMBDA { return value; }); break;
+    case CONSTANT:
+      if (Join::is_most && value <= at.least[c]) break;
+      join_pixels<Join>(out, at.counts, masked, count, [=](int) INLINE_LAMBDA { return value; });
+      if (Join::is_most && !masked) at.least[c] = value;
+      break;
     case RAMP: join_pixels<Join>(out, at.counts, masked, count, [=](int i) INLINE_LAMBDA { return n[i] * value; }); break;
     case LINEAR:
       join_pixels<Join>(out, at.counts, masked, count,
@@ -120,6 +125,7 @@ INLINE void join_band(const Band& band, int accumulators, bool masked, int count
   for (int c = 0; c < accumulators; ++c) {
     const bool light = band.blend == ADDITIVE || band.blend == SCREEN;
     const int blend = light && c == 3 ? (int)LIGHTEN : band.blend;  // opaque stays opaque
+    if (blend != LIGHTEN) at.least[c] = -1.0f;
     if (blend == LIGHTEN) join_component<Lighten>(band, c, masked, count, at);
     if (blend == MULTIPLY) join_component<Multiply>(band, c, masked, count, at);
     if (blend == ADDITIVE) join_component<Add>(band, c, masked, count, at);
@@ -157,8 +163,10 @@ INLINE void composite_run(const Composite& job, i64 run) {
   fill_pixels(out, job.fill, job.samples, span.count, span.all);
   if (span.count == 0) return;
   Planes at;
-  for (int c = 0; c < job.accumulators; ++c)
+  for (int c = 0; c < job.accumulators; ++c) {
     for (int i = 0; i < span.count; ++i) at.out[c][i] = 0.0f;
+    at.least[c] = 0.0f;
+  }
   const Band* bands = (const Band*)job.bands;
   for (int b = 0; b < job.band_count; ++b)
     join_band(bands[b], job.accumulators, read_any(bands[b], span, at), span.count, at);

@@ -155,3 +155,32 @@ INLINE u32 crc_shifted(u32 crc, int count) {
     if (count >> i & 1) crc = crc_product(BYTES_ON[i], crc);
   return crc;
 }
+
+// The Adler-32 of bytes: of each place in a row of ROW the sum, and the sum of sums.
+INLINE u32 adler_of(const u8* data, i64 size) {
+  constexpr int ROW = 64, ROWS = 20;  // so that the sums of sums of a column are below 65536
+  u64 low = 1, high = 0;
+  for (; size >= ROW * ROWS; size -= ROW * ROWS) {
+    u16 sums[ROW] = {}, weighted[ROW] = {};
+    for (int row = 0; row < ROWS; ++row, data += ROW)
+      for (int i = 0; i < ROW; ++i) {
+        sums[i] = (u16)(sums[i] + data[i]);
+        weighted[i] = (u16)(weighted[i] + sums[i]);
+      }
+    u32 sum = 0, rows = 0, columns = 0;
+    for (int i = 0; i < ROW; ++i) {
+      sum += sums[i];
+      rows += weighted[i];
+      columns += (u32)sums[i] * i;
+    }
+    high += low * ROW * ROWS + (u64)rows * ROW - columns;
+    low += sum;
+    low %= ADLER_BASE;
+    high %= ADLER_BASE;
+  }
+  for (; size > 0; --size) {
+    low += *data++;
+    high += low;
+  }
+  return (u32)(high % ADLER_BASE) << 16 | (u32)(low % ADLER_BASE);
+}

@@ -61,7 +61,7 @@ struct Dense {
   u8 lengths[LITERALS + DISTANCES];
   u32 header[HEADER_WORDS];
   int header_bits;
-  u32 entries[LITERALS];  // a code, and in the high half its length
+  u32 entries[LITERALS];  // the length of a code, and in the high half the code
 };
 
 // Sorts all symbols, the rarest first.
@@ -83,7 +83,7 @@ INLINE void number_codes(Dense& dense) {
   for (int length = 2; length <= LONGEST_DENSE; ++length) next[length] = (next[length - 1] + next[length]) << 1;
   for (int symbol = 0; symbol < LITERALS; ++symbol) {
     const int length = dense.lengths[symbol];
-    dense.entries[symbol] = turned_code(next[length]++, length) | (u32)length << 16;
+    dense.entries[symbol] = (u32)length | turned_code(next[length]++, length) << 16;
   }
 }
 
@@ -133,18 +133,18 @@ struct Packed {
   }
 };
 
-INLINE u32 code_in(u32 entry) { return entry & 0xFFFF; }
-INLINE int bits_in(u32 entry) { return (int)(entry >> 16); }
+INLINE u64 code_in(u32 entry) { return entry >> 16; }
+INLINE int bits_in(u32 entry) { return (int)(entry & 63); }  // which shifts take from a register as it is
 
-// Four at a time are joined before they meet what was put before: there is less to wait for.
+// Four at a time are joined before they meet what was put before: there is less to wait for. Of the sum of
+// entries the low bits are the sum of the lengths.
 INLINE void put_literals(const u32 (&entries)[LITERALS], const u8* bytes, int count, Packed& bits) {
   int at = 0;
   for (; at + 4 <= count; at += 4) {
     const u32 a = entries[bytes[at]], b = entries[bytes[at + 1]];
     const u32 c = entries[bytes[at + 2]], d = entries[bytes[at + 3]];
     const u64 first = code_in(a) | code_in(b) << bits_in(a), second = code_in(c) | code_in(d) << bits_in(c);
-    const int size = bits_in(a) + bits_in(b);
-    bits.put(first | second << size, size + bits_in(c) + bits_in(d));
+    bits.put(first | second << bits_in(a + b), bits_in(a + b + c + d));
     bits.flush();
   }
   for (; at < count; ++at) bits.put(code_in(entries[bytes[at]]), bits_in(entries[bytes[at]]));
@@ -213,6 +213,7 @@ INLINE void png_dense_run(const PngDense& job, i64) {
   i64 length = 0;
   if (is_dense(sampled, dense)) length = write_dense(job, dense) - (u8*)job.out;
   *(i64*)job.length = length <= job.count + job.count / 64 ? length : 0;
+  *(i64*)job.adler = adler_of((const u8*)job.filtered, job.count);
 }
 
 PIXEL_KERNEL(png_dense, PngDense, png_dense_run)

@@ -90,8 +90,8 @@ template <class T> INLINE void bring_next(const Clean<T>& clean, int samples) {
   bring_near(clean.upper + both, both * (i64)sizeof(T));
 }
 
-template <class T> INLINE void quarter_pixels(const Clean<T>& clean, int samples, T* out) {
-  for (int i = 0; i < clean.to - clean.from; ++i)
+template <class T> INLINE void quarter_pixels(const Clean<T>& clean, int samples, T* out, int from, int to) {
+  for (int i = from; i < to; ++i)
     for (int c = 0; c < samples; ++c) {
       const i64 left = (i64)2 * i * samples + c, right = left + samples;
       out[i * samples + c] =
@@ -131,6 +131,22 @@ template <class T, int samples> INLINE void quarter_columns(const Clean<T>& clea
   every_other<T, samples>(means, count, out);
 }
 
+// The same where the target has bytes put in order at once, and there are some; false where not.
+template <int samples, class T> INLINE bool quarter_blocks(const Clean<T>&, T*) { return false; }
+template <int samples> INLINE bool quarter_blocks(const Clean<u8>& clean, u8* out) {
+  const int count = clean.to - clean.from;
+  const auto mean = [](auto& sums) INLINE_LAMBDA { sums = quarter(sums); };
+  const int to = fold_blocks<samples>(clean.upper, clean.lower, count, out, mean);
+  if (to == 1) return false;
+  quarter_pixels(clean, samples, out, 0, 1);
+  quarter_pixels(clean, samples, out, to, count);
+  return true;
+}
+
+template <class T, int samples> INLINE void quarter_colours(const Clean<T>& clean, T* out) {
+  if (!quarter_blocks<samples>(clean, out)) quarter_columns<T, samples>(clean, out);
+}
+
 // Whether no pixel of the span is nodata or transparent.
 template <class T> INLINE bool all_weigh(const Downsample& job, const Clean<T>& clean, int samples) {
   const T nodata = from_table<T>(job.child[0].nodata);
@@ -150,15 +166,15 @@ template <class T> struct Fast {
 };
 
 template <class T> INLINE bool fast_means(const Downsample& job, const Clean<T>& clean, T* out) {
-  const int samples = job.child[0].samples;
+  const int samples = job.child[0].samples, count = clean.to - clean.from;
   bring_next(clean, samples);
   if (!all_weigh(job, clean, samples)) return false;
   switch (samples) {  // a number that the compiler knows makes vectors
-    case 1: quarter_pixels(clean, 1, out); break;
+    case 1: quarter_pixels(clean, 1, out, 0, count); break;
     case 2: quarter_columns<T, 2>(clean, out); break;
-    case 3: quarter_columns<T, 3>(clean, out); break;
-    case 4: quarter_columns<T, 4>(clean, out); break;
-    default: quarter_pixels(clean, samples, out);
+    case 3: quarter_colours<T, 3>(clean, out); break;
+    case 4: quarter_colours<T, 4>(clean, out); break;
+    default: quarter_pixels(clean, samples, out, 0, count);
   }
   return true;
 }

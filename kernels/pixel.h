@@ -79,16 +79,19 @@ INLINE float step_stop(const float* p, int stops, float n) {
 // How a band's colour joins what the bands before it left; a pixel that is masked out
 // brings colour 0, or the factor 1.
 struct Lighten {
+  static constexpr bool is_most = true;  // what is no more than what is there changes nothing
   static INLINE float join(float old, float colour, bool counts) {
     return larger(old, counts ? colour : 0.0f);
   }
 };
 
 struct Add {
+  static constexpr bool is_most = false;
   static INLINE float join(float old, float colour, bool counts) { return old + (counts ? colour : 0.0f); }
 };
 
 struct Screen {
+  static constexpr bool is_most = false;
   static INLINE float join(float old, float colour, bool counts) {
     const float light = counts ? colour : 0.0f;
     return (old + light) - (old * light) / 255.0f;
@@ -96,6 +99,7 @@ struct Screen {
 };
 
 struct Multiply {
+  static constexpr bool is_most = false;
   static INLINE float join(float old, float colour, bool counts) {
     return smaller(old * (counts ? colour / 255.0f : 1.0f), 16777216.0f);
   }
@@ -180,7 +184,7 @@ template <> INLINE i64 mean_of(i64 a, i64 b, i64 c, i64 d, int count) {
 }
 
 // The mean of four from their total: half to even is one addition and a shift.
-template <class S> INLINE S quarter(S total) { return (S)((S)(total + 1 + ((total >> 2) & 1)) >> 2); }
+template <class S> INLINE S quarter(const S& total) { return (S)((S)(total + 1 + ((total >> 2) & 1)) >> 2); }
 
 // A float64 to the nearest value of T, half to even, limited to T's range.
 template <class T> INLINE T rounded(double v) {

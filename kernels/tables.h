@@ -196,6 +196,7 @@ struct PngDense {
   u64 filtered;
   u64 out;     // room for 14 bits a byte, and 1024 bytes
   u64 length;  // i64: the bytes written; 0: these bytes need a search for matches
+  u64 adler;   // i64: the Adler-32 of the filtered bytes
   i64 runs;    // 1
   i64 count;
   i64 last;
@@ -357,7 +358,7 @@ static_assert(sizeof(PngLook) == 48, "see tables.py");
 static_assert(sizeof(PngDeflate) == 88, "see tables.py");
 static_assert(sizeof(PngCheck) == 16, "see tables.py");
 static_assert(sizeof(PngTail) == 48, "see tables.py");
-static_assert(sizeof(PngDense) == 48, "see tables.py");
+static_assert(sizeof(PngDense) == 56, "see tables.py");
 static_assert(sizeof(JpegTable) == 1536, "see tables.py");
 static_assert(sizeof(Jpeg) == 80, "see tables.py");
 static_assert(sizeof(Icc) == 128, "see tables.py");

@@ -46,6 +46,8 @@ INLINE void copy_four(const u8* from, u8* to) {
   for (int i = 0; i < 4; ++i) to[i] = from[i];
 }
 
+template <int samples, class F> INLINE int fold_blocks(const u8*, const u8*, int, u8*, F) { return 1; }
+
 INLINE void store_big_endian(u8* to, u64 value) {
   for (int i = 0; i < 8; ++i) to[i] = (u8)(value >> (56 - 8 * i));
 }
@@ -205,6 +207,56 @@ INLINE void columns_to_rows(const i16* const (&columns)[8], i16* rows, int step,
     transpose(v);
     for (int i = 0; i < 8; ++i) store_eight(rows + step * (b + i), v[i]);
   }
+}
+
+// Whether a vector's bytes are put in any order in one instruction; else that takes one for each.
+#if defined(__x86_64__)
+INLINE bool reorders_bytes() { return __builtin_cpu_supports("avx2"); }
+#else
+INLINE bool reorders_bytes() { return true; }
+#endif
+
+#pragma GCC diagnostic ignored "-Wpsabi"  // only functions that are inlined hand these on
+typedef u8 ByteVector __attribute__((vector_size(32)));
+typedef u16 WordVector __attribute__((vector_size(32)));
+
+// Two pixels of each half to their sums with a neighbour: the bytes that are added stand side by side.
+// Of three samples the four bytes at either end belong to other pixels.
+template <int samples> struct Blocks;
+template <> struct Blocks<3> {
+  static constexpr int before = 4;
+  static constexpr ByteVector pairs = {4, 7, 5, 8, 6, 9, 10, 13, 11, 14, 12, 15, 4, 4, 4, 4,
+                                  16, 19, 17, 20, 18, 21, 22, 25, 23, 26, 24, 27, 16, 16, 16, 16};
+};
+template <> struct Blocks<4> {
+  static constexpr int before = 0;
+  static constexpr ByteVector pairs = {0, 4, 1, 5, 2, 6, 3, 7, 8, 12, 9, 13, 10, 14, 11, 15,
+                                  16, 20, 17, 21, 18, 22, 19, 23, 24, 28, 25, 29, 26, 30, 27, 31};
+};
+
+// out's column i = function(the sum of columns 2 i and 2 i + 1 of both rows), from the second column to before the
+// one that is returned, at most the last of count; that one may be written to. 1 where vectors do not pay.
+template <int samples, class F>
+INLINE int fold_blocks(const u8* upper, const u8* lower, int count, u8* out, F function) {
+  if (!reorders_bytes()) return 1;
+  constexpr ByteVector low = {0, 2, 4, 6, 8, 10, 12, 14, 0, 0, 0, 0, 0, 0, 0, 0,
+                         16, 18, 20, 22, 24, 26, 28, 30, 16, 16, 16, 16, 16, 16, 16, 16};
+  const u8* const rows[] = {upper, lower};
+  int i = 1;
+  for (; i + 4 < count; i += 4) {
+    WordVector sums = {};
+    for (const u8* row : rows) {
+      ByteVector bytes;
+      __builtin_memcpy(&bytes, row + 2 * samples * i - Blocks<samples>::before, sizeof bytes);
+      const WordVector pairs = (WordVector)__builtin_shuffle(bytes, Blocks<samples>::pairs);
+      sums += (pairs & 255) + (pairs >> 8);
+    }
+    function(sums);
+    const ByteVector means = __builtin_shuffle((ByteVector)sums, low);
+    __builtin_memcpy(out + samples * i, &means, 8);
+    __builtin_memcpy(out + samples * (i + 2), (const u8*)&means + 16, 8);
+  }
+  return i;
 }
 
 // Copies bytes up to the first 255 or to the end and returns how many; may read and write 7 more.

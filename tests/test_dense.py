@@ -48,9 +48,11 @@ def rows_like(kind: str, count: int) -> bytes:
 
 def block(data: bytes, *, last: bool, backend: HostBackend = BACKEND) -> bytes:
     filtered = np.frombuffer(data, np.uint8)
-    out, length = np.zeros(tables.png_capacity(len(data)), np.uint8), np.full(1, -1)
-    job = (filtered.ctypes.data, out.ctypes.data, length.ctypes.data, 1, len(data), last)
+    out, (length, adler) = np.zeros(tables.png_capacity(len(data)), np.uint8), np.full((2, 1), -1)
+    places = (plane.ctypes.data for plane in (filtered, out, length, adler))
+    job = (*places, 1, len(data), last)
     backend._run("png_dense", np.array([job], tables.PNG_DENSE))
+    assert adler[0] == zlib.adler32(data)
     return out[: length[0]].tobytes()
 
 

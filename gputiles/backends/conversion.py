@@ -9,13 +9,10 @@ from typing import Any
 import numpy as np
 
 from gputiles.backends import tables
+from gputiles.backends.addresses import address
 from gputiles.backends.encode import Run
 from gputiles.backends.tables import Placed
 from gputiles.recipe import Conversion, Recipe
-
-
-def _address(array: Any) -> int:
-    return int(array.ctypes.data)
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +25,7 @@ class Converter:
     run: Run
     buffer: Callable[[str, int], Any]
     length: int
-    address: Callable[[Any], int] = _address
+    address: Callable[[Any], int] = address
 
     def shown(self, icc: Conversion | None, source: Placed, nodata: float | None, number: int = 0) -> Placed:
         """Return a raster as it is, or converted: in the buffer of that ``number`` until the next call."""

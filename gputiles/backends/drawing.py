@@ -164,7 +164,7 @@ class Draughtsman:
         if piece.drawing.turns:
             return self._turn(piece.drawing, address)
         picture, first = piece.drawing.picture, piece.rows.start
-        table = plans.cut(picture.table, [piece.rows], RUN)
+        table = plans.cut(picture.table, plans.spans(picture.shape[1], [piece.rows], RUN))
         origin = address - first * piece.drawing.line
         table["out"] = origin
         self._card.queue(picture.kernel, table)

@@ -7,15 +7,16 @@ may be encoded on any thread, and the bytes do not depend on how they were share
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, NamedTuple, Protocol, TypeAlias
 
 import imagecodecs
 import numpy as np
-from isal import isal_zlib
 from numpy.typing import NDArray
 
 from gputiles import arrays, jfif, png
 from gputiles.backends import tables
+from gputiles.backends.addresses import address
 from gputiles.backends.turn import turned
 from gputiles.encoded import Encoding, Format
 from gputiles.errors import LimitExceeded
@@ -36,6 +37,7 @@ class File(Protocol):
     ``units`` is how many there are; a unit may read ``above`` rows above its own.
     """
 
+    shape: tuple[int, int, int]
     units: int
     above: int
 
@@ -49,8 +51,17 @@ class File(Protocol):
         which the bytes may lie.
         """
 
+    def searches(self, parts: Sequence[Part]) -> dict[int, Callable[[], bytes]]:
+        """Return what makes those of all units that the kernels have left."""
+
     def join(self, parts: Sequence[Part]) -> bytes:
         """Return the file of the bytes of all units."""
+
+
+def rows_read(file: File, units: range) -> range:
+    """Return the rows of pixels that units of a file read."""
+    rows = file.rows(units)
+    return range(max(0, rows.start - file.above), rows.stop)
 
 
 class Streams(NamedTuple):
@@ -155,11 +166,14 @@ class JpegFile(JpegForm):
         and the streams of the second follow those of the first.
         """
         lengths = np.empty(files * len(units), np.int64)
-        planes = (self._pixels, out, lengths, self.codes)
-        at_pixels, at_out, at_lengths, at_codes = (plane.ctypes.data for plane in planes)
-        table = self.table(units, (at_pixels, at_out, at_lengths, at_codes))
+        planes = (address(self._pixels), address(out), address(lengths), address(self.codes))
+        table = self.table(units, planes)
         firsts = range(0, files * len(units), len(units))
         return Streams(_spread(table, firsts, self.capacity), out, lengths, self.capacity)
+
+    def searches(self, _: Sequence[Part]) -> dict[int, Callable[[], bytes]]:
+        """Return nothing: the kernel makes all units."""
+        return {}
 
     def join(self, parts: Sequence[Part]) -> bytes:
         """Return the file."""
@@ -181,8 +195,8 @@ class PngFile:
         self._pixels = pixels
         self._line = columns * samples + 1
         self._filtered = buffer("filtered", rows * self._line)
-        self._capacity = tables.png_capacity(ceil_div(rows, self.units) * self._line)
-        self._checks = [0] * self.units
+        self.capacity = tables.png_capacity(ceil_div(rows, self.units) * self._line)
+        self._checks = np.zeros(self.units, np.int64)
 
     def rows(self, units: range) -> range:
         """Return the rows of pixels of some units."""
@@ -191,49 +205,57 @@ class PngFile:
 
     def encode(self, units: range, run: Run, buffer: Buffer) -> list[Part]:
         """Return the compressed rows of each unit."""
-        rows = self.rows(units)
-        planes = (self._pixels.ctypes.data, self._filtered.ctypes.data)
-        job = (*planes, len(rows), rows.start, 0, 0, self._line - 1, self.shape[2])
-        run("png_filter", np.array([job], tables.PNG_FILTER))
-        for unit in units:  # while they lie in this core's cache
-            self._checks[unit] = isal_zlib.adler32(self._bytes(unit))
+        run("png_filter", self.filtering([units]))
 
         def deflated(some: range, out: NDArray[np.uint8]) -> list[Part]:
-            dense = self._dense(some, out)
+            dense = self.dense(some, out)
             run("png_dense", dense.table)
-            return [
-                part or png.searched(self._bytes(unit), last=self._is_last(unit))
-                for unit, part in zip(some, dense.parts(), strict=True)
-            ]
+            return [part or self._searched(unit) for unit, part in zip(some, dense.parts(), strict=True)]
 
-        return _in_scratch(units, self._capacity, buffer, deflated)
+        return _in_scratch(units, self.capacity, buffer, deflated)
 
-    def _dense(self, units: range, out: NDArray[np.uint8]) -> Streams:
-        """Return what the kernel needs to know that compresses units of detail, and leaves the others."""
+    def filtering(self, shares: Sequence[range]) -> NDArray[Any]:
+        """Return what the kernel needs to know that filters the rows of some units, a job for each share."""
+        planes, every = (address(self._pixels), address(self._filtered)), map(self.rows, shares)
+        what = (0, 0, self._line - 1, self.shape[2])
+        return np.array([(*planes, len(rows), rows.start, *what) for rows in every], tables.PNG_FILTER)
+
+    def dense(self, units: range, out: NDArray[np.uint8]) -> Streams:
+        """Return what the kernel needs to know that compresses units of detail, a job for each.
+
+        It leaves the others (see ``searches``), whose parts are empty, and learns the checksums of all.
+        """
         lengths = np.empty(len(units), np.int64)
-        filtered, streams, told = (plane.ctypes.data for plane in (self._filtered, out, lengths))
+        filtered, streams, told, checks = (
+            address(plane) for plane in (self._filtered, out, lengths, self._checks)
+        )
         jobs = [
             (
                 filtered + span.start,
-                streams + at * self._capacity,
+                streams + at * self.capacity,
                 told + at * lengths.itemsize,
+                checks + unit * self._checks.itemsize,
                 1,
                 len(span),
                 self._is_last(unit),
             )
             for at, (unit, span) in enumerate((unit, self._span(unit)) for unit in units)
         ]
-        return Streams(np.array(jobs, tables.PNG_DENSE), out, lengths, self._capacity)
+        return Streams(np.array(jobs, tables.PNG_DENSE), out, lengths, self.capacity)
+
+    def searches(self, parts: Sequence[Part]) -> dict[int, Callable[[], bytes]]:
+        """Return what makes the units whose parts are empty."""
+        return {unit: partial(self._searched, unit) for unit, part in enumerate(parts) if not part}
+
+    def _searched(self, unit: int) -> bytes:
+        """Return the rows of a unit, in which ISA-L looks for what repeats."""
+        span = self._span(unit)
+        return png.searched(self._filtered[span.start : span.stop], last=self._is_last(unit))
 
     def _span(self, unit: int) -> range:
         """Return where the filtered rows of a unit lie."""
         rows = self.rows(range(unit, unit + 1))
         return range(rows.start * self._line, rows.stop * self._line)
-
-    def _bytes(self, unit: int) -> NDArray[np.uint8]:
-        """Return the filtered rows of a unit."""
-        span = self._span(unit)
-        return self._filtered[span.start : span.stop]
 
     def _is_last(self, unit: int) -> bool:
         return unit + 1 == self.units
@@ -241,9 +263,14 @@ class PngFile:
     def join(self, parts: Sequence[Part]) -> bytes:
         """Return the file."""
         rows, columns, samples = self.shape
-        checks = ((check, len(self._span(unit))) for unit, check in enumerate(self._checks))
+        checks = ((check, len(self._span(unit))) for unit, check in enumerate(self._checks.tolist()))
         stream = png.zlib_stream(parts, png.adler32(checks))
         return png.frame(stream, columns, rows, samples)
+
+
+def file_of(pixels: NDArray[np.uint8], encoding: Encoding, buffer: Buffer) -> File:
+    """Return pixels as a file of units: a JPEG or a PNG."""
+    return JpegFile(pixels, encoding) if encoding.format is Format.JPEG else PngFile(pixels, buffer)
 
 
 def encode_turned(pixels: NDArray[np.uint8], encoding: Encoding, run: Run, buffer: Buffer) -> bytes:
@@ -251,7 +278,7 @@ def encode_turned(pixels: NDArray[np.uint8], encoding: Encoding, run: Run, buffe
     pixels = turned(pixels, encoding.turn)
     if encoding.format.is_whole:
         return whole_file(pixels, encoding)
-    file: File = JpegFile(pixels, encoding) if encoding.format is Format.JPEG else PngFile(pixels, buffer)
+    file = file_of(pixels, encoding, buffer)
     return file.join(file.encode(range(file.units), run, buffer))
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, wait
 from contextlib import AbstractContextManager, contextmanager
 from functools import partial
 from itertools import groupby
@@ -28,18 +27,21 @@ from gputiles.backends import (
     plans,
     tables,
 )
+from gputiles.backends.addresses import address
 from gputiles.backends.blanks import Blanks
 from gputiles.backends.conversion import Converter
-from gputiles.backends.encode import File, JpegFile, PngFile, encode_turned, whole_file
+from gputiles.backends.encode import File, JpegFile, encode_turned, file_of, rows_read, whole_file
 from gputiles.backends.heap import keep_freed
+from gputiles.backends.helpers import Helpers
 from gputiles.backends.hostlib import Call, Library, installed
 from gputiles.backends.inflating import Inflating
 from gputiles.backends.jpegs import Jpegs
+from gputiles.backends.kits import SHARE, Kits, most_threads
 from gputiles.backends.paste import decode_tiles, fetched, mosaic, raster_of
-from gputiles.backends.plans import Target, address, placed
+from gputiles.backends.plans import Target, placed
 from gputiles.backends.tables import Placed
 from gputiles.config import host_rasters
-from gputiles.crew import Crew, homes, usable
+from gputiles.crew import homes, usable
 from gputiles.encoded import UPRIGHT, Encoding, Format
 from gputiles.errors import GputilesError, OutOfMemory
 from gputiles.geometry import ceil_div, shares
@@ -47,8 +49,6 @@ from gputiles.png import Part
 
 RUN = 1024  # pixels of a run: RUN in target.h
 MOST_TILES = {"render": 8, "downsample": 8, "decode": 3}  # of one worker before it says that any is done
-SHARE = 65536  # pixels that are worth the waking of another thread
-FINER = 3  # shares for each thread of the pool: who comes late does fewer
 LARGEST_IN_ONE_GO = 1 << 18  # pixels of a tile; the streams of one take at most 6 MB of scratch memory
 
 J = TypeVar("J")
@@ -91,7 +91,8 @@ class HostBackend:
         self._target = Target(RUN, address, Converter(self._run, self._buffer, RUN))
         self._blanks = Blanks()
         self._jpegs = Jpegs(self._run, self._buffer, self._blanks.take)
-        self._helpers: Crew[Callable[[], None]] = Crew("gputiles-helper", workers, _call, helps=True)
+        self._kits = Kits(self._run, self._buffer, RUN)
+        self._helpers = Helpers(workers)
         self._pool = self._run.pool([min(home, default=-1) for home in homes(workers, usable(), False)])
         self._busy = 0
         self._counting = threading.Lock()
@@ -208,7 +209,7 @@ class HostBackend:
         shape = (*size, like.shape[2])
         pixels = self._blanks.take(math.prod(shape) * like.dtype.itemsize).view(like.dtype).reshape(shape)
         valid = np.empty(size, np.uint8) if doubtful else None
-        table["out"], table["valid"] = pixels.ctypes.data, address(valid)
+        table["out"], table["valid"] = address(pixels), address(valid)
 
         def finish() -> Raster:
             return raster_of(pixels, None if valid is None or valid.all() else valid)
@@ -225,14 +226,14 @@ class HostBackend:
     def _extremes(self, job: MeasureJob, source: Placed) -> Measurement:
         rows = np.zeros(job.raster.shape[0], tables.EXTREMES)
         table = np.zeros(1, tables.MEASURE)
-        tables.fill_measure(table[0], job, source, rows.ctypes.data, 0)
+        tables.fill_measure(table[0], job, source, address(rows), 0)
         self._run("extremes", table)
         return plans.extremes(rows)
 
     def _histogram(self, job: MeasureJob, edges: tuple[float, float, int], source: Placed) -> Measurement:
         borders, counts = plans.borders(edges), np.zeros(edges[2], np.int64)
         table = np.zeros(1, tables.MEASURE)
-        tables.fill_measure(table[0], job, source, counts.ctypes.data, borders.ctypes.data)
+        tables.fill_measure(table[0], job, source, address(counts), address(borders))
         self._run("histogram", table)
         return plans.histogram(edges, counts)
 
@@ -242,14 +243,12 @@ class HostBackend:
         canvas = self._plan(job)
         if job.encoding.turn != UPRIGHT:
             return self._turned(canvas, job.encoding)
-        if _in_one_go(job):
-            return self._jpeg(canvas, job.encoding)
-        if job.encoding.format is Format.JPEG:
-            return self._encode(canvas, JpegFile(canvas.pixels, job.encoding))
-        if job.encoding.format is Format.PNG:
-            return self._encode(canvas, PngFile(canvas.pixels, self._buffer))
-        self._draw(canvas)
-        return whole_file(canvas.pixels, job.encoding)
+        if job.encoding.format.is_whole:
+            self._draw(canvas)
+            return whole_file(canvas.pixels, job.encoding)
+        if _is_small(job):
+            return self._pooled(canvas, job.encoding)
+        return self._encode(canvas, file_of(canvas.pixels, job.encoding, self._buffer))
 
     def _begin(self, sheet: tuple[int, list[RenderJob]]) -> Begun:
         """Plan a sheet of tiles, by its number; their pictures lie in the same memory in turn."""
@@ -269,17 +268,18 @@ class HostBackend:
         calls = [Call(kernel, table[row]) for row in rows for kernel, table in steps]
         return Begun(calls, lambda: [file.join(parts) for parts in scan.files()], canvas)
 
-    def _jpeg(self, canvas: Canvas, encoding: Encoding) -> bytes:
-        """Composite and encode a tile in one call, with the pool where workers have nothing to do."""
-        height, width, _ = canvas.pixels.shape
-        file = JpegFile(canvas.pixels, encoding)
-        scan = file.scan(range(file.units), self._buffer("scan 0", file.units * file.capacity))
-        with self._idle_workers(height * width // SHARE - 1) as idle:
-            cuts = shares(file.units, FINER * (idle + 1) if idle else 1)
-            drawn = plans.cut(canvas.table, [file.rows(units) for units in cuts], RUN)
-            calls = (Call(canvas.kernel, drawn), Call("jpeg", scan.cut(cuts)))
-            self._pool.run(self._run.shares(calls), idle)
-        return file.join(scan.parts())
+    def _pooled(self, canvas: Canvas, encoding: Encoding) -> bytes:
+        """Composite and encode a small picture in one call, with the pool where workers are idle."""
+        with self._idle_workers(most_threads(canvas.pixels.shape, encoding) - 1) as idle:
+            kit = self._kits.kit(canvas.pixels, encoding, idle + 1)
+            drawn = plans.cut(canvas.table, kit.spans)
+            self._pool.run(kit.draw(self._run, Call(canvas.kernel, drawn)), idle)
+            parts = kit.streams.parts()
+            searches = kit.file.searches(parts)
+            found = self._helpers.side_by_side(list(searches.values()), helped=idle > 0)
+            for unit, part in zip(searches, found, strict=True):
+                parts[unit] = part
+        return kit.file.join(parts)
 
     def _turned(self, canvas: Canvas, encoding: Encoding) -> bytes:
         self._draw(canvas)
@@ -290,28 +290,19 @@ class HostBackend:
         height, width, _ = canvas.pixels.shape
         with self._idle_workers(min(height * width // SHARE, file.units) - 1) as idle:
             own, *others = shares(file.units, idle + 1)
-            given = [self._give(partial(self._encode_copy, canvas, file, share)) for share in others]
-            try:
-                parts = self._encode_share(canvas, file, own)
-            finally:
-                wait(given)
-            return file.join([*parts, *(share.result() for share in given)])
+            copies = [partial(self._encode_copy, canvas, file, units) for units in others]
+            encode = partial(self._encode_share, canvas, file, own)
+            parts = self._helpers.side_by_side([encode, *copies], helped=idle > 0)
+            return file.join([part for some in parts for part in some])
 
-    def _give(self, share: Callable[[], bytes]) -> Future[bytes]:
-        """Have a helper do a share."""
-        promise: Future[bytes] = Future()
-        self._helpers.give(partial(_keep, promise, share))
-        return promise
-
-    def _encode_copy(self, canvas: Canvas, file: File, units: range) -> bytes:
+    def _encode_copy(self, canvas: Canvas, file: File, units: range) -> list[Part]:
         """Do a share on a helper, whose scratch memory its next share uses again."""
-        return b"".join(self._encode_share(canvas, file, units))
+        return [b"".join(self._encode_share(canvas, file, units))]
 
     def _encode_share(self, canvas: Canvas, file: File, units: range) -> list[Part]:
         """Composite and encode some units, with the rows above that they read."""
-        rows = file.rows(units)
-        table = plans.cut(canvas.table, [range(max(0, rows.start - file.above), rows.stop)], RUN)
-        self._run(canvas.kernel, table)
+        spans = plans.spans(file.shape[1], [rows_read(file, units)], RUN)
+        self._run(canvas.kernel, plans.cut(canvas.table, spans))
         return file.encode(units, self._run, self._buffer)
 
     def composite(self, job: RenderJob) -> NDArray[np.uint8]:
@@ -331,7 +322,7 @@ class HostBackend:
 
     def _canvas(self, plan: plans.Picture) -> Canvas:
         pixels = self._buffer("picture", math.prod(plan.shape)).reshape(plan.shape)
-        plan.table["out"] = pixels.ctypes.data
+        plan.table["out"] = address(pixels)
         return Canvas(plan.kernel, plan.table, pixels, plan.held)
 
     def _buffer(self, name: str, size: int) -> NDArray[np.uint8]:
@@ -356,26 +347,18 @@ def _outcomes(function: Callable[[J], R], jobs: Iterable[J]) -> list[Outcome[R]]
     return outcomes
 
 
-def _call(share: Callable[[], None]) -> None:
-    share()
-
-
-def _keep(promise: Future[R], share: Callable[[], R]) -> None:
-    """Do a share; what comes of it, an error too, is for the one who was promised it."""
-    try:
-        promise.set_result(share())
-    except BaseException as error:
-        promise.set_exception(error)
-
-
 def _sources(job: RenderJob) -> list[Placed]:
     return [placed(raster) for raster in job.rasters]
+
+
+def _is_small(job: RenderJob) -> bool:
+    return job.width * job.height <= LARGEST_IN_ONE_GO
 
 
 def _in_one_go(job: RenderJob) -> bool:
     """Say whether a tile of several is made with the others, one kernel after the other."""
     plain = job.encoding.format is Format.JPEG and job.encoding.turn == UPRIGHT
-    return plain and job.recipe.icc is None and job.width * job.height <= LARGEST_IN_ONE_GO
+    return plain and job.recipe.icc is None and _is_small(job)
 
 
 def _sheet(job: RenderJob) -> object:

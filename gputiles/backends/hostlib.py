@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gputiles.backends import tables
+from gputiles.backends.addresses import address
 
 STEP = np.dtype([("kernel", "u8"), ("table", "u8"), ("jobs", "i8")])  # of a chain: Step in pool.h
 
@@ -34,7 +35,7 @@ class Library:
         self._addresses: dict[str, int] = {}
         self._library.jpeg_end.restype = ctypes.c_int64
         sizes = np.zeros(len(tables.LAYOUT), np.int64)
-        self._library.layout(ctypes.c_void_p(sizes.ctypes.data))
+        self._library.layout(ctypes.c_void_p(address(sizes)))
         ours = [layout.itemsize for layout in tables.LAYOUT]
         if sizes.tolist() != ours:
             raise ImportError(
@@ -44,20 +45,20 @@ class Library:
     def __call__(self, kernel: str, table: NDArray[Any]) -> None:
         """Run ``kernel`` over the jobs of ``table``."""
         function = getattr(self._library, kernel)
-        function(ctypes.c_void_p(table.ctypes.data), ctypes.c_int64(len(table)))
+        function(ctypes.c_void_p(address(table)), ctypes.c_int64(len(table)))
 
     def chain(self, calls: Sequence[Call]) -> None:
         """Run kernels one after the other without the GIL, whose return may take as long as a kernel."""
         steps = np.array(
-            [(self._address(call.kernel), call.table.ctypes.data, len(call.table)) for call in calls], STEP
+            [(self._address(call.kernel), address(call.table), len(call.table)) for call in calls], STEP
         )
-        self._library.chain(ctypes.c_void_p(steps.ctypes.data), ctypes.c_int64(len(steps)))
+        self._library.chain(ctypes.c_void_p(address(steps)), ctypes.c_int64(len(steps)))
 
     def shares(self, calls: Sequence[Call]) -> NDArray[Any]:
         """Return the steps of shares, for ``Pool.run``: a share does one row of each table, in turn."""
         steps = np.empty((len(calls[0].table), len(calls)), STEP)
         steps["kernel"] = [self._address(call.kernel) for call in calls]
-        bases, sizes = zip(*((call.table.ctypes.data, call.table.itemsize) for call in calls), strict=True)
+        bases, sizes = zip(*((address(call.table), call.table.itemsize) for call in calls), strict=True)
         steps["table"] = np.array(bases) + np.arange(len(steps))[:, None] * sizes
         steps["jobs"] = 1
         return steps
@@ -89,7 +90,7 @@ class Pool:
         self._library = library
         library.pool_open.restype = ctypes.c_void_p
         table = np.array(cores, np.int64)
-        opened = library.pool_open(ctypes.c_void_p(table.ctypes.data), ctypes.c_int64(len(table)))
+        opened = library.pool_open(ctypes.c_void_p(address(table)), ctypes.c_int64(len(table)))
         self._address = ctypes.c_void_p(opened)
 
     def run(self, shares: NDArray[Any], most: int) -> None:
@@ -98,7 +99,7 @@ class Pool:
         Any thread may call; the others are those that have nothing to do just then, and not on its core.
         """
         count, length = map(ctypes.c_int64, shares.shape)
-        steps = ctypes.c_void_p(shares.ctypes.data)
+        steps = ctypes.c_void_p(address(shares))
         self._library.pool_run(self._address, steps, length, count, ctypes.c_int64(most))
 
     def close(self) -> None:

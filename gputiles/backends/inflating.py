@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gputiles.backends import Chunk, DecodeJob, tables
+from gputiles.backends.addresses import address, addresses
 from gputiles.backends.hostlib import Library
 from gputiles.backends.paste import decode_chunk, tried
 from gputiles.sources.bytecodec import ByteCodec
@@ -73,7 +74,11 @@ class Inflating:
         if len(taken) < 2:
             return
         rooms = [self._blank(each.size) for each in taken]
-        rows = [_row(each.data, room) for each, room in zip(taken, rooms, strict=True)]
+        places = addresses([each.data for each in taken])
+        rows = [
+            (place, len(each.data), address(room), len(room), 0)
+            for place, each, room in zip(places, taken, rooms, strict=True)
+        ]
         table = np.array(rows, tables.INFLATE)
         self._run("inflate_streams", table)
         for done, each, room in zip(table["done"].tolist(), taken, rooms, strict=True):
@@ -89,8 +94,3 @@ def _streams(chunk: Chunk) -> Iterator[_Waiting]:
     size = codec.size(chunk.place.width, chunk.place.height)
     if LEAST_BYTES <= size <= DENSEST * len(data) and len(data) < size:
         yield _Waiting(chunk, codec, data, size)
-
-
-def _row(data: bytes, room: NDArray[np.uint8]) -> tuple[int, ...]:
-    """Return a stream's Inflate struct."""
-    return np.frombuffer(data, np.uint8).ctypes.data, len(data), room.ctypes.data, len(room), 0

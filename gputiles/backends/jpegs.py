@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gputiles.backends import Chunk, tables
+from gputiles.backends.addresses import address, addresses
 from gputiles.backends.hostlib import Library
 from gputiles.backends.paste import decode_chunk
 from gputiles.sources.imagecodec import JpegCodec
@@ -79,22 +80,18 @@ class Jpegs:
         done = np.zeros(len(streams), np.int64)
         room = max(len(stream.data) + COLUMN * stream.pixels.shape[1] for stream in streams) + LEAST
         scratch = self._buffer("jpegs", SHARED + min(LANES, len(streams)) * room)
-        kept, answer = (scratch.ctypes.data, scratch.nbytes), done.ctypes.data
-        rows = [_row(stream, answer + 8 * number, kept) for number, stream in enumerate(streams)]
+        kept = address(scratch), scratch.nbytes
+        data = addresses([stream.data for stream in streams])
+        pages = addresses([stream.codec.tables for stream in streams])
+        answers = range(address(done), address(done) + done.nbytes, done.itemsize)
+        rows = [_row(*each, kept) for each in zip(streams, data, pages, answers, strict=True)]
         self._library("jpeg_decode", np.array(rows, tables.JPEG_DECODE))
         pairs = zip(streams, done.tolist(), strict=True)
         return {stream.at: stream.pixels for stream, whole in pairs if whole}
 
 
-def _row(stream: Stream, done: int, scratch: tuple[int, int]) -> tuple[int, ...]:
-    """Return a stream's JpegDecode struct."""
-    height, width, samples = stream.pixels.shape
-    data, page, out = _address(stream.data), stream.codec.tables or b"", stream.pixels.ctypes.data
-    addresses = (data, _address(page), out, done, scratch[0])
-    sizes = (len(stream.data), len(page), scratch[1])
-    return (*addresses, *sizes, width, height, samples, stream.codec.said_rgb)
-
-
-def _address(data: bytes) -> int:
-    """Return where bytes lie."""
-    return int(np.frombuffer(data, np.uint8).ctypes.data) if data else 0
+def _row(stream: Stream, data: int, page: int, done: int, scratch: tuple[int, int]) -> tuple[int, ...]:
+    """Return a stream's JpegDecode struct, whose bytes, page's tables and answer lie at addresses."""
+    places = (data, page, address(stream.pixels), done, scratch[0])
+    sizes = (len(stream.data), len(stream.codec.tables or b""), scratch[1])
+    return (*places, *sizes, *stream.pixels.shape[1::-1], stream.pixels.shape[2], stream.codec.said_rgb)

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gputiles.backends import Chunk, DecodeJob, Outcome, Raster, Tiles
+from gputiles.backends.addresses import address
 from gputiles.errors import Damaged, GputilesError
 from gputiles.geometry import Rect
 
@@ -26,15 +27,14 @@ BROKEN = (
 
 def raster_of(pixels: NDArray[Any], valid: NDArray[np.uint8] | None = None) -> Raster:
     """Return arrays as a raster, read-only from now on."""
+    weight, places = pixels.nbytes, (address(pixels), address(valid))
     pixels.flags.writeable = False
-    weight, valid_address = pixels.nbytes, 0
     if valid is not None:
         valid.flags.writeable = False
         weight += valid.nbytes
-        valid_address = valid.ctypes.data
     rows, columns, samples = pixels.shape
     shape = (rows, columns, samples)
-    return Raster(pixels, shape, pixels.dtype, weight, valid, pixels.ctypes.data, valid_address)
+    return Raster(pixels, shape, pixels.dtype, weight, valid, *places)
 
 
 Decode = Callable[[Sequence[Chunk]], Iterable[Any]]

@@ -25,7 +25,7 @@ from gputiles.backends.conversion import Converter
 from gputiles.backends.tables import Placed
 from gputiles.encoded import Format
 from gputiles.image import Reduction
-from gputiles.recipe import Recipe
+from gputiles.recipe import Finish, Recipe
 
 Edges = tuple[float, float, int]
 Like = tuple[tuple[int, int, int], np.dtype[np.generic]]  # the shape and the dtype of a raster
@@ -120,24 +120,37 @@ def _composite(recipe: Recipe, likes: tuple[Like, ...], frame: Frame, run: int) 
         tables.band(band, sources[at], palette, start)
         for band, at, palette, start in zip(recipe.bands or (), frames, palettes, starts, strict=False)
     ]
-    alpha = recipe.samples == 4 and recipe.axis is None
+    table, shape = _layout(recipe.samples, recipe.axis, recipe.finish, len(bands), likes, frame, run)
+    planes = np.concatenate([np.zeros(0, np.float32), *(palette.planes.ravel() for palette in palettes)])
+    return Composite(table, np.array(bands, tables.BAND), frames, planes, shape)
+
+
+@lru_cache(maxsize=256)
+def _layout(
+    components: int,
+    axis: int | None,
+    finish: Finish,
+    bands: int,
+    likes: tuple[Like, ...],
+    frame: Frame,
+    run: int,
+) -> tuple[NDArray[Any], tuple[int, int, int]]:
+    """Return the table of a composite, whatever its bands are like, and the picture's shape."""
+    alpha = components == 4 and axis is None
     dropped = alpha and frame.jpeg
     blended = dropped and frame.background is not None
-    samples = 1 if recipe.axis is not None else recipe.samples - dropped
+    samples = 1 if axis is not None else components - dropped
     table = np.zeros(1, tables.COMPOSITE)
     row = table[0]
-    row["band_count"] = len(bands)
-    row["accumulators"] = 3 if dropped and not blended else recipe.samples
-    row["first"], row["samples"] = min(recipe.axis or 0, recipe.samples - 1), samples
-    row["finish"], row["blended"] = recipe.finish, blended
+    row["band_count"] = bands
+    row["accumulators"] = 3 if dropped and not blended else components
+    row["first"], row["samples"] = min(axis or 0, components - 1), samples
+    row["finish"], row["blended"] = finish, blended
     colours = min(samples, 3)
     under = frame.background if blended else None
     row["fill"] = tables.padding(frame.fill, colours, alpha=samples == 4 or blended, under=under)
-    _place(row, frame, sources, colours, run)
-    planes = np.concatenate([np.zeros(0, np.float32), *(palette.planes.ravel() for palette in palettes)])
-    return Composite(
-        table, np.array(bands, tables.BAND), frames, planes, (frame.height, frame.width, samples)
-    )
+    _place(row, frame, [Placed(0, 0, *like) for like in likes], colours, run)
+    return table, (frame.height, frame.width, samples)
 
 
 def _unstyled(job: RenderJob, sources: list[Placed], target: Target) -> Picture:
@@ -171,14 +184,23 @@ def _place(row: Any, job: RenderJob | Frame, sources: list[Placed], colours: int
     row["background"] = tables.background(job.background, colours)
 
 
-def cut(table: NDArray[Any], shares: Sequence[range], run: int) -> NDArray[Any]:
-    """Return a picture's table for some of its rows only, a job for each share of them."""
-    width = int(table["width"][0])
+class Spans(NamedTuple):
+    """Shares of a picture's runs: where each begins, and how many they are."""
+
+    begins: list[int]
+    counts: list[int]
+
+
+def spans(width: int, shares: Sequence[range], run: int) -> Spans:
+    """Return shares of the rows of a picture, ``width`` pixels wide, as those of its runs."""
     begins = [tables.runs(width, rows.start, run) for rows in shares]
-    ends = [tables.runs(width, rows.stop, run) for rows in shares]
-    parts = np.repeat(table, len(shares))
-    parts["begin"] = begins
-    parts["runs"] = np.subtract(ends, begins)
+    return Spans(begins, [tables.runs(width, len(rows), run) for rows in shares])
+
+
+def cut(table: NDArray[Any], spans: Spans) -> NDArray[Any]:
+    """Return a picture's table for some of its rows only, a job for each share of them."""
+    parts = np.repeat(table, len(spans.begins))
+    parts["begin"], parts["runs"] = spans
     return parts
 
 
@@ -188,9 +210,7 @@ def cut(table: NDArray[Any], shares: Sequence[range], run: int) -> NDArray[Any]:
 def downsample(job: DownsampleJob, children: list[Placed | None], run: int) -> tuple[NDArray[Any], bool]:
     """Return a table of one job, and whether pixels of the tile may lack data."""
     like = next(child for child in children if child is not None)
-    table = np.zeros(1, tables.DOWNSAMPLE)
-    tables.fill_downsample(table[0], job, children, run)
-    table["nearest"] = job.reduction is Reduction.NEAREST
+    table = np.array([tables.downsample(job, children, run)], tables.DOWNSAMPLE)
     masked = any(child is not None and child.valid for child in children)
     return table, masked or job.alpha or may_lack(like.dtype, job.nodata)
 
@@ -245,14 +265,6 @@ def histogram(edges: Edges, counts: NDArray[np.int64]) -> Measurement:
     if not len(found):
         return Measurement(float("inf"), float("-inf"), 0, counts)
     return Measurement(float(places[found[0]]), float(places[found[-1]]), int(counts.sum()), counts)
-
-
-# -- addresses
-
-
-def address(plane: NDArray[Any] | None) -> int:
-    """Return where a plane of host memory lies; 0 for none."""
-    return 0 if plane is None else plane.ctypes.data
 
 
 def placed(raster: Raster) -> Placed:

@@ -6,6 +6,8 @@ Addresses are in the memory of the target; the builders take them as integers.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from ctypes import c_float
 from functools import cache, lru_cache
 from itertools import product
 from typing import Any, NamedTuple
@@ -19,6 +21,7 @@ from gputiles.backends.lookups import Palette
 from gputiles.encoded import LUMA
 from gputiles.errors import BadStyle
 from gputiles.geometry import ceil_div
+from gputiles.image import Reduction
 from gputiles.recipe import BandRecipe, Blend, Conversion, ConversionKind
 
 TYPES = {
@@ -114,8 +117,11 @@ PNG_TAIL = np.dtype(
     ]
 )  # fmt: skip
 PNG_DENSE = np.dtype(
-    [("filtered", "u8"), ("out", "u8"), ("length", "u8"), ("runs", "i8"), ("count", "i8"), ("last", "i8")]
-)
+    [
+        ("filtered", "u8"), ("out", "u8"), ("length", "u8"), ("adler", "u8"), ("runs", "i8"), ("count", "i8"),
+        ("last", "i8"),
+    ]
+)  # fmt: skip
 JPEG_TABLE = np.dtype(
     [
         ("half", "u2", 64), ("reciprocal", "u2", 64), ("scale", "u2", 64), ("dc", "u4", 12),
@@ -219,6 +225,10 @@ def empty(dtype: np.dtype[np.generic], nodata: float | None) -> int:
     return bits(value if value is not None else float("nan") if dtype.kind == "f" else 0, dtype)
 
 
+NOWHERE = (0,) * len(SOURCE.fields or ())
+"""The fields of a Source struct without pixels."""
+
+
 def source(placed: Placed, nodata: float | None = None) -> tuple[int, ...]:
     """Return the fields of a Source struct."""
     value = native(nodata, placed.dtype)
@@ -228,14 +238,16 @@ def source(placed: Placed, nodata: float | None = None) -> tuple[int, ...]:
     return (placed.pixels, placed.valid, held, columns, rows, samples, code, value is not None, 0)
 
 
-def window(recipe: BandRecipe, dtype: np.dtype[np.generic]) -> tuple[float, np.float32, np.float32]:
-    """Return (low in float64, low, high − low or 1) as the kernels subtract and divide."""
+def window(recipe: BandRecipe, dtype: np.dtype[np.generic]) -> tuple[float, float, float]:
+    """Return (low in float64, low, high − low or 1) as the kernels subtract and divide: the last two float32.
+
+    A difference of two float32 is rounded to float64 first, which does not change what it is in float32.
+    """
     low, high = min(max(recipe.low, -LARGEST), LARGEST), min(max(recipe.high, -LARGEST), LARGEST)
+    narrow = c_float(low).value
     if dtype.itemsize <= 2 or dtype == np.float32:
-        delta = np.float32(high) - np.float32(low)
-    else:
-        delta = np.float32(high - low)
-    return low, np.float32(low), delta or np.float32(1)
+        return low, narrow, c_float(c_float(high).value - narrow).value or 1.0
+    return low, narrow, c_float(high - low).value or 1.0
 
 
 def band(recipe: BandRecipe, placed: Placed, palette: Palette, address: int) -> tuple[Any, ...]:
@@ -285,17 +297,13 @@ def background(colour: tuple[int, int, int] | None, colours: int) -> tuple[int, 
     return (*mode_colour((*(colour or (0, 0, 0)), 255), colours), 0, 0, 0)[:4]
 
 
-def fill_downsample(row: Any, job: DownsampleJob, children: list[Placed | None], run: int) -> None:
-    """Fill a Downsample struct but for the addresses of its output."""
-    for at, child in enumerate(children):
-        if child is not None:
-            row["child"][at] = source(child, job.nodata)
+def downsample(job: DownsampleJob, children: Sequence[Placed | None], run: int) -> tuple[Any, ...]:
+    """Return the fields of a Downsample struct but for the addresses of its output."""
     assert children[0] is not None
-    row["empty"] = empty(children[0].dtype, job.nodata)
-    row["split_x"], row["split_y"] = job.split
-    row["width"], row["height"] = job.width, job.height
-    row["runs"] = runs(job.width, job.height, run)
-    row["alpha"] = job.alpha
+    sources = [NOWHERE if child is None else source(child, job.nodata) for child in children]
+    counts = (empty(children[0].dtype, job.nodata), runs(job.width, job.height, run))
+    nearest = job.reduction is Reduction.NEAREST
+    return (sources, 0, 0, *counts, *job.split, job.width, job.height, job.alpha, nearest)
 
 
 def direct_low(dtype: np.dtype[np.generic], edges: tuple[float, float, int]) -> int | None:

@@ -110,14 +110,14 @@ def _outcome(
 
 def _stored_items(page: Page, area: Rect) -> list[Item]:
     """List the stored chunks that touch ``area``, with their full extents."""
-    offsets, counts = page.offsets, page.counts
+    offsets, counts, across, down = page.offsets, page.counts, page.columns, page.rows
     columns = range(area.x // page.chunk_width, ceil_div(area.right, page.chunk_width))
     rows = range(area.y // page.chunk_height, ceil_div(area.bottom, page.chunk_height))
     items = []
     for sample in range(page.planes):
         for row in rows:
             for column in columns:
-                index = (sample * page.rows + row) * page.columns + column
+                index = (sample * down + row) * across + column
                 place = chunk_place(page, column, row)
                 items.append((place, sample, int(offsets[index]), int(counts[index])))
     return items

@@ -204,7 +204,7 @@ class Page:
         """Bytes of ``width`` uncompressed pixels of one chunk row: rows are padded to bytes."""
         return ceil_div(width * self.chunk_samples * self.bits, 8)
 
-    @property
+    @cached_property
     def rows_addressable(self) -> bool:
         """Whether any rows can be read by offset arithmetic: uncompressed strips."""
         plain = self.compression == 1 and self.predictor == 1 and not self.tiled
