@@ -205,18 +205,5 @@ def _axis(objects: Sequence[Placed]) -> int | None:
 
 
 def _style(bands: tuple[Band, ...] | None, dtype: str | None, axis: int | None, icc: bool | str) -> Style:
-    canonical = json.dumps([bands and [_told(band) for band in bands], dtype, axis, icc])
+    canonical = json.dumps([bands, dtype, axis, icc])
     return Style(hashlib.sha256(canonical.encode()).hexdigest()[:32], bands, dtype, axis, icc)
-
-
-def _told(band: Band) -> tuple[object, ...]:
-    """Return a band for a style's key, its colours, which take the longest, as text that is remembered."""
-    return (*band[:_COLOURS_AT], _colours(band.palette), *band[_COLOURS_AT + 1 :])
-
-
-_COLOURS_AT = Band._fields.index("palette")
-
-
-@lru_cache(maxsize=1024)
-def _colours(palette: Palette) -> str:
-    return json.dumps(palette)

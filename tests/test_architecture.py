@@ -33,8 +33,8 @@ FLOORS: dict[str, tuple[str, ...]] = {
     ),
     "async floor": (
         "cache", "batcher", "reading_room", "images", "keys", "flights", "viewport",
-        "tasks", "forks", "transfers", "stored", "rasters", "spill", "measuring", "passing", "resident", "renderer",
-        "counting", "sheets", "engine", "library", "admission", "folderviews",
+        "tasks", "forks", "transfers", "stored", "rasters", "spill", "measuring", "passing", "resident",
+        "renderer", "counting", "sheets", "engine", "library", "admission", "folderviews",
     ),
     "top": (
         "floor", "api", "state", "inspection", "routes", "viewer", "app", "doctor", "commands", "__main__",

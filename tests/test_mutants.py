@@ -42,6 +42,8 @@ FLAGS = (
     "-fno-math-errno", "-fno-signed-zeros", "-ffinite-math-only", "-DGPUTILES_ONE_LEVEL",
 )  # fmt: skip
 
+MUTATED = ("composite", "dense", "downsample", "icc", "jpeg", "png")  # beside the headers
+
 MUTANTS = [
     # composite
     ("return (float)value - low;", "return (float)value + low;"),
@@ -65,6 +67,8 @@ MUTANTS = [
     ("c * 65535.0f / 255.0f", "c * 65536.0f / 255.0f"),
     ("return (int)(c / 255.0f);", "return (int)(c / 255.0f + 0.5f);"),
     ("return (int)c;", "return (int)(c + 0.5f);"),
+    ("if (Join::is_most && !masked) at.least[c]", "if (Join::is_most) at.least[c]"),
+    ("if (blend != LIGHTEN) at.least[c] = -1.0f;", ""),
     ("under * (255 - alpha) + 127", "under * (255 - alpha) + 128"),
     ("& 0x7fffffffu) > 0x7f800000u", "& 0x7fffffffu) >= 0x7f800000u"),
     # unstyled
@@ -80,6 +84,10 @@ MUTANTS = [
     ("(2 * rests == count && (quotient & 1))", "2 * rests == count"),
     ("return (S)((S)(total + 1 + ((total >> 2) & 1)) >> 2);", "return (S)((S)(total + 2) >> 2);"),
     ("if (rest > 0.5 || (rest == 0.5 && (whole & 1)))", "if (rest >= 0.5)"),
+    ("(pairs & 255) + (pairs >> 8)", "pairs + (pairs >> 8)"),
+    ("i + 4 < count; i += 4", "i + 4 < count; i += 5"),
+    ("quarter_pixels(clean, samples, out, 0, 1);", ""),
+    ("quarter_pixels(clean, samples, out, to, count);", ""),
     # measures
     ("if (value < edges[bin]) bin -= 1;", ""),
     ("if (value >= edges[bin + 1] && bin != bins - 1) bin += 1;", ""),
@@ -102,6 +110,7 @@ MUTANTS = [
     ("2 * bits >= 3 *", "2 * bits >= 2 *"),
     ("3 * sampled.repeated < sampled", "2 * sampled.repeated < sampled"),
     ("at += SAMPLED", "at += 2 * SAMPLED"),
+    ("adler_of((const u8*)job.filtered, job.count)", "adler_of((const u8*)job.filtered, job.count - 1)"),
     ("length <= job.count + job.count / 64", "length <= job.count"),
     # JPEG
     ("7471 * b + 32768) >> 16)", "7471 * b + 32767) >> 16)"),
@@ -187,6 +196,22 @@ def windows_agree(backend: HostBackend, dtype: np.dtype[Any]) -> bool:
     return True
 
 
+def constants_agree(backend: HostBackend, dtype: np.dtype[Any]) -> bool:
+    """Compare bands of one colour each, some of which change nothing; the first one is masked or not."""
+    pixels = raster_of(np.arange(100).reshape(1, 100, 1).astype(dtype))
+    blends = product((Blend.LIGHTEN, Blend.MULTIPLY, Blend.ADDITIVE), repeat=3)
+    for order, clamp in product(blends, (True, False)):
+        bands = tuple(
+            BandRecipe(0, 0, 10, 90, np.full((1, 4), value, np.float32), blend=blend, clamp=clamp or at > 0)
+            for at, (value, blend) in enumerate(zip((200, 90, 150), order, strict=True))
+        )
+        recipe = Recipe((0,), bands)
+        made = backend.composite(RenderJob(recipe, (pixels,), 100, 1, Encoding(Format.PNG)))
+        if not np.array_equal(made, spec.composite(recipe, [(pixels.pixels, None)], 100, 1)):
+            return False
+    return True
+
+
 def wide_values_agree(backend: HostBackend, dtype: np.dtype[Any]) -> bool:
     """Compare large values a little apart, which float32 cannot tell from one another."""
     if dtype.kind == "i" or dtype.itemsize < 4 or dtype == np.float32:
@@ -211,9 +236,9 @@ def unstyled_agrees(backend: HostBackend, dtype: np.dtype[Any]) -> bool:
 
 
 def means_agree(backend: HostBackend, dtype: np.dtype[Any]) -> bool:
-    for masked, size in product((False, True), ((40, 21), (41, 3))):
+    for masked, size, samples in product((False, True), ((40, 21), (41, 3)), (1, 3, 4)):
         rng = np.random.default_rng(size[0])
-        child = raster(rng, dtype, (size[1], size[0], 1), masked)
+        child = raster(rng, dtype, (size[1], size[0], samples), masked)
         plain = (child.pixels, child.valid)
         made_size = -(-size[0] // 2), -(-size[1] // 2)
         (made,) = backend.downsample(
@@ -355,7 +380,8 @@ def blocks_agree(backend: HostBackend) -> bool:
 
 
 CHECKS = (
-    composites_agree, windows_agree, wide_values_agree, unstyled_agrees, means_agree, measures_agree,
+    composites_agree, windows_agree, constants_agree, wide_values_agree, unstyled_agrees, means_agree,
+    measures_agree,
 )  # fmt: skip
 
 
@@ -374,7 +400,7 @@ def agrees(backend: HostBackend) -> bool:
 def test_a_changed_operator_is_noticed(tmp_path: Path, operator: str, changed: str) -> None:
     kernels = tmp_path / "kernels"
     shutil.copytree(KERNELS, kernels, ignore=shutil.ignore_patterns("__pycache__"))
-    sources = [*kernels.glob("*.h"), *(kernels / f"{name}.cu" for name in ("dense", "icc", "jpeg", "png"))]
+    sources = [*kernels.glob("*.h"), *(kernels / f"{name}.cu" for name in MUTATED)]
     (header,) = [each for each in sources if operator in each.read_text()]
     header.write_text(header.read_text().replace(operator, changed))
     assert not agrees(build(kernels, tmp_path / "mutant.so", "-O0", "-w"))

@@ -13,9 +13,10 @@ import pytest
 import tifffile
 
 from gputiles import stored, style
+from gputiles.cache import Hold
 from gputiles.errors import Damaged, Overloaded
 from gputiles.geometry import Rect
-from gputiles.rasters import FLYING
+from gputiles.rasters import FLYING, Work
 from gputiles.reading_room import ReadingRoom
 from gputiles.request import TileRequest, View
 from gputiles.sources import athand
@@ -195,6 +196,68 @@ async def test_no_more_is_read_by_who_asks_than_takes_a_moment(
         await running.renderer.tile(image, tile_of(range(CHANNELS)), Trace())
     assert len(threads) == CHANNELS
     assert 3 <= threads.count(True) < CHANNELS
+
+
+class Slow:
+    """A raster whose download takes as long as the gate is closed."""
+
+    def __init__(self) -> None:
+        self.gate = threading.Event()
+
+    @property
+    def pixels(self) -> Any:
+        assert self.gate.wait(30)
+        return np.zeros(1)
+
+
+@needs_nowait
+@pytest.mark.parametrize("busy", [False, True])
+async def test_what_nobody_waits_for_is_read_at_once_where_workers_have_nothing_to_do(
+    channels: Path, monkeypatch: pytest.MonkeyPatch, busy: bool
+) -> None:
+    threads: list[str] = []
+    read, slow = TiffSource.read, Slow()
+
+    def noting(self: TiffSource, frame: int, z: int, unit: Rect) -> Any:
+        threads.append(threading.current_thread().name)
+        return read(self, frame, z, unit)
+
+    monkeypatch.setattr(TiffSource, "read", noting)
+    async with engine(workers=1) as running:
+        image, rasters = await running.image(reference(channels)), running.renderer.rasters
+        before = asyncio.create_task(running.batcher.submit("download", slow, Trace())) if busy else None
+        await asyncio.sleep(0)
+        assert running.batcher.idle != busy
+        with Hold(rasters.shelf) as hold:
+            work = Work(image, Trace(), background=True)
+            taken = asyncio.create_task(rasters.take(work, (0,), 1, Rect(0, 0, 1, 1), hold))
+            while not threads:
+                await asyncio.sleep(0)
+            slow.gate.set()
+            await taken
+        if before is not None:
+            await before
+    assert ["reader" in name for name in threads] == [busy]
+
+
+@needs_nowait
+async def test_channels_that_are_left_to_workers_do_not_add_up(
+    large: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stored, "MOST", 3 * LARGE * LARGE)  # bytes: a channel and a half
+    left: list[bool] = []
+    read = TiffSource.read
+
+    def noting(self: TiffSource, frame: int, z: int, unit: Rect) -> Any:
+        job = read(self, frame, z, unit)
+        left.append(job.left)
+        return job
+
+    monkeypatch.setattr(TiffSource, "read", noting)
+    async with engine() as running:
+        image = await running.image(reference(large))
+        await running.renderer.tile(image, tile_of(range(CHANNELS), 0, 0), Trace())
+    assert left == [True] * CHANNELS
 
 
 async def test_a_file_that_changes_while_it_is_read_at_hand_is_opened_anew(
