@@ -48,8 +48,8 @@ class Stored:
         with it, and be put on its core for as long as it works.
         """
         async with self._images.handle(image) as source:
-            waited_for = not background or self._batcher.idle
-            read = self._at_hand(source, runs, trace) if waited_for else []
+            hurried = not background or self._batcher.idle
+            read = self._at_hand(source, runs, trace) if hurried else []
             at_hand = len(read)
             read += await self._read(source, image, runs[at_hand:], trace)
             decode = partial(self._decoded, read, trace, background=background)

@@ -131,7 +131,7 @@ template <class T, int samples> INLINE void quarter_columns(const Clean<T>& clea
   every_other<T, samples>(means, count, out);
 }
 
-// The same where the target has bytes put in order at once, and there are some; false where not.
+// The same where the target puts bytes in order at once, and there are enough; false where not.
 template <int samples, class T> INLINE bool quarter_blocks(const Clean<T>&, T*) { return false; }
 template <int samples> INLINE bool quarter_blocks(const Clean<u8>& clean, u8* out) {
   const int count = clean.to - clean.from;

@@ -220,27 +220,28 @@ INLINE bool reorders_bytes() { return true; }
 typedef u8 ByteVector __attribute__((vector_size(32)));
 typedef u16 WordVector __attribute__((vector_size(32)));
 
-// Two pixels of each half to their sums with a neighbour: the bytes that are added stand side by side.
-// Of three samples the four bytes at either end belong to other pixels.
+// The order in which the bytes of eight pixels stand next to those of their neighbours that they are added to,
+// four pixels in each half. Of three samples, four bytes at either end belong to other pixels.
 template <int samples> struct Blocks;
 template <> struct Blocks<3> {
   static constexpr int before = 4;
-  static constexpr ByteVector pairs = {4, 7, 5, 8, 6, 9, 10, 13, 11, 14, 12, 15, 4, 4, 4, 4,
-                                  16, 19, 17, 20, 18, 21, 22, 25, 23, 26, 24, 27, 16, 16, 16, 16};
+  static constexpr ByteVector pairs = {4,  7,  5,  8,  6,  9,  10, 13, 11, 14, 12, 15, 4,  4,  4,  4,
+                                       16, 19, 17, 20, 18, 21, 22, 25, 23, 26, 24, 27, 16, 16, 16, 16};
 };
 template <> struct Blocks<4> {
   static constexpr int before = 0;
-  static constexpr ByteVector pairs = {0, 4, 1, 5, 2, 6, 3, 7, 8, 12, 9, 13, 10, 14, 11, 15,
-                                  16, 20, 17, 21, 18, 22, 19, 23, 24, 28, 25, 29, 26, 30, 27, 31};
+  static constexpr ByteVector pairs = {0,  4,  1,  5,  2,  6,  3,  7,  8,  12, 9,  13, 10, 14, 11, 15,
+                                       16, 20, 17, 21, 18, 22, 19, 23, 24, 28, 25, 29, 26, 30, 27, 31};
 };
 
-// out's column i = function(the sum of columns 2 i and 2 i + 1 of both rows), from the second column to before the
-// one that is returned, at most the last of count; that one may be written to. 1 where vectors do not pay.
+// Columns of out that are made of the sums of columns 2 i and 2 i + 1 of both rows, by a function that changes
+// them in place: from the second up to the one that is returned, which is one of `count` and may be written to.
+// Returns 1 where vectors do not pay.
 template <int samples, class F>
 INLINE int fold_blocks(const u8* upper, const u8* lower, int count, u8* out, F function) {
   if (!reorders_bytes()) return 1;
-  constexpr ByteVector low = {0, 2, 4, 6, 8, 10, 12, 14, 0, 0, 0, 0, 0, 0, 0, 0,
-                         16, 18, 20, 22, 24, 26, 28, 30, 16, 16, 16, 16, 16, 16, 16, 16};
+  constexpr ByteVector low = {0,  2,  4,  6,  8,  10, 12, 14, 0,  0,  0,  0,  0,  0,  0,  0,
+                              16, 18, 20, 22, 24, 26, 28, 30, 16, 16, 16, 16, 16, 16, 16, 16};
   const u8* const rows[] = {upper, lower};
   int i = 1;
   for (; i + 4 < count; i += 4) {
