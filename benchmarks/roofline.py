@@ -26,7 +26,7 @@ from benchmarks.section import Section, number, text
 from gputiles import selftest
 from gputiles.backends import DownsampleJob, MeasureJob, Raster, RenderJob, ResampleJob
 from gputiles.backends.host import HostBackend
-from gputiles.backends.hostlib import Call, Library
+from gputiles.backends.hostlib import Call, Library, Pool
 from gputiles.backends.paste import raster_of
 from gputiles.encoded import Encoding, Format
 from gputiles.errors import GputilesError
@@ -73,6 +73,8 @@ class Timed:
 
     def __init__(self) -> None:
         self._library = Library()
+        self._names: dict[int, str] = {}  # of kernels, by their addresses
+        self._pool: Pool
         self.seconds: defaultdict[str, list[float]] = defaultdict(list)
 
     def __call__(self, kernel: str, table: NDArray[Any]) -> None:
@@ -86,20 +88,28 @@ class Timed:
         for call in calls:
             self(call.kernel, call.table)
 
-    def shares(self, calls: Sequence[Call]) -> Sequence[Call]:
-        """Return what ``run`` does: all shares of a kernel at once, so that it is noted once."""
-        return calls
+    def shares(self, calls: Sequence[Call]) -> NDArray[Any]:
+        """Return what ``run`` does, and remember which kernels that are."""
+        steps = self._library.shares(calls)
+        self._names |= zip(steps[0]["kernel"].tolist(), (call.kernel for call in calls), strict=True)
+        return steps
 
-    def pool(self, _: Sequence[int]) -> Timed:
+    def pool(self, cores: Sequence[int]) -> Timed:
         """Return what shares are done by: this thread alone."""
+        self._pool = self._library.pool(cores)
         return self
 
-    def run(self, calls: Sequence[Call], _: int) -> None:
-        """Run kernels as a chain, whoever else may have nothing to do."""
-        self.chain(calls)
+    def run(self, steps: NDArray[Any], _: int) -> None:
+        """Do all shares of a kernel, and then those of the next, each noted by itself."""
+        for column in range(steps.shape[1]):
+            own = np.ascontiguousarray(steps[:, column : column + 1])
+            began = time.perf_counter()
+            self._pool.run(own, 0)
+            self.seconds[self._names[int(own[0, 0]["kernel"])]].append(time.perf_counter() - began)
 
     def close(self) -> None:
-        """Nothing was started."""
+        """End the pool's threads."""
+        self._pool.close()
 
 
 def rows(scope: Scope) -> list[dict[str, Any]]:

@@ -223,7 +223,7 @@ async def test_an_overview_reads_neighbours_together(tmp_path: Path) -> None:
         image = await running.image(reference(path))
         calls = count_reads(running)
         await running.renderer.raster(image, 0, 0, 0, 0)
-        assert calls() == 4  # blocks of 8 x 8 tiles
+        assert 3 <= calls() <= 4  # blocks of 8 x 8 tiles, of which the loop may have read the first
         assert running.renderer.rasters.reads == 256
 
 
