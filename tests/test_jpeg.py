@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+from concurrent.futures import ThreadPoolExecutor
 from io import BytesIO
 from itertools import product
+from threading import Barrier
 from typing import Any
 
 import imagecodecs
@@ -17,7 +19,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from gputiles import jfif
-from gputiles.backends import RenderJob, tables
+from gputiles.backends import RenderJob, jpegcodes
 from gputiles.backends.host import HostBackend
 from gputiles.backends.paste import raster_of
 from gputiles.encoded import Encoding, Format
@@ -199,8 +201,8 @@ def test_the_products_that_stand_for_divisions_are_exact() -> None:
     sizes = np.arange(1 << 14, dtype=np.uint64)  # more than eight times any coefficient
     seen = set()
     for quality in range(1, 101):
-        for steps, row in zip(jfif.steps(quality), tables.jpeg_tables(quality), strict=True):
-            for step, at in zip(steps, tables.ZIGZAG, strict=True):
+        for steps, row in zip(jfif.steps(quality), jpegcodes.codes(quality), strict=True):
+            for step, at in zip(steps, jpegcodes.ZIGZAG, strict=True):
                 if step in seen:
                     continue
                 seen.add(step)
@@ -212,7 +214,7 @@ def test_the_products_that_stand_for_divisions_are_exact() -> None:
 
 @pytest.mark.parametrize("kind", [0, 1], ids=["luma", "chroma"])
 def test_symbols_of_coefficients_are_their_codes_and_the_bits_that_tell_them(kind: int) -> None:
-    codes, symbols = jfif.AC[kind].codes(), tables.jpeg_symbols(kind)
+    codes, symbols = jfif.AC[kind].codes(), jpegcodes.symbols(kind)
     for distance, value in product(range(1, 17), (*range(-1023, 0), *range(1, 1024))):
         width = abs(value).bit_length()
         code, length = codes[(distance - 1) << 4 | width]
@@ -221,3 +223,18 @@ def test_symbols_of_coefficients_are_their_codes_and_the_bits_that_tell_them(kin
     assert not symbols[0].any()
     assert not symbols[17].any()
     assert not symbols[:, 0].any()
+
+
+def test_first_pictures_at_once_look_up_symbols_that_stay(monkeypatch: pytest.MonkeyPatch) -> None:
+    made, meeting = jpegcodes._made_symbols, Barrier(3)
+
+    def made_by_all_at_once(kind: int) -> NDArray[np.uint32]:
+        meeting.wait(60)
+        return made(kind)
+
+    monkeypatch.setattr(jpegcodes, "_symbols", {})
+    monkeypatch.setattr(jpegcodes, "_made_symbols", made_by_all_at_once)
+    with ThreadPoolExecutor(3) as pool:
+        tables = list(pool.map(jpegcodes.codes.__wrapped__, (71, 72, 73)))
+    stay = [jpegcodes.symbols(kind).ctypes.data for kind in (0, 1)]
+    assert [table["symbols"].tolist() for table in tables] == [stay] * 3

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from gputiles import arrays, jfif, png
-from gputiles.backends import tables
+from gputiles.backends import jpegcodes, tables
 from gputiles.backends.addresses import address
 from gputiles.backends.turn import turned
 from gputiles.encoded import Encoding, Format
@@ -125,9 +125,9 @@ class JpegForm:
         self.shape = height, width, samples = shape
         self.subsampling = encoding.subsampling if samples == 3 else 0
         self.header = jfif.header(width, height, samples, encoding.quality, self.subsampling)
-        self.codes = tables.jpeg_tables(encoding.quality)
+        self.codes = jpegcodes.codes(encoding.quality)
         self.units = jfif.segments(height, self.subsampling)
-        self.capacity = tables.jpeg_capacity(width, samples, self.subsampling)  # bytes of a unit at most
+        self.capacity = jpegcodes.capacity(width, samples, self.subsampling)  # bytes of a unit at most
 
     def rows(self, units: range) -> range:
         """Return the rows of pixels of some rows of MCUs."""

@@ -8,14 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from ctypes import c_float
-from functools import cache, lru_cache
-from itertools import product
 from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
-from gputiles import jfif
 from gputiles.backends import DownsampleJob, MeasureJob
 from gputiles.backends.lookups import Palette
 from gputiles.encoded import LUMA
@@ -30,13 +26,6 @@ TYPES = {
         ("uint8", "int8", "uint16", "int16", "uint32", "int32", "uint64", "int64", "float32", "float64")
     )
 }
-WORST_BLOCK = 224  # bytes of a block before stuffing: WORST in jpeg.cu
-
-# Zigzag order: the place (row * 8 + column) of the k-th coefficient of a JPEG's block.
-ZIGZAG = tuple(
-    8 * row + column
-    for row, column in sorted(product(range(8), range(8)), key=lambda at: (sum(at), at[sum(at) % 2 == 0]))
-)
 
 LARGEST = 2.0**126  # windows are limited to this, so that their difference is a float32
 OVEREXPOSED = 65536.0  # how far beyond its window a ramp from 0 may go on
@@ -338,59 +327,6 @@ def fill_icc(row: Any, conversion: Conversion, placed: Placed, nodata: float | N
         row["offset"], row["matrix"] = conversion.offset, conversion.matrix.ravel()
 
 
-def jpeg_capacity(width: int, samples: int, subsampling: int) -> int:
-    """Return the bytes that a row of MCUs takes at most, with what the kernel writes beyond them."""
-    across, down = (side // 8 for side in jfif.mcu(subsampling))
-    blocks = across * down + (2 if samples == 3 else 0)
-    return ceil_div(width, 8 * across) * blocks * 2 * WORST_BLOCK + 16
-
-
 def png_capacity(count: int) -> int:
     """Return the room for ``count`` filtered bytes as a deflate block of ``png_dense``."""
     return ceil_div(count * 14, 8) + 1024
-
-
-@lru_cache(maxsize=256)
-def jpeg_tables(quality: int) -> NDArray[Any]:
-    """Return the two JpegTable structs (luma, chroma) of a quality 1 … 100."""
-    table = np.zeros(2, JPEG_TABLE)
-    for kind, row in enumerate(table):
-        divisors = np.empty(64, np.int64)
-        divisors[list(ZIGZAG)] = [8 * step for step in jfif.steps(quality)[kind]]
-        scales = 1 << 17 - np.frexp(divisors - 1)[1]
-        row["half"], row["scale"] = divisors // 2, scales
-        row["reciprocal"] = -(-(1 << 32) // (scales * divisors))
-        row["dc"] = [_entry(code, width) for width, code in sorted(jfif.DC[kind].codes().items())]
-        row["ac"] = _jpeg_ac(kind)
-        row["sixteen"], row["end"] = row["ac"][16, 0], row["ac"][1, 0]
-        row["symbols"] = jpeg_symbols(kind).ctypes.data
-    return table
-
-
-@cache
-def _jpeg_ac(kind: int) -> NDArray[np.uint32]:
-    """Return the entries of AC coefficients without their tails, by distance and by width."""
-    entries = np.zeros((17, 16), np.uint32)
-    for symbol, code in jfif.AC[kind].codes().items():
-        entries[(symbol >> 4) + 1, symbol & 15] = _entry(code, symbol & 15)
-    return entries
-
-
-@cache
-def jpeg_symbols(kind: int) -> NDArray[np.uint32]:
-    """Return the entries of AC coefficients with their tails, by distance (0 … 17) and 11 bits of value.
-
-    Where there is no code, of the distances 0 and 17 and of the value 0, they are 0, which puts nothing.
-    """
-    values = (np.arange(1 << 11) ^ 1 << 10) - (1 << 10)
-    widths = np.frexp(np.abs(values))[1]
-    tails = np.where(values < 0, values - 1, values) & (1 << widths) - 1
-    entries = np.zeros((18, len(values)), np.uint32)
-    entries[1:17] = np.where(values, _jpeg_ac(kind)[1:, widths] + (tails << 6), 0)
-    return entries
-
-
-def _entry(code: tuple[int, int], tail: int) -> int:
-    """Return a JpegTable's entry: the code with room for ``tail`` bits, above the length of both."""
-    bits, length = code
-    return bits << tail << 6 | length + tail

@@ -321,6 +321,23 @@ def test_in_a_window_without_room_the_bar_has_it(visit: Visit) -> None:
     overview.wait_for(state="visible")
 
 
+def test_the_overview_shows_the_whole_image(visit: Visit) -> None:
+    view(visit, "quarters.ome.tif", "#z=4&x=100&y=100")
+    window, box = (visit.page.locator(name).bounding_box() for name in ("#osd", ".overview"))
+    assert window is not None
+    assert box is not None
+    for place, colour in (
+        ((0.1, 0.9), BLUE),
+        ((0.9, 0.1), GREEN),
+        ((0.9, 0.9), WHITE),
+    ):  # what is not seen else
+        x, y = (
+            box[at] - window[at] + share * box[side]
+            for at, side, share in zip("xy", ("width", "height"), place, strict=True)
+        )
+        visit.shows(x / window["width"], y / window["height"], colour)
+
+
 @pytest.mark.parametrize("width", [1280, 700])
 def test_the_overview_goes_where_it_is_pressed(visit: Visit, width: int) -> None:
     visit.page.set_viewport_size({"width": width, "height": 800})
