@@ -1,5 +1,5 @@
 # make demo   a sample image and a page that shows it
-# make test   the tests
+# make test   the tests, in TESTERS processes side by side
 # make viewer gets the viewer's library, with npm; make demo does so where there is npm
 # make bench, bench-quick   the benchmarks, in full and in a minute (EXTRAS=test,bench); bench-baseline renews
 #   what bench-quick compares with
@@ -11,6 +11,7 @@ VENV ?= .venv
 SIZE ?= 8192
 PORT ?= 8080
 EXTRAS ?= test
+TESTERS ?= 2
 ARGS ?=
 
 BIN := $(VENV)/bin
@@ -35,8 +36,9 @@ $(LIBRARY): package.json package-lock.json
 	npm ci --no-audit --no-fund --silent
 	cp node_modules/openseadragon/build/openseadragon/openseadragon.min.js $@
 
+# A file's tests stay in one process: they share servers, and what they have measured.
 test: $(INSTALLED)
-	$(BIN)/python -m pytest $(ARGS)
+	$(BIN)/python -m pytest --numprocesses $(TESTERS) --dist loadfile $(ARGS)
 
 fuzz: $(INSTALLED)
 	$(BIN)/python -m tests.fuzz $(ARGS)

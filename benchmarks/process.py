@@ -43,16 +43,24 @@ def started(words: Sequence[str], **options: object) -> Iterator[subprocess.Pope
 
 @contextmanager
 def gputiles(
-    path: Path, settings: Mapping[str, str] = {}, flags: Sequence[str] = (), errors: Path | None = None
+    path: Path,
+    settings: Mapping[str, str] = {},
+    flags: Sequence[str] = (),
+    errors: Path | None = None,
+    environment: Mapping[str, str] | None = None,
 ) -> Iterator[Served]:
     """Serve ``path`` by ``gputiles serve``; the block begins when it listens.
 
-    ``flags`` are the interpreter's; what the server says of errors goes into the file ``errors``.
+    ``flags`` are the interpreter's, ``environment`` is the process's (None: this one's); what the server
+    says of errors goes into the file ``errors``.
     """
     words = [sys.executable, *flags, "-m", "gputiles", "serve", str(path), "--port", "0"]
     words += [word for name, value in settings.items() for word in (f"--{name}", value)]
     log = errors or Path("/dev/null")
-    with log.open("wb") as said, started(words, stdout=subprocess.PIPE, stderr=said) as server:
+    with (
+        log.open("wb") as said,
+        started(words, stdout=subprocess.PIPE, stderr=said, env=environment) as server,
+    ):
         assert server.stdout is not None
         line = server.stdout.readline()
         if "http://" not in line:

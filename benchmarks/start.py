@@ -1,17 +1,19 @@
 """Cold start: from ``gputiles serve`` to the first tile of a local file, and what was imported for it.
 
-The file and Python's own are in the page cache. Modules are looked at in a start of its own, in
-which the interpreter notes every import.
+The file and Python's own are in the page cache, and modules are compiled, as those of an installation
+are: their bytecode lies in a folder of the run's. Modules are looked at in a start of its own, in which
+the interpreter notes every import.
 """
 
 from __future__ import annotations
 
+import os
 import re
 import statistics
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -45,8 +47,9 @@ def rows(scope: Scope) -> list[dict[str, Any]]:
 
 def row(name: str, drive: Drive, scope: Scope) -> dict[str, Any]:
     """Return the seconds until the server listens, and until the tile is there. Raises PixelsDiffer."""
-    listening, tile = zip(*(_start(drive) for _ in range(1 + scope.runs)), strict=True)
-    found = imports(drive, scope.folder / "imports.txt")
+    environment = _compiled(scope.folder / "bytecode")
+    listening, tile = zip(*(_start(drive, environment) for _ in range(1 + scope.runs)), strict=True)
+    found = imports(drive, environment, scope.folder / "imports.txt")
     return {
         "name": name,
         "file": drive.file.split(";")[0],
@@ -59,11 +62,19 @@ def row(name: str, drive: Drive, scope: Scope) -> dict[str, Any]:
     }
 
 
-def _start(drive: Drive, flags: tuple[str, ...] = (), errors: Path | None = None) -> tuple[float, float]:
+def _compiled(folder: Path) -> dict[str, str]:
+    """Return an environment in which modules are compiled once, into ``folder``."""
+    kept = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    return kept | {"PYTHONPYCACHEPREFIX": str(folder)}
+
+
+def _start(
+    drive: Drive, environment: Mapping[str, str], flags: tuple[str, ...] = (), errors: Path | None = None
+) -> tuple[float, float]:
     z, expected = engines_tile(drive)
     path = filled(template(drive, item_of(drive), z))
     began = time.perf_counter()
-    with process.gputiles(drive.path, flags=flags, errors=errors) as server:
+    with process.gputiles(drive.path, flags=flags, errors=errors, environment=environment) as server:
         listening = time.perf_counter() - began
         body = fetched(server.base + path)
         whole = time.perf_counter() - began
@@ -72,14 +83,14 @@ def _start(drive: Drive, flags: tuple[str, ...] = (), errors: Path | None = None
     return listening, whole
 
 
-def imports(drive: Drive, said: Path) -> Counter[str]:
+def imports(drive: Drive, environment: Mapping[str, str], said: Path) -> Counter[str]:
     """Return the milliseconds of its imports for every package that a start to the first tile loads.
 
     Of several starts the least counts, which others' load disturbs least.
     """
     found = []
     for _ in range(STARTS):
-        _start(drive, ("-X", "importtime"), said)
+        _start(drive, environment, ("-X", "importtime"), said)
         found.append(costs(said.read_text()))
     return least(found)
 
@@ -117,7 +128,7 @@ def heavy(found: Counter[str]) -> list[str]:
 SECTION = Section(
     title="Cold start",
     note="From the command to the first tile, medians of starts after one that does not count; files in the "
-    "page cache, bytecode compiled. Heavy: optional packages, and others that take "
+    "page cache, modules compiled as an installation's are. Heavy: optional packages, and others that take "
     f"{DEAR:.0f} ms or more of imports, beyond {', '.join(sorted(NEEDED))} and what they import.",
     columns={
         "cold start": text("name"),

@@ -52,7 +52,9 @@ def test_a_path_and_a_binary_object_are_the_same_image(path: Path, image: Image)
         assert not file.closed  # it stays the caller's
 
 
-@pytest.mark.parametrize("file", [5, None, io.StringIO("text"), b"image.tif"], ids=repr)
+@pytest.mark.parametrize(
+    "file", [5, None, io.StringIO("text"), b"image.tif"], ids=["number", "none", "text", "bytes"]
+)
 def test_what_is_no_file_is_refused_by_its_name(file: Any) -> None:
     with pytest.raises(errors.BadRequest, match="expected a path, an address or a binary file object; got"):
         gputiles.open(file)

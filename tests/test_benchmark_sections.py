@@ -84,8 +84,12 @@ def test_forty_channels_of_a_viewport_are_large_images(scope: Scope) -> None:
     assert "40 channels" in contest.file
 
 
-def test_a_cold_start_is_timed_and_imports_nothing_heavy(scope: Scope) -> None:
+def test_a_cold_start_is_timed_and_imports_nothing_heavy(
+    scope: Scope, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PYTHONDONTWRITEBYTECODE", "1")  # to compile is no part of it, where nobody keeps it
     stored, styled = start.rows(scope)
+    assert list((scope.folder / "bytecode").glob("**/gputiles/app.*.pyc"))
     for row in (stored, styled):
         assert 0 < row["listening_s"] <= row["first_tile_s"]
         assert not start.OPTIONAL & set(row["heavy"])

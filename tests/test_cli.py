@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import gc
 import json
 import os
 import re
@@ -12,6 +13,7 @@ import subprocess
 import sys
 import tomllib
 import urllib.request
+from contextlib import nullcontext
 from pathlib import Path
 
 import click
@@ -82,6 +84,17 @@ def test_every_command_explains_itself(name):
     result = invoke(name, "--help")
     assert result.exit_code == 0
     assert result.output.startswith("Usage: ")
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_no_garbage_is_collected_while_a_command_is_loaded(fails, tmp_path, monkeypatch):
+    name = f"probe_{fails}"
+    (tmp_path / f"{name}.py").write_text(f"import gc\ncommand = gc.isenabled()\n{'1 / 0' if fails else ''}\n")
+    monkeypatch.setattr(gputiles.commands, "__path__", [str(tmp_path)])
+    monkeypatch.setitem(COMMANDS, name, "Tell whether the collector is on.")
+    with pytest.raises(ZeroDivisionError) if fails else nullcontext():
+        assert cli.get_command(click.Context(cli), name) is False
+    assert gc.isenabled()
 
 
 def test_an_unknown_command_is_a_wrong_use():

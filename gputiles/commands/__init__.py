@@ -7,7 +7,10 @@ needs, and ``gputiles --help`` still answers at once.
 from __future__ import annotations
 
 import errno
+import gc
 import importlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import click
@@ -41,7 +44,8 @@ class Commands(click.Group):
         """Load the module of a command; None where there is no such command."""
         if cmd_name not in COMMANDS:
             return None
-        command: click.Command = importlib.import_module(f"gputiles.commands.{cmd_name}").command
+        with _all_kept():
+            command: click.Command = importlib.import_module(f"gputiles.commands.{cmd_name}").command
         return command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
@@ -63,6 +67,16 @@ class Commands(click.Group):
             if error.errno == errno.EPIPE:  # the reader of our output left: click ends quietly
                 raise
             raise click.ClickException(_describe_os(error)) from error
+
+
+@contextmanager
+def _all_kept() -> Iterator[None]:
+    """Collect no garbage meanwhile: what modules make while they load stays, and walks over it add up."""
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
 
 
 def _describe(error: GputilesError) -> str:
