@@ -35,12 +35,12 @@ class Entry(Generic[V]):
 
     __slots__ = ("asked", "group", "key", "owner", "pins", "segment", "value", "weight")
 
-    def __init__(self, key: Hashable, value: V, weight: int, owner: Hashable) -> None:
+    def __init__(self, key: Hashable, value: V, weight: int, owner: Hashable, *, asked: bool) -> None:
         self.key = key
         self.value = value
         self.weight = weight
         self.owner = owner
-        self.asked = False
+        self.asked = asked
         self.pins = 0
         self.segment: Any = None  # the LRU that holds the entry; None when it is on no shelf
         self.group: Any = None  # the LRUs of the owner, to be found without a look-up
@@ -168,25 +168,36 @@ class Shelf(Generic[V]):
 
     def put(self, key: Hashable, value: V, weight: int, owner: Hashable, *, cold: bool = False) -> Entry[V]:
         """Store ``value``, evicting others; what is larger than the shelf is not stored."""
-        self.discard(key)
-        entry = Entry(key, value, weight, owner)
-        entry.asked = not cold
-        if weight > self.capacity:
-            self.loose += weight
-            self._note_peak()
-            return entry
+        return self.put_all([(key, value, weight)], owner, cold=cold)[0]
+
+    def put_all(
+        self, items: Iterable[tuple[Hashable, V, int]], owner: Hashable, *, cold: bool = False
+    ) -> list[Entry[V]]:
+        """Store values by their keys, which differ, with their weights, as ``put`` stores one."""
+        entries = [Entry(*item, owner, asked=not cold) for item in items]
+        for entry in entries:
+            self.discard(entry.key)
+        fitting = [entry for entry in entries if entry.weight <= self.capacity]
+        self.loose += sum(entry.weight for entry in entries) - sum(entry.weight for entry in fitting)
+        if fitting:
+            self._place(fitting, owner, cold)
+        self._note_peak()
+        return entries
+
+    def _place(self, entries: Sequence[Entry[V]], owner: Hashable, cold: bool) -> None:
+        """Store entries of an owner; others make room for all of them at once."""
         share = self._owners.get(owner)
         if share is None:
             share = self._owners[owner] = _Owner(self._clock())
-        entry.group = share
-        entry.segment = share.cold if cold else share.hot
-        entry.segment[key] = entry
-        self._entries[key] = entry
-        self.stored += weight
-        entry.pins += 1  # not the entry that makes room for itself
+        segment = share.cold if cold else share.hot
+        for entry in entries:
+            entry.group, entry.segment = share, segment
+            segment[entry.key] = self._entries[entry.key] = entry
+            self.stored += entry.weight
+            entry.pins += 1  # not those that make room for themselves
         self._make_room()
-        entry.pins -= 1
-        return entry
+        for entry in entries:
+            entry.pins -= 1
 
     def discard(self, key: Hashable) -> None:
         """Take the entry of ``key`` off the shelf, if it is there."""

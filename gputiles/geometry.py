@@ -97,11 +97,12 @@ class Grid:
         """Return (columns, rows) of the tile grid of level ``z``."""
         return self._tiles[z]
 
-    def rect(self, z: int, x: int, y: int) -> Rect:
-        """Return the pixels of level ``z`` that tile (x, y) shows, cropped to the level."""
-        width, height = self.size(z)
+    def rect(self, z: int, x: int, y: int, columns: int = 1, rows: int = 1) -> Rect:
+        """Return the pixels of level ``z`` that tiles from (x, y) on show, cropped to the level."""
+        width, height = self._sizes[z]
         left, top = x * self.tile_width, y * self.tile_height
-        return Rect(left, top, min(self.tile_width, width - left), min(self.tile_height, height - top))
+        across, down = columns * self.tile_width, rows * self.tile_height
+        return Rect(left, top, min(across, width - left), min(down, height - top))
 
     def check(self, z: int, x: int, y: int) -> None:
         """Raise NotFound, in large_image's words, unless tile (x, y) of level ``z`` exists."""

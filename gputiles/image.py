@@ -137,6 +137,8 @@ class ImageInfo:
     def unit(self, z: int, x: int, y: int) -> Rect:
         """Return the tiles that are read or made together with tile (x, y) of level ``z``."""
         across, down = self.units[z] if self.units else (1, 1)
+        if across == down == 1:
+            return Rect(x, y, 1, 1)
         columns, rows = self.grid.tiles(z)
         left, top = x - x % across, y - y % down
         return Rect(left, top, min(across, columns - left), min(down, rows - top))

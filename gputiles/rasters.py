@@ -66,6 +66,9 @@ Flown = tuple[str, Plane, Rect]
 Made = dict[tuple[Plane, Cell], "Entry[Raster] | GputilesError"]
 """What has come of a flight."""
 
+Good = dict[tuple[Plane, Cell], Raster]
+"""What is to be kept of it."""
+
 
 class Rasters:
     """The shelf of unstyled tiles, and the ways to fill it."""
@@ -232,7 +235,7 @@ class Rasters:
         with self.shelf.reserve(sum(_weight(info, run.z, run.units) for run in runs)):
             decoded = await self.stored.decode(work.image, runs, work.trace, background=work.background)
         self.reads += len(flown)
-        made = Made()
+        made, good = Made(), Good()
         for run, tiles in zip(runs, decoded, strict=True):
             plane = Plane(run.frame, run.z)
             of_run = repeat(tiles) if isinstance(tiles, GputilesError) else tiles
@@ -240,13 +243,16 @@ class Rasters:
                 if isinstance(tile, GputilesError):
                     made[plane, cell] = tile
                 else:
-                    entry = self._put(work, plane, cell, tile, cold=work.background)
-                    made[plane, cell] = hold.pin(entry)
-        return made
+                    good[plane, cell] = tile
+        return made | self._kept(work, good, hold, cold=work.background)
 
-    def _put(self, work: Work, plane: Plane, cell: Cell, raster: Raster, *, cold: bool) -> Entry[Raster]:
-        key = (work.image.identity, plane, cell)
-        return self.shelf.put(key, raster, raster.weight, work.image.reference, cold=cold)
+    def _kept(self, work: Work, good: Good, hold: Hold[Raster], *, cold: bool = False) -> Made:
+        """Put tiles on the shelf, pinned by ``hold``."""
+        identity = work.image.identity
+        items = [((identity, *place), raster, raster.weight) for place, raster in good.items()]
+        entries = self.shelf.put_all(items, work.image.reference, cold=cold)
+        hold.pin_all(entries)
+        return dict(zip(good, entries, strict=True))
 
     # -- missing levels
 
@@ -267,9 +273,8 @@ class Rasters:
             rasters = await self._batcher.submit_all(
                 "downsample", [(job, 0) for job in jobs.values()], work.trace, background=True
             )
-        for cell, raster in zip(jobs, rasters, strict=True):
-            made[plane, cell] = hold.pin(self._put(work, plane, cell, raster, cold=False))
-        return made
+        good = {(plane, cell): raster for cell, raster in zip(jobs, rasters, strict=True)}
+        return made | self._kept(work, good, hold)
 
     # -- projections
 
@@ -288,8 +293,7 @@ class Rasters:
                             values = await downloaded(self._batcher, tiles[cell], work.trace)
                             await self._room.run(folds[cell].add, *values)
                 folded = {cell: await self._join(work, fold) for cell, fold in folds.items()}
-            for cell, raster in folded.items():
-                made[plane, cell] = hold.pin(self._put(work, plane, cell, raster, cold=False))
+            made |= self._kept(work, {(plane, cell): raster for cell, raster in folded.items()}, hold)
         return made
 
     async def _join(self, work: Work, fold: Fold) -> Raster:
@@ -344,8 +348,8 @@ def _runs(flown: Sequence[Flown]) -> list[Run]:
 
 def _weight(info: ImageInfo, z: int, unit: Rect) -> int:
     """Return the bytes of the unit's rasters, without validity planes."""
-    rects = (info.grid.rect(z, *cell) for cell in unit.cells())
-    return sum(rect.width * rect.height for rect in rects) * info.samples * info.dtype.itemsize
+    pixels = info.grid.rect(z, *unit)
+    return pixels.width * pixels.height * info.samples * info.dtype.itemsize
 
 
 def _below(grid: Grid, z: int, units: Iterable[Rect]) -> Iterator[Cell]:

@@ -77,17 +77,17 @@ def decode_tiles(job: DecodeJob, decode: Decode = one_by_one) -> Tiles:
     """Decode the chunks of a job once, one after the other, and cut its tiles out of them."""
     pairs = zip(job.chunks, decode(job.chunks), strict=True)
     decoded = (_Part(chunk.place, chunk.sample, pixels) for chunk, pixels in pairs)
-    tiles = _one(job, next(decoded)) if len(job.chunks) == len(job.tiles) == 1 else _cut(job, decoded)
+    in_place = tuple(chunk.place for chunk in job.chunks) == job.tiles
+    tiles = tuple(map(partial(_alone, job), decoded)) if in_place else _cut(job, decoded)
     if not job.mask:
         return tiles
     mask = replace(job, chunks=job.mask, mask=(), samples=1, dtype=np.dtype(np.uint8), fill=0)
     return tuple(map(_masked, tiles, decode_tiles(mask, decode)))
 
 
-def _one(job: DecodeJob, part: _Part) -> Tiles:
-    """Return the one tile of a job of one chunk, which mostly is that chunk."""
-    whole = _whole(job, job.tiles[0], part) if part.place == job.tiles[0] else None
-    return _cut(job, [part]) if whole is None else (whole,)
+def _alone(job: DecodeJob, part: _Part) -> Raster | GputilesError:
+    """Return the tile at the place of a chunk, which mostly is that chunk."""
+    return _whole(job, part.place, part) or _tile(job, part.place, (part,))
 
 
 def _cut(job: DecodeJob, decoded: Iterable[_Part]) -> Tiles:
