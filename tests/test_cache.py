@@ -56,6 +56,24 @@ def test_what_is_larger_than_the_shelf_is_handed_out_but_not_stored() -> None:
     assert (cache.used, gone) == (0, ["big"])
 
 
+def test_values_that_are_put_together_do_not_make_room_for_each_other() -> None:
+    cache = shelf(4)
+    for key in "abc":
+        cache.put(key, key, 1, "image")
+    entries = cache.put_all(
+        [("a", "A", 1), ("d", "D", 1), ("big", "BIG", 5), ("e", "E", 2)], "image", cold=True
+    )
+    assert [entry.value for entry in entries] == ["A", "D", "BIG", "E"]
+    assert [key for key in ("a", "b", "c", "d", "e", "big") if cache.peek(key)] == ["a", "d", "e"]
+    assert (cache.stored, cache.used, cache.evictions, cache.pinned) == (4, 9, 2, 0)
+    assert not any(entry.asked or entry.pins for entry in entries)
+    with Hold(cache) as hold:
+        hold.pin_all(entries)
+    assert cache.used == 4
+    assert cache.put_all([], "nobody") == []
+    assert cache.weights() == {"image": 4}
+
+
 def test_an_evicted_value_is_disposed_of_when_its_last_pin_goes() -> None:
     gone: list[str] = []
     cache = shelf(1, dispose=gone.append)

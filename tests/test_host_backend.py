@@ -142,6 +142,34 @@ def test_beyond_the_level_its_last_row_and_column_are_repeated() -> None:
     assert np.array_equal(raster(tile).pixels, np.pad(pixels, ((0, 1), (0, 1), (0, 0)), mode="edge"))
 
 
+def test_chunks_that_are_the_tiles_make_what_any_others_do() -> None:
+    pixels, codec = level(8, 11), Stored()
+    places = tuple(
+        Rect(x, y, 4, 4) for y in (0, 4) for x in (0, 4, 8)
+    )  # the last ones go on behind the level
+    chunks = [chunk(codec, pixels, place) for place in places]
+    chunks[1], chunks[2] = Chunk(codec, None, places[1]), Chunk(codec, Damaged("not there"), places[2])
+    in_place = decode(DecodeJob(tuple(chunks), places, (11, 8), 1, U16, fill=7))
+    cut = decode(DecodeJob(tuple(chunks), places[::-1], (11, 8), 1, U16, fill=7))[::-1]
+    assert in_place[2] is cut[2] is chunks[2].data
+    assert [raster(tile).valid is None for tile in (*in_place[:2], *in_place[3:])] == [
+        True,
+        False,
+        *3 * [True],
+    ]
+    for tile, other, place in zip(in_place, cut, places, strict=True):
+        if place != places[2]:
+            expected = (
+                np.full((4, 4, 1), 7)
+                if place == places[1]
+                else pixels[place.y : place.bottom, place.x : place.right]
+            )
+            expected = np.pad(expected, ((0, 0), (0, 4 - expected.shape[1]), (0, 0)), mode="edge")
+            assert np.array_equal(raster(tile).pixels, expected)
+            assert np.array_equal(raster(other).pixels, expected)
+            assert np.array_equal(raster(tile).valid, raster(other).valid)
+
+
 ERRORS = [Unsupported("no"), RuntimeError("bad code"), zlib.error("bad block"), IndexError("table")]
 
 

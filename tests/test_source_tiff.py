@@ -90,11 +90,13 @@ def test_tiles_that_share_chunks_are_one_unit(chunk: tuple[int, int], unit: int)
 
 def test_units_tile_the_grid_and_agree_with_each_other() -> None:
     source = opened(noise(1500, 1300), tile=(48, 96))
-    z = source.info.levels - 1
-    columns, rows = source.info.grid.tiles(z)
-    for cell in Rect(0, 0, columns, rows).cells():
+    z, grid = source.info.levels - 1, source.info.grid
+    for cell in Rect(0, 0, *grid.tiles(z)).cells():
         unit = source.info.unit(z, *cell)
         assert all(source.info.unit(z, *other) == unit for other in unit.cells())
+        whole, tiles = grid.rect(z, *unit), [grid.rect(z, *other) for other in unit.cells()]
+        assert all(whole.contains(tile) for tile in tiles)
+        assert whole.width * whole.height == sum(tile.width * tile.height for tile in tiles)
 
 
 def test_a_chunk_wider_than_the_image_is_decoded_once_for_all_its_tiles() -> None:
