@@ -36,9 +36,15 @@ $(LIBRARY): package.json package-lock.json
 	npm ci --no-audit --no-fund --silent
 	cp node_modules/openseadragon/build/openseadragon/openseadragon.min.js $@
 
-# A file's tests stay in one process: they share servers, and what they have measured.
+# A file's tests stay in one process: they share servers, and what they have measured. Those that drive a
+# browser come by themselves: two browsers beside each other are too slow. ARGS are pytest's, in one process.
 test: $(INSTALLED)
-	$(BIN)/python -m pytest --numprocesses $(TESTERS) --dist loadfile $(ARGS)
+ifeq ($(strip $(ARGS)),)
+	$(BIN)/python -m pytest --numprocesses $(TESTERS) --dist loadfile --ignore tests/viewer
+	$(BIN)/python -m pytest tests/viewer
+else
+	$(BIN)/python -m pytest $(ARGS)
+endif
 
 fuzz: $(INSTALLED)
 	$(BIN)/python -m tests.fuzz $(ARGS)
