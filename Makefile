@@ -1,5 +1,5 @@
 # make demo   a sample image and a page that shows it
-# make test   the tests, in TESTERS processes side by side
+# make test   the tests, in TESTERS processes side by side, the viewer's behind them
 # make viewer gets the viewer's library, with npm; make demo does so where there is npm
 # make bench, bench-quick   the benchmarks, in full and in a minute (EXTRAS=test,bench); bench-baseline renews
 #   what bench-quick compares with

@@ -181,7 +181,8 @@ class Shelf(Generic[V]):
         self.loose += sum(entry.weight for entry in entries) - sum(entry.weight for entry in fitting)
         if fitting:
             self._place(fitting, owner, cold)
-        self._note_peak()
+        else:
+            self._note_peak()
         return entries
 
     def _place(self, entries: Sequence[Entry[V]], owner: Hashable, cold: bool) -> None:
