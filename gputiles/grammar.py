@@ -42,12 +42,12 @@ class Band(NamedTuple):
     index; None is the default. ``frame`` None is ``delta`` frames from the main frame.
     """
 
+    low: Limit = AUTO
+    high: Limit = AUTO
     band: int | str | None = None
     channel: int | str | None = None
     frame: int | None = None
     delta: int = 0
-    low: Limit = AUTO
-    high: Limit = AUTO
     palette: Palette = BLACK_TO_WHITE
     discrete: bool = False
     blend: Blend = Blend.LIGHTEN
@@ -103,16 +103,20 @@ def _remembered(text: str) -> Style:
 def _object(value: str | bytes | Mapping[str, object]) -> Mapping[str, Any]:
     if isinstance(value, str | bytes):
         try:
-            value = json.loads(value, parse_constant=_refuse_constant)
+            text = value if isinstance(value, str) else value.decode(json.detect_encoding(value))
+            value = _JSON.decode(text)
         except (ValueError, RecursionError) as error:
             raise BadStyle(f"{NOT_AN_OBJECT} {error}") from error
-    if not isinstance(value, Mapping):
+    if not isinstance(value, (dict, Mapping)):
         raise BadStyle(NOT_AN_OBJECT)
     return value
 
 
 def _refuse_constant(name: str) -> None:
     raise ValueError(f"JSON has no number {name}.")
+
+
+_JSON = json.JSONDecoder(parse_constant=_refuse_constant)
 
 
 def _present(entry: Mapping[str, Any]) -> dict[str, Any]:
@@ -122,12 +126,12 @@ def _present(entry: Mapping[str, Any]) -> dict[str, Any]:
 
 def _listed(value: object) -> list[Placed]:
     """Return the entries of ``bands``, each with its place in messages."""
-    if not isinstance(value, Sequence) or isinstance(value, str | bytes):
+    if not isinstance(value, (list, Sequence)) or isinstance(value, str | bytes):
         raise entries.refusal("bands", "a list of objects", value)
     if len(value) > MOST_BANDS:
         raise BadStyle(f"bands: expected at most {MOST_BANDS}; got {len(value)}")
     for index, entry in enumerate(value):
-        if not isinstance(entry, Mapping):
+        if not isinstance(entry, (dict, Mapping)):
             raise entries.refusal(f"bands[{index}]", "an object", entry)
     return [(f"bands[{index}].", _present(entry)) for index, entry in enumerate(value)]
 
@@ -205,5 +209,16 @@ def _axis(objects: Sequence[Placed]) -> int | None:
 
 
 def _style(bands: tuple[Band, ...] | None, dtype: str | None, axis: int | None, icc: bool | str) -> Style:
-    canonical = json.dumps([bands, dtype, axis, icc])
+    canonical = f"{bands and [_canonical(band) for band in bands]}|{dtype}|{axis}|{icc}"
     return Style(hashlib.sha256(canonical.encode()).hexdigest()[:32], bands, dtype, axis, icc)
+
+
+def _canonical(band: Band) -> str:
+    """Return what a band says; all but its window is remembered, which is what most new styles change."""
+    low, high = band.low, band.high
+    return f"{low.word} {low.number} {high.word} {high.number} {_text(band[2:])}"
+
+
+@lru_cache(maxsize=1024)
+def _text(entries: tuple[object, ...]) -> str:
+    return repr(entries)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from enum import IntEnum
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,8 +31,7 @@ class Finish(IntEnum):
     FLOAT = 2  # (c / 255) truncated: 0 or 1
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class BandRecipe:
+class BandRecipe(NamedTuple):
     """One band of a composite.
 
     n = (value - low) / (high - low), in float32 with a true division (a zero difference

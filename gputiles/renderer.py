@@ -27,7 +27,7 @@ from gputiles.passing import Passing
 from gputiles.projections import Stack
 from gputiles.rasters import Rasters, Work
 from gputiles.reading_room import ReadingRoom
-from gputiles.recipe import Conversion, ConversionKind, Recipe
+from gputiles.recipe import ConversionKind, Recipe
 from gputiles.regions import cells_of, fitted, level_region
 from gputiles.renderjobs import render_job, resample_job, tile_size
 from gputiles.request import RegionRequest, ThumbnailRequest, TileRequest, View
@@ -318,8 +318,8 @@ class Renderer:
         recipe = self._recipe_at_once(work, view)
         if recipe is not None:
             return recipe
-        key, frames = _recipe_key(work, view), self._to_measure(work.image.info, view)
-        async with self.recipes.once(key, partial(self._measure, key, work, view, frames)) as recipe:
+        key = _recipe_key(work, view)
+        async with self.recipes.once(key, partial(self._measure, key, work, view)) as recipe:
             return recipe
 
     def _recipe_at_once(self, work: Work, view: View) -> Recipe | None:
@@ -329,38 +329,26 @@ class Renderer:
         if entry is not None:
             return entry.value
         info = work.image.info
-        if self._intent(info, view) is not None or self._to_measure(info, view):
+        if self._intent(info, view) is not None:
             return None
-        return self._resolve(key, work, view, {}, None)
-
-    def _to_measure(self, info: ImageInfo, view: View) -> tuple[int, ...]:
-        return style.frames_to_measure(view.style, info, view.frame, single=view.single)
+        recipe = style.recipe_at_once(view.style, info, view.frame, single=view.single)
+        if recipe is not None:
+            self.recipes.put(key, recipe, 1, work.image.reference)
+        return recipe
 
     def _intent(self, info: ImageInfo, view: View) -> str | None:
         """Return the rendering intent by which colours are converted; None where they are not."""
         return icc.intent_of(view.style) if self._icc and info.profile is not None else None
 
-    async def _measure(
-        self, key: object, work: Work, view: View, frames: tuple[int, ...], _: Hold[Recipe]
-    ) -> Recipe:
+    async def _measure(self, key: object, work: Work, view: View, _: Hold[Recipe]) -> Recipe:
         """Make a recipe that needs tables of a profile, or statistics, or those of converted values."""
         info = work.image.info
+        frames = style.frames_to_measure(view.style, info, view.frame, single=view.single)
         intent, made, colours = self._intent(info, view), None, None
         if intent is not None:
             made = await self.room.run(icc.conversion, info, intent)
             colours = (intent, made) if made.kind is not ConversionKind.COLORMAP else None
         statistics = await self.measuring.statistics(work, frames, colours)
-        return self._resolve(key, work, view, statistics, made)
-
-    def _resolve(
-        self,
-        key: object,
-        work: Work,
-        view: View,
-        statistics: style.AllStatistics,
-        made: Conversion | None,
-    ) -> Recipe:
-        info = work.image.info
         recipe = style.make_recipe(view.style, info, view.frame, statistics, single=view.single, icc=made)
         self.recipes.put(key, recipe, 1, work.image.reference)
         return recipe

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from typing import NamedTuple
 
 from gputiles import look
 from gputiles.entries import Limit
@@ -15,13 +16,16 @@ from gputiles.palettes import BLACK_TO_WHITE, table
 from gputiles.ranges import Statistics
 from gputiles.recipe import BandRecipe, Blend, Conversion, ConversionKind, Finish, Recipe
 
-__all__ = ["AllStatistics", "Band", "Style", "frames_to_measure", "make_recipe", "parse", "parse_text"]
+__all__ = [
+    "AllStatistics", "Band", "Style", "frames_to_measure", "make_recipe", "parse", "parse_text",
+    "recipe_at_once",
+]  # fmt: skip
 
 _COLOURS = {"red": 0, "green": 1, "blue": 2}
+_FIXED = ("value", "full")  # ends of a window that are what they are, whatever the values
 
 
-@dataclass(frozen=True, slots=True)
-class _Target:
+class _Target(NamedTuple):
     """A band entry with the frame and the sample that it means in an image."""
 
     band: Band
@@ -39,14 +43,31 @@ def frames_to_measure(
     info.check_frame(frame)
     if style is None:
         return look.frames_to_measure(info, frame, single)
-    targets = _targets(style, info, frame)
-    words = [(target.frame, {target.band.low.word, target.band.high.word}) for target in targets]
-    return _unique(number for number, ends in words if ends - {"value", "full"})
+    return _measured(_targets(style, info, frame))
+
+
+def _measured(targets: Sequence[_Target]) -> tuple[int, ...]:
+    """Return the frames of those with a window that depends on the values."""
+    return _unique(
+        frame for band, frame, _ in targets if band.low.word not in _FIXED or band.high.word not in _FIXED
+    )
 
 
 def places(style: Style, info: ImageInfo, frame: int) -> list[tuple[int, int]]:
     """Return the (frame, sample) whose values each band of ``style`` shows, 0-based."""
     return [(target.frame, target.sample) for target in _targets(style, info, frame)]
+
+
+def recipe_at_once(
+    style: Style | None, info: ImageInfo, frame: int, *, single: bool = False
+) -> Recipe | None:
+    """Return what ``make_recipe`` does where it needs no statistics, else None. Raises as it does."""
+    info.check_frame(frame)
+    if style is None or style.bands is None:
+        needed = frames_to_measure(style, info, frame, single=single)
+        return None if needed else make_recipe(style, info, frame, {}, single=single)
+    targets = _targets(style, info, frame)
+    return None if _measured(targets) else _composite(style, info, frame, targets, {})
 
 
 def make_recipe(
@@ -81,10 +102,17 @@ def _plain_recipe(
         return look.make_recipe(info, frame, statistics, single)
     if style.bands is None:
         return look.unstyled(info, frame)
-    targets = _targets(style, info, frame)
-    frames = _unique(target.frame for target in targets) or (_main_frame(style.bands, info, frame),)
+    return _composite(style, info, frame, _targets(style, info, frame), statistics)
+
+
+def _composite(
+    style: Style, info: ImageInfo, frame: int, targets: Sequence[_Target], statistics: AllStatistics
+) -> Recipe:
+    """Return the recipe of a style's bands."""
+    entries = style.bands or ()
+    frames = _unique(target.frame for target in targets) or (_main_frame(entries, info, frame),)
     bands = tuple(_recipe(target, info, statistics.get(target.frame, ())) for target in targets)
-    samples = 1 if style.axis is None and _is_grey(style.bands, info) else 4
+    samples = 1 if style.axis is None and _is_grey(entries, info) else 4
     return Recipe(frames, bands, samples, _finish(style.dtype, info), style.axis)
 
 

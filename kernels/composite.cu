@@ -121,35 +121,98 @@ INLINE void join_component(const Band& band, int c, bool masked, int count, Plan
   }
 }
 
+INLINE void join_as_blended(const Band& band, int c, bool masked, int count, Planes& at) {
+  const bool light = band.blend == ADDITIVE || band.blend == SCREEN;
+  const int blend = light && c == 3 ? (int)LIGHTEN : band.blend;  // opaque stays opaque
+  if (blend != LIGHTEN) at.least[c] = -1.0f;
+  if (blend == LIGHTEN) join_component<Lighten>(band, c, masked, count, at);
+  if (blend == MULTIPLY) join_component<Multiply>(band, c, masked, count, at);
+  if (blend == ADDITIVE) join_component<Add>(band, c, masked, count, at);
+  if (blend == SCREEN) join_component<Screen>(band, c, masked, count, at);
+}
+
 INLINE void join_band(const Band& band, int accumulators, bool masked, int count, Planes& at) {
+  for (int c = 0; c < accumulators; ++c) join_as_blended(band, c, masked, count, at);
+}
+
+// The components of a band that ramp from 0 at its low end, and what they come to at its high end.
+struct Ramps {
+  float* out[4];
+  float end[4];
+  int count;
+};
+
+// Says whether a band, no pixel of which is masked out, does but brighten a picture, by ramps and constants.
+INLINE bool find_ramps(const Band& band, int accumulators, Planes& at, Ramps& ramps) {
+  const Source& source = band.source;
+  if (!band.clamp || source.has_nodata || source.valid) return false;
+  if (band.blend != LIGHTEN && (band.blend != ADDITIVE || band.kind[3] == RAMP)) return false;
   for (int c = 0; c < accumulators; ++c) {
-    const bool light = band.blend == ADDITIVE || band.blend == SCREEN;
-    const int blend = light && c == 3 ? (int)LIGHTEN : band.blend;  // opaque stays opaque
-    if (blend != LIGHTEN) at.least[c] = -1.0f;
-    if (blend == LIGHTEN) join_component<Lighten>(band, c, masked, count, at);
-    if (blend == MULTIPLY) join_component<Multiply>(band, c, masked, count, at);
-    if (blend == ADDITIVE) join_component<Add>(band, c, masked, count, at);
-    if (blend == SCREEN) join_component<Screen>(band, c, masked, count, at);
+    if (band.kind[c] == LINEAR || band.kind[c] == STEP) return false;
+    if (band.kind[c] != RAMP) continue;
+    ramps.out[ramps.count] = at.out[c];
+    ramps.end[ramps.count++] = band.value[c];
   }
+  return true;
+}
+
+template <class Join, int ramp_count, class T>
+INLINE void join_ramps(const Band& band, const T* v, const Ramps& ramps, int count) {
+  const float low = band.low, delta = band.delta, limit = band.limit;
+  const double wide_low = band.wide_low;
+  float* const out[] = {ramps.out[0], ramps.out[1], ramps.out[2], ramps.out[3]};
+  const float end[] = {ramps.end[0], ramps.end[1], ramps.end[2], ramps.end[3]};
+  for (int i = 0; i < count; ++i) {
+    const float n = between(above(v[i], low, wide_low) / delta, 0.0f, limit);
+    for (int c = 0; c < ramp_count; ++c) out[c][i] = Join::join(out[c][i], n * end[c], true);
+  }
+}
+
+template <class Join, class T> INLINE void join_all_ramps(const Band& band, const Span& span, const Ramps& ramps) {
+  const T* v = (const T*)band.source.pixels + span.row * band.source.columns + span.from;
+  if (ramps.count == 1) join_ramps<Join, 1>(band, v, ramps, span.count);
+  if (ramps.count == 2) join_ramps<Join, 2>(band, v, ramps, span.count);
+  if (ramps.count == 3) join_ramps<Join, 3>(band, v, ramps, span.count);
+  if (ramps.count == 4) join_ramps<Join, 4>(band, v, ramps, span.count);
+}
+
+// Joins a band as most are, of one sample of 8 or 16 bits, in one pass over its values; returns whether it could.
+INLINE bool join_at_once(const Band& band, const Span& span, int accumulators, Planes& at) {
+  const bool bytes = band.source.type == UINT8, light = band.blend == LIGHTEN;
+  Ramps ramps = {};
+  if (band.source.samples != 1 || (!bytes && band.source.type != UINT16)) return false;
+  if (!find_ramps(band, accumulators, at, ramps)) return false;
+  if (light && bytes) join_all_ramps<Lighten, u8>(band, span, ramps);
+  if (light && !bytes) join_all_ramps<Lighten, u16>(band, span, ramps);
+  if (!light && bytes) join_all_ramps<Add, u8>(band, span, ramps);
+  if (!light && !bytes) join_all_ramps<Add, u16>(band, span, ramps);
+  for (int c = 0; c < accumulators; ++c)
+    if (band.kind[c] != RAMP) join_as_blended(band, c, false, span.count, at);
+  return true;
+}
+
+INLINE void finish_plane(const float* colours, int finish, int count, u8* bytes) {
+  if (finish == FINISH_UINT8)
+    for (int i = 0; i < count; ++i) bytes[i] = (u8)finished(colours[i], FINISH_UINT8);
+  else
+    for (int i = 0; i < count; ++i) bytes[i] = (u8)finished(colours[i], finish);
 }
 
 template <int samples>
 INLINE void store_samples(u8* out, const Planes& at, int first, int finish, int count) {
-  if (finish == FINISH_UINT8) {
-    for (int i = 0; i < count; ++i)
-      for (int c = 0; c < samples; ++c) out[i * samples + c] = (u8)finished(at.out[first + c][i], FINISH_UINT8);
-  } else {
-    for (int i = 0; i < count; ++i)
-      for (int c = 0; c < samples; ++c) out[i * samples + c] = (u8)finished(at.out[first + c][i], finish);
-  }
+  u8 bytes[samples][RUN];
+  for (int c = 0; c < samples; ++c) finish_plane(at.out[first + c], finish, count, bytes[c]);
+  if constexpr (samples == 3) return weave(bytes[0], bytes[1], bytes[2], count, out);
+  for (int i = 0; i < count; ++i)
+    for (int c = 0; c < samples; ++c) out[i * samples + c] = bytes[c][i];
 }
 
 INLINE void store_over(u8* out, const Planes& at, const Composite& job, int count) {
-  for (int i = 0; i < count; ++i) {
-    const int alpha = finished(at.out[3][i], job.finish);
-    for (int c = 0; c < 3; ++c)
-      out[3 * i + c] = (u8)over(finished(at.out[c][i], job.finish), alpha, job.background[c]);
-  }
+  u8 bytes[4][RUN];
+  for (int c = 0; c < 4; ++c) finish_plane(at.out[c], job.finish, count, bytes[c]);
+  for (int c = 0; c < 3; ++c)
+    for (int i = 0; i < count; ++i) bytes[c][i] = (u8)over(bytes[c][i], bytes[3][i], job.background[c]);
+  weave(bytes[0], bytes[1], bytes[2], count, out);
 }
 
 INLINE void fill_pixels(u8* out, const u8* fill, int samples, int from, int to) {
@@ -168,8 +231,10 @@ INLINE void composite_run(const Composite& job, i64 run) {
     at.least[c] = 0.0f;
   }
   const Band* bands = (const Band*)job.bands;
-  for (int b = 0; b < job.band_count; ++b)
+  for (int b = 0; b < job.band_count; ++b) {
+    if (IN_VECTORS && join_at_once(bands[b], span, job.accumulators, at)) continue;
     join_band(bands[b], job.accumulators, read_any(bands[b], span, at), span.count, at);
+  }
   if (job.blended)
     store_over(out, at, job, span.count);
   else if (job.samples == 4)

@@ -304,10 +304,10 @@ INLINE void paint(Lane& lane) {
     if (head.count == 1)
       __builtin_memcpy(out, planes[0], (u64)head.width);
     else if (rgb)
-      join(planes[0], planes[1], planes[2], head.width, out);
+      weave(planes[0], planes[1], planes[2], head.width, out);
     else {
       to_rgb(planes[0], planes[1], planes[2], head.width, lane.colours[0], lane.colours[1], lane.colours[2]);
-      join(lane.colours[0], lane.colours[1], lane.colours[2], head.width, out);
+      weave(lane.colours[0], lane.colours[1], lane.colours[2], head.width, out);
     }
   }
   for (int c = 0; late && c < head.count; ++c) {

@@ -48,6 +48,10 @@ INLINE void copy_four(const u8* from, u8* to) {
 
 template <int samples, class F> INLINE int fold_blocks(const u8*, const u8*, int, u8*, F) { return 1; }
 
+INLINE void weave(const u8* red, const u8* green, const u8* blue, int count, u8* out) {
+  for (int i = 0; i < count; ++i) out[3 * i] = red[i], out[3 * i + 1] = green[i], out[3 * i + 2] = blue[i];
+}
+
 INLINE void store_big_endian(u8* to, u64 value) {
   for (int i = 0; i < 8; ++i) to[i] = (u8)(value >> (56 - 8 * i));
 }
@@ -216,7 +220,10 @@ INLINE bool reorders_bytes() { return __builtin_cpu_supports("avx2"); }
 INLINE bool reorders_bytes() { return true; }
 #endif
 
-#pragma GCC diagnostic ignored "-Wpsabi"  // only functions that are inlined hand these on
+#pragma GCC diagnostic ignored "-Wpsabi"  // only functions that are inlined hand vectors on
+
+#include "weave.h"
+
 typedef u8 ByteVector __attribute__((vector_size(32)));
 typedef u16 WordVector __attribute__((vector_size(32)));
 

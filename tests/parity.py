@@ -98,8 +98,7 @@ def every_composite(dtype: np.dtype[Any]) -> list[RenderJob]:
     for count, blend, finish, (stops, discrete) in product(BANDS, Blend, Finish, LOOKUPS):
         rasters = tuple(raster(rng, dtype, (3, 21, 4), at == 1) for at in range(2))
         bands = tuple(
-            replace(
-                band(rng, dtype, at % 2, 4),
+            band(rng, dtype, at % 2, 4)._replace(
                 sample=at % 4,
                 blend=blend,
                 discrete=discrete,

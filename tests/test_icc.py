@@ -195,7 +195,7 @@ def test_bands_and_pictures_see_converted_values(name: str, masked: bool, dtype:
         BandRecipe(0, 3, 0, top, ramp, blend=Blend.MULTIPLY),
     )
     job = RenderJob(Recipe((0,), bands, icc=made), (raster_of(pixels, valid),), 310, 21, PNG, (1, 2, 3, 4))
-    apart_bands = tuple(replace(band, frame=number) for number, band in enumerate(bands))
+    apart_bands = tuple(band._replace(frame=number) for number, band in enumerate(bands))
     sources = [(spec_icc.convert(made, pixels, band.nodata), valid) for band in bands]
     expected = spec.composite(Recipe((0, 1, 2, 3), apart_bands), sources, 310, 21, (1, 2, 3, 4))
     assert np.array_equal(BACKEND.composite(job), expected)

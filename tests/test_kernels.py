@@ -80,6 +80,37 @@ def band(rng: np.random.Generator, dtype: np.dtype[Any], frame: int, samples: in
     )
 
 
+def bright_band(rng: np.random.Generator, dtype: np.dtype[Any], frame: int) -> BandRecipe:
+    """Return a band as most are, whose colours ramp from 0 or stay the same; some have one odd thing."""
+    stops = np.zeros((2, 4), np.float32)
+    stops[1] = rng.integers(1, 256, 4) * (rng.random(4) < 0.6)
+    stops[:, rng.random(4) < 0.2] = rng.integers(0, 256)
+    usual = BandRecipe(frame, 0, *window(rng, dtype), stops, blend=Blend(int(rng.choice([0, 2]))))
+    odd: list[dict[str, Any]] = [
+        {"clamp": False}, {"nodata": 100.0}, {"blend": Blend.MULTIPLY}, {"discrete": True},
+        {"palette": palette(rng)},
+    ]  # fmt: skip
+    return usual._replace(**odd[rng.integers(len(odd))]) if rng.random() < 0.3 else usual
+
+
+def bright_recipe(rng: np.random.Generator, dtype: np.dtype[Any]) -> Recipe:
+    """Return up to six bands over three frames, as channels of fluorescence are shown."""
+    return Recipe((0, 1, 2), tuple(bright_band(rng, dtype, at % 3) for at in range(rng.integers(1, 7))))
+
+
+@pytest.mark.parametrize("dtype", TYPES, ids=str)
+@pytest.mark.parametrize("width", [1, 17, 512, 1024, 1300])
+def test_bright_bands_equal_the_specification(dtype: np.dtype[Any], width: int) -> None:
+    rng = np.random.default_rng([width, tables.TYPES[dtype], 1])
+    for _ in range(12):
+        rasters = tuple(raster(rng, dtype, (2, width, 1), bool(rng.random() < 0.1)) for _ in range(3))
+        recipe = bright_recipe(rng, dtype)
+        expected = spec.composite(recipe, [plain(each) for each in rasters], width, 2)
+        assert np.array_equal(BACKEND.composite(RenderJob(recipe, rasters, width, 2, PNG)), expected)
+        flat = BACKEND.composite(RenderJob(recipe, rasters, width, 2, Encoding()))
+        assert np.array_equal(flat, spec.over(expected, None))
+
+
 @pytest.mark.parametrize("dtype", TYPES, ids=str)
 @pytest.mark.parametrize("width", [1, 3, 240, 1023, 1024, 1025])
 def test_composites_equal_the_specification(dtype: np.dtype[Any], width: int) -> None:

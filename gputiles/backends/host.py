@@ -271,9 +271,8 @@ class HostBackend:
     def _pooled(self, canvas: Canvas, encoding: Encoding) -> bytes:
         """Composite and encode a small picture in one call, with the pool where workers are idle."""
         with self._idle_workers(most_threads(canvas.pixels.shape, encoding) - 1) as idle:
-            kit = self._kits.kit(canvas.pixels, encoding, idle + 1)
-            drawn = plans.cut(canvas.table, kit.spans)
-            self._pool.run(kit.draw(self._run, Call(canvas.kernel, drawn)), idle)
+            kit = self._kits.kit(Call(canvas.kernel, canvas.table), canvas.pixels, encoding, idle + 1)
+            self._pool.run(kit.draw(canvas.table), idle)
             parts = kit.streams.parts()
             searches = kit.file.searches(parts)
             found = self._helpers.side_by_side(list(searches.values()), helped=idle > 0)

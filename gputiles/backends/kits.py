@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from gputiles.backends import plans
 from gputiles.backends.addresses import address
 from gputiles.backends.encode import DEFLATED, Buffer, File, JpegFile, PngFile, Streams, rows_read
-from gputiles.backends.hostlib import STEP, Call, Library
+from gputiles.backends.hostlib import Call, Library
 from gputiles.encoded import Encoding, Format
 from gputiles.geometry import shares
 
@@ -29,19 +29,21 @@ KEPT = 8  # kits of a thread
 class Kit(NamedTuple):
     """The encoder of pictures in one place, which puts their units into ``streams``.
 
-    ``steps`` are those of shares of a picture. The first of each is lacking: it draws the pixels that the
-    share reads, which are ``spans``. ``held`` is what the others point to.
+    ``steps`` are those of shares of a picture. The first of each draws the pixels that the share reads,
+    which are ``spans``; its jobs are ``drawn``. ``held`` is what the others point to.
     """
 
     file: File
     streams: Streams
     spans: plans.Spans
+    drawn: NDArray[Any]
     steps: NDArray[Any]
     held: Sequence[Call]
 
-    def draw(self, library: Library, call: Call) -> NDArray[Any]:
-        """Return all steps with those of ``call``, whose table is cut to ``spans``."""
-        self.steps[:, :1] = library.shares([call])
+    def draw(self, table: NDArray[Any]) -> NDArray[Any]:
+        """Return all steps of the picture that ``table`` plans."""
+        self.drawn[:] = table
+        self.drawn["begin"], self.drawn["runs"] = self.spans
         return self.steps
 
 
@@ -54,36 +56,39 @@ class Kits:
         self._run = run
         self._local = threading.local()
 
-    def kit(self, pixels: NDArray[np.uint8], encoding: Encoding, threads: int) -> Kit:
-        """Return the calling thread's kit of JPEGs or PNGs of pictures that lie where ``pixels`` do."""
+    def kit(self, draw: Call, pixels: NDArray[np.uint8], encoding: Encoding, threads: int) -> Kit:
+        """Return the calling thread's kit of JPEGs or PNGs of pictures that lie where ``pixels`` do.
+
+        ``draw`` is what draws one of them; others are drawn by the same kernel.
+        """
         kept: LRUCache[object, Kit] = self._local.__dict__.setdefault("kept", LRUCache(KEPT))
-        key = (address(pixels), pixels.shape, encoding, threads)
+        key = (draw.kernel, address(pixels), pixels.shape, encoding, threads)
         kit = kept.get(key)
         if kit is None:
-            kit = kept[key] = self._made(pixels, encoding, threads)
+            kit = kept[key] = self._made(draw, pixels, encoding, threads)
         return kit
 
-    def _made(self, pixels: NDArray[np.uint8], encoding: Encoding, threads: int) -> Kit:
+    def _made(self, draw: Call, pixels: NDArray[np.uint8], encoding: Encoding, threads: int) -> Kit:
         if encoding.format is Format.PNG:
-            return self._png(PngFile(pixels, self._buffer))
-        return self._jpeg(JpegFile(pixels, encoding), FINER * threads if threads > 1 else 1)
+            return self._png(draw, PngFile(pixels, self._buffer))
+        return self._jpeg(draw, JpegFile(pixels, encoding), FINER * threads if threads > 1 else 1)
 
-    def _jpeg(self, file: JpegFile, count: int) -> Kit:
+    def _jpeg(self, draw: Call, file: JpegFile, count: int) -> Kit:
         cuts = shares(file.units, count)
         scan = file.scan(range(file.units), self._buffer("scan 0", file.units * file.capacity))
-        return self._kit(file, cuts, scan, Call("jpeg", scan.cut(cuts)))
+        return self._kit(file, cuts, scan, draw, Call("jpeg", scan.cut(cuts)))
 
-    def _png(self, file: PngFile) -> Kit:
+    def _png(self, draw: Call, file: PngFile) -> Kit:
         cuts = shares(file.units, file.units)
         dense = file.dense(range(file.units), self._buffer("streams", file.units * file.capacity))
         calls = (Call("png_filter", file.filtering(cuts)), Call("png_dense", dense.table))
-        return self._kit(file, cuts, dense, *calls)
+        return self._kit(file, cuts, dense, draw, *calls)
 
-    def _kit(self, file: File, cuts: Sequence[range], streams: Streams, *calls: Call) -> Kit:
-        steps = np.empty((len(cuts), 1 + len(calls)), STEP)
-        steps[:, 1:] = self._library.shares(calls)
+    def _kit(self, file: File, cuts: Sequence[range], streams: Streams, draw: Call, *calls: Call) -> Kit:
         spans = plans.spans(file.shape[1], [rows_read(file, units) for units in cuts], self._run)
-        return Kit(file, streams, spans, steps, calls)
+        drawn = plans.cut(draw.table, spans)
+        steps = self._library.shares([Call(draw.kernel, drawn), *calls])
+        return Kit(file, streams, spans, drawn, steps, calls)
 
 
 def most_threads(shape: Sequence[int], encoding: Encoding) -> int:

@@ -68,7 +68,7 @@ def sheet(jobs: Sequence[RenderJob], sources: Sequence[list[Placed]], target: Ta
     Of several none may have an ICC conversion, whose scratch memory the next one would use again.
     """
     plan = _composite(*look(jobs[0]), target.run)
-    bands, table = np.repeat(plan.bands[None], len(jobs), axis=0), np.repeat(plan.table, len(jobs))
+    bands, table = _for_each(plan.bands[None], jobs), _for_each(plan.table, jobs)
     bands["palette"] += target.address(plan.palettes)
     bands["source"]["pixels"] = [
         target.colours.band_pixels(jobs[0].recipe, each, plan.frames) for each in sources
@@ -76,6 +76,11 @@ def sheet(jobs: Sequence[RenderJob], sources: Sequence[list[Placed]], target: Ta
     bands["source"]["valid"] = [[each[frame].valid for frame in plan.frames] for each in sources]
     table["bands"] = target.address(bands) + np.arange(len(jobs), dtype=np.uint64) * bands.strides[0]
     return Picture("composite", table, plan.shape, (bands, plan.palettes))
+
+
+def _for_each(row: NDArray[Any], jobs: Sequence[RenderJob]) -> NDArray[Any]:
+    """Return a new array with a copy of the one ``row`` for each job."""
+    return row.copy() if len(jobs) == 1 else np.repeat(row, len(jobs), axis=0)
 
 
 def look(job: RenderJob) -> tuple[Recipe, tuple[Like, ...], Frame]:
@@ -122,7 +127,7 @@ def _composite(recipe: Recipe, likes: tuple[Like, ...], frame: Frame, run: int) 
     ]
     table, shape = _layout(recipe.samples, recipe.axis, recipe.finish, len(bands), likes, frame, run)
     planes = np.concatenate([np.zeros(0, np.float32), *(palette.planes.ravel() for palette in palettes)])
-    return Composite(table, np.array(bands, tables.BAND), frames, planes, shape)
+    return Composite(table, tables.bands(bands), frames, planes, shape)
 
 
 @lru_cache(maxsize=256)
@@ -187,14 +192,15 @@ def _place(row: Any, job: RenderJob | Frame, sources: list[Placed], colours: int
 class Spans(NamedTuple):
     """Shares of a picture's runs: where each begins, and how many they are."""
 
-    begins: list[int]
-    counts: list[int]
+    begins: NDArray[np.int64]
+    counts: NDArray[np.int64]
 
 
 def spans(width: int, shares: Sequence[range], run: int) -> Spans:
     """Return shares of the rows of a picture, ``width`` pixels wide, as those of its runs."""
     begins = [tables.runs(width, rows.start, run) for rows in shares]
-    return Spans(begins, [tables.runs(width, len(rows), run) for rows in shares])
+    counts = [tables.runs(width, len(rows), run) for rows in shares]
+    return Spans(np.array(begins, np.int64), np.array(counts, np.int64))
 
 
 def cut(table: NDArray[Any], spans: Spans) -> NDArray[Any]:
@@ -210,7 +216,7 @@ def cut(table: NDArray[Any], spans: Spans) -> NDArray[Any]:
 def downsample(job: DownsampleJob, children: list[Placed | None], run: int) -> tuple[NDArray[Any], bool]:
     """Return a table of one job, and whether pixels of the tile may lack data."""
     like = next(child for child in children if child is not None)
-    table = np.array([tables.downsample(job, children, run)], tables.DOWNSAMPLE)
+    table = tables.downsamples([tables.downsample(job, children, run)])
     masked = any(child is not None and child.valid for child in children)
     return table, masked or job.alpha or may_lack(like.dtype, job.nodata)
 
