@@ -12,7 +12,7 @@ import itertools
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from gputiles.backends import Backend
@@ -33,19 +33,18 @@ PAUSE = 0.002  # seconds without any work, after which there is time to prepare 
 LARGEST_BATCH, LONGEST_QUEUE = 64, 4096  # jobs, up to which they are told apart by powers of two
 
 
-@dataclass(slots=True, order=True)
+@dataclass(slots=True, eq=False)
 class Item:
     """A job that waits, or runs; ``future`` gets its value or its error."""
 
-    priority: int
-    number: int
-    verb: str = field(compare=False)
-    job: Any = field(compare=False)
-    weight: int = field(compare=False)
-    future: asyncio.Future[Any] = field(compare=False)
-    trace: Trace = field(compare=False)
-    queued: float = field(compare=False)
-    tried: int = field(compare=False, default=0)  # how often memory was short for it
+    place: tuple[int, int]  # in the queue: its priority, and its number
+    verb: str
+    job: Any
+    weight: int
+    future: asyncio.Future[Any]
+    trace: Trace
+    queued: float
+    tried: int = 0  # how often memory was short for it
 
 
 class Batcher:
@@ -72,7 +71,7 @@ class Batcher:
         self.depths = Distribution(LONGEST_QUEUE)  # of the queue, as each batch found it
         self._most_items = items
         self._most_weight = weight
-        self._heap: list[Item] = []
+        self._heap: list[tuple[tuple[int, int], Item]] = []
         self._weight = 0
         self._running: Counter[str] = Counter()  # batches, by verb
         self._numbers = itertools.count()
@@ -138,8 +137,7 @@ class Batcher:
                 f"at most {self._most_items} jobs of {self._most_weight} bytes may"
             )
         item = Item(
-            PRIORITY[verb] + (BACKGROUND if background else 0),
-            next(self._numbers),
+            (PRIORITY[verb] + (BACKGROUND if background else 0), next(self._numbers)),
             verb,
             job,
             weight,
@@ -151,15 +149,15 @@ class Batcher:
         return item
 
     def _push(self, item: Item) -> None:
-        heapq.heappush(self._heap, item)
+        heapq.heappush(self._heap, (item.place, item))
         self._weight += item.weight
 
     def withdraw(self, item: Item) -> None:
         """Cancel a job; one that has not started leaves the queue."""
         if not item.future.cancel() and not item.future.cancelled():
             item.future.exception()  # nobody is left to hear of it
-        if item in self._heap:
-            self._heap.remove(item)
+        if (item.place, item) in self._heap:
+            self._heap.remove((item.place, item))
             heapq.heapify(self._heap)
             self._weight -= item.weight
             self.skipped += 1
@@ -172,7 +170,7 @@ class Batcher:
     def dispatch(self) -> None:
         """Hand batches of what waits to the workers that are free."""
         waiting = len(self._heap)
-        while self._heap and self._may_run(self._heap[0].verb):
+        while self._heap and self._may_run(self._foremost.verb):
             self.depths.add(len(self._heap))
             batch = self._next_batch(waiting)
             self._running[batch[0].verb] += 1
@@ -180,6 +178,11 @@ class Batcher:
             self.jobs[batch[0].verb] += len(batch)
             self.sizes[batch[0].verb].add(len(batch))
             self._crew.give(batch)
+
+    @property
+    def _foremost(self) -> Item:
+        """The job of those that wait whose turn is next."""
+        return self._heap[0][1]
 
     def _may_run(self, verb: str) -> bool:
         """Say whether a batch may go to the workers now, or waits for one that they have."""
@@ -189,15 +192,15 @@ class Batcher:
 
     def _next_batch(self, waiting: int) -> list[Item]:
         """Take the foremost job of ``waiting`` at first, and more of its verb if the backend likes that."""
-        verb = self._heap[0].verb
+        verb = self._foremost.verb
         most = self.backend.batch_size(verb, waiting if verb in EVENLY else len(self._heap))
         batch = [self._pop()]
-        while self._heap and len(batch) < most and self._heap[0].verb == batch[0].verb:
+        while self._heap and len(batch) < most and self._foremost.verb == verb:
             batch.append(self._pop())
         return batch
 
     def _pop(self) -> Item:
-        item = heapq.heappop(self._heap)
+        _, item = heapq.heappop(self._heap)
         self._weight -= item.weight
         return item
 
@@ -274,7 +277,7 @@ class Batcher:
 
     def close(self) -> None:
         """Finish what runs, cancel what waits and end the workers."""
-        for item in self._heap:
+        for _, item in self._heap:
             item.future.cancel()
         self._heap.clear()
         self._weight = 0

@@ -55,6 +55,9 @@ UPRIGHT = Turn()
 """No turn at all."""
 
 
+QUALITY, SUBSAMPLING = 95, 0  # where none are asked for
+
+
 @dataclass(frozen=True, slots=True)
 class Encoding:
     """A format with its parameters.
@@ -69,8 +72,8 @@ class Encoding:
     """
 
     format: Format = Format.JPEG
-    quality: int = 95
-    subsampling: int = 0
+    quality: int = QUALITY
+    subsampling: int = SUBSAMPLING
     explicit: bool = False
     turn: Turn = UPRIGHT
     shown: bool = False

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import TypeVar
 
 from gputiles.colours import parse_colour
-from gputiles.encoded import Edge, Encoding, Format
+from gputiles.encoded import QUALITY, SUBSAMPLING, Edge, Encoding, Format
 from gputiles.errors import BadRequest
 
 T = TypeVar("T")
@@ -44,13 +43,15 @@ def parse_format(
         raise BadRequest(f"jpegSubsampling: expected 0 (4:4:4), 1 (4:2:2) or 2 (4:2:0); got {subsampling}")
     if embed and format not in (Format.JPEG, Format.PNG):
         raise BadRequest(f"embedProfile: expected a JPEG or PNG to carry it; got {name}")
-    wanted = Encoding(format, values=name.upper() == "PNG16", embed=embed)
-    if format in (Format.JPEG, Format.WEBP) and quality is not None:
-        wanted = replace(wanted, quality=quality)
-    if format is Format.JPEG:
-        explicit = quality is not None or subsampling is not None
-        wanted = replace(wanted, subsampling=subsampling or 0, explicit=explicit)
-    return wanted
+    jpeg, lossy = format is Format.JPEG, format in (Format.JPEG, Format.WEBP)
+    return Encoding(
+        format,
+        quality=quality if lossy and quality is not None else QUALITY,
+        subsampling=subsampling if jpeg and subsampling is not None else SUBSAMPLING,
+        explicit=jpeg and not (quality is None and subsampling is None),
+        values=name.upper() == "PNG16",
+        embed=embed,
+    )
 
 
 def parse_edge(text: str) -> Edge:

@@ -100,8 +100,8 @@ class Rasters:
         self, work: Work, frames: Iterable[int | Stack], z: int, cells: Rect, hold: Hold[Raster]
     ) -> list[dict[Cell, Raster]]:
         """Return the rasters of ``cells`` of level ``z``, pinned by ``hold``, frame by frame."""
-        planes = [Plane(frame, z) for frame in frames]
-        found: list[Any] = [self._on_shelf(work, plane, cells, hold) for plane in planes]
+        planes, places = [Plane(frame, z) for frame in frames], list(cells.cells())
+        found: list[Any] = [self._on_shelf(work, plane, places, hold) for plane in planes]
         missing = [at for at, rasters in enumerate(found) if rasters is None]
         if not missing:
             return found
@@ -109,7 +109,7 @@ class Rasters:
         for at in missing:
             self._check(work.image.info, planes[at], cells)
         groups = _groups(work.image.info, [planes[at] for at in missing])
-        calls = [partial(self._fetch, work, group, cells.cells(), hold) for group in groups]
+        calls = [partial(self._fetch, work, group, places, hold) for group in groups]
         for rasters in await together(calls):
             found = [rasters.get(plane, already) for plane, already in zip(planes, found, strict=True)]
         return [_good(rasters) for rasters in found]
@@ -122,11 +122,10 @@ class Rasters:
         return _pinned(self.shelf.get_all([(identity, plane, cell) for plane in _planes(frames, z)]), hold)
 
     def _on_shelf(
-        self, work: Work, plane: Plane, cells: Rect, hold: Hold[Raster]
+        self, work: Work, plane: Plane, places: Sequence[Cell], hold: Hold[Raster]
     ) -> dict[Cell, Raster] | None:
-        """Pin all of ``cells`` if the shelf has them, else none."""
-        look = self.shelf.peek_all if work.background else self.shelf.get_all
-        places, identity = list(cells.cells()), work.image.identity
+        """Pin the tiles of all ``places`` if the shelf has them, else none."""
+        look, identity = self.shelf.peek_all if work.background else self.shelf.get_all, work.image.identity
         rasters = _pinned(look([(identity, plane, cell) for cell in places]), hold)
         return None if rasters is None else dict(zip(places, rasters, strict=True))
 
@@ -134,15 +133,15 @@ class Rasters:
         if plane.frame in info.missing:
             raise NotFound(f"frame {plane.frame}: the metadata promises this plane but the file lacks it")
         stored = _stored_level(info, plane.z)
+        if stored == plane.z and not isinstance(plane.frame, Stack):
+            return
         pixels = cells.width * cells.height * info.tile_width * info.tile_height << 2 * (stored - plane.z)
         pixels = min(pixels, info.width * info.height)
         if isinstance(plane.frame, Stack):
             pixels *= len(plane.frame.frames)
             why = f"the projection of {len(plane.frame.frames)} planes"
-        elif stored > plane.z:
-            why = f"level {plane.z} is not in the file, and making it"
         else:
-            return
+            why = f"level {plane.z} is not in the file, and making it"
         if pixels > self.limit:
             raise LimitExceeded(f"{why} takes {pixels} pixels; at most {self.limit} are allowed")
 
@@ -307,7 +306,8 @@ class Rasters:
 
 def _stored_level(info: ImageInfo, z: int) -> int:
     """Return the level that tiles of level ``z`` are read from or made of."""
-    return next(level for level in range(z, info.levels) if info.stored[level])
+    stored = info.stored
+    return z if stored[z] else next(level for level in range(z, info.levels) if stored[level])
 
 
 def _pinned(entries: list[Entry[Raster]] | None, hold: Hold[Raster]) -> list[Raster] | None:

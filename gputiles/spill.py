@@ -38,7 +38,7 @@ class Spill:
         )
         self._device = device
         self._batcher = batcher
-        self._leaving: dict[int, Entry[Raster]] = {}  # by the number of the job that copies them
+        self._leaving: dict[Item, Entry[Raster]] = {}  # by the job that copies them
         self._weight = 0  # of those
         self._loop = asyncio.get_running_loop()
 
@@ -59,7 +59,7 @@ class Spill:
             item = self._batcher.enqueue("spill", raster, Trace())
         except Unavailable:  # the queue is full, or the device is lost: the raster will be made anew
             return
-        self._leaving[item.number] = entry
+        self._leaving[item] = entry
         self._weight += raster.weight
         item.future.add_done_callback(partial(self._arrive, item))
         self.shelf.put(entry.key, Spilled(raster, item), raster.weight, entry.owner, cold=True)
@@ -67,7 +67,7 @@ class Spill:
 
     def _arrive(self, item: Item, copied: asyncio.Future[Raster | None]) -> None:
         """Put the copy in the place of the raster, if that still waits for it."""
-        evicted = self._leaving.pop(item.number)
+        evicted = self._leaving.pop(item)
         self._weight -= evicted.value.weight
         copy = None if copied.cancelled() or copied.exception() is not None else copied.result()
         entry = self.shelf.peek(evicted.key)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from functools import partial
 from itertools import chain
 from typing import NamedTuple
@@ -124,8 +124,10 @@ def _outcome(source: Source, run: Run) -> Outcome[DecodeJob]:
         return error
 
 
-def joined(units: Iterable[Rect]) -> list[Rect]:
+def joined(units: Sequence[Rect]) -> Sequence[Rect]:
     """Join units of tiles that lie side by side: their chunks mostly do in the file, too."""
+    if len(units) < 2:
+        return units
     runs: list[Rect] = []
     for unit in sorted(units, key=lambda unit: (unit.y, unit.x)):
         last = runs[-1] if runs else None

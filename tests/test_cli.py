@@ -92,9 +92,12 @@ def test_no_garbage_is_collected_while_a_command_is_loaded(fails, tmp_path, monk
     (tmp_path / f"{name}.py").write_text(f"import gc\ncommand = gc.isenabled()\n{'1 / 0' if fails else ''}\n")
     monkeypatch.setattr(gputiles.commands, "__path__", [str(tmp_path)])
     monkeypatch.setitem(COMMANDS, name, "Tell whether the collector is on.")
+    gc.unfreeze()
     with pytest.raises(ZeroDivisionError) if fails else nullcontext():
         assert cli.get_command(click.Context(cli), name) is False
     assert gc.isenabled()
+    assert gc.get_freeze_count() > 0, "what was loaded is walked over no more"
+    gc.unfreeze()
 
 
 def test_an_unknown_command_is_a_wrong_use():

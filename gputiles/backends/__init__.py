@@ -118,6 +118,10 @@ class DecodeJob:
         """Whether the file has to stay open until the job is done."""
         return any(chunk.left is not None for chunk in (*self.chunks, *self.mask))
 
+    def with_chunks(self, chunks: tuple[Chunk, ...], mask: tuple[Chunk, ...]) -> DecodeJob:
+        """Return the job with other chunks at the places of its own."""
+        return DecodeJob(chunks, self.tiles, self.level, self.samples, self.dtype, self.fill, mask)
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class DownsampleJob:

@@ -53,12 +53,12 @@ def fetched(job: DecodeJob) -> DecodeJob:
     """Return a job with all the bytes of its chunks, read where they were left in the file."""
     if not job.left:
         return job
-    return replace(job, chunks=tuple(map(_fetched, job.chunks)), mask=tuple(map(_fetched, job.mask)))
+    return job.with_chunks(tuple(map(_fetched, job.chunks)), tuple(map(_fetched, job.mask)))
 
 
 def _fetched(chunk: Chunk) -> Chunk:
     left = chunk.left
-    return chunk if left is None else replace(chunk, data=left.read())
+    return chunk if left is None else Chunk(chunk.codec, left.read(), chunk.place, chunk.sample)
 
 
 def decode_chunk(chunk: Chunk) -> Any:

@@ -71,11 +71,12 @@ class Commands(click.Group):
 
 @contextmanager
 def _all_kept() -> Iterator[None]:
-    """Collect no garbage meanwhile: what modules make while they load stays, and walks over it add up."""
+    """Collect no garbage meanwhile, nor later walk over what there is then: what modules make stays."""
     gc.disable()
     try:
         yield
     finally:
+        gc.freeze()
         gc.enable()
 
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import lru_cache
 from typing import Any
 
 from gputiles.backends import Chunk, ChunkCodec, DecodeJob
 from gputiles.errors import GputilesError, NotFound
-from gputiles.geometry import Rect, covering, unit_sizes
+from gputiles.geometry import Grid, Rect, covering, unit_sizes
 from gputiles.image import Alpha, Colour
 from gputiles.sources import jpeg, no_picture
 from gputiles.sources.book import Book, read_book
@@ -70,8 +71,7 @@ class TiffSource:
         Raises NotFound for a frame that the file lacks or a level that is not stored.
         """
         page = self.page(frame, z)
-        tiles = tuple(self.info.grid.rect(z, x, y) for x, y in unit.cells())
-        area = covering(tiles, page.size)
+        tiles, area = _places(self.info.grid, z, unit, page.size)
         return DecodeJob(
             chunks=read_chunks(page, self._codecs[id(page)], area),
             tiles=tiles,
@@ -139,6 +139,13 @@ class TiffSource:
         """Close the file and its companions."""
         for source in self._sources:
             source.close()
+
+
+@lru_cache(maxsize=256)
+def _places(grid: Grid, z: int, unit: Rect, size: tuple[int, int]) -> tuple[tuple[Rect, ...], Rect]:
+    """Return the tiles of a unit, and what they need of a level of ``size``: the same in every frame."""
+    tiles = tuple(grid.rect(z, x, y) for x, y in unit.cells())
+    return tiles, covering(tiles, size)
 
 
 def _publish(stream: bytes, codec: JpegCodec, place: Rect) -> bytes | None:
