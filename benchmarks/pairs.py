@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import statistics
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -99,12 +100,13 @@ def measure(contest: Contest, pairs: int) -> dict[str, Any]:
     for number in range(-contest.warm, 0):
         contest.ours(number)
         contest.theirs(number)
-    loops = calibration.run()
+    loops, cores = calibration.run(), [calibration.cores()]
     times = [
         (timed(contest.ours, numbers), timed(contest.theirs, numbers))
         for numbers in bursts(pairs, contest.burst)
     ]
     beside = calibration.fastest(loops + calibration.run())
+    cores.append(calibration.cores())
     row = spread(times)
     return {
         "name": contest.name,
@@ -118,6 +120,7 @@ def measure(contest: Contest, pairs: int) -> dict[str, Any]:
         "warm": contest.warm,
         **row,
         **found,
+        "cores": round(statistics.mean(cores), 1),
         "loops_ms": {name: round(value, 4) for name, value in beside.items()},
         "in_loops": round(min(ours for ours, _ in times) / calibration.unit(beside), 4),
     }

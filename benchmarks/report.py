@@ -20,7 +20,15 @@ PACKAGES = (
     "gputiles", "large-image", "large-image-source-ometiff", "large-image-source-tiff",
     "numpy", "imagecodecs", "isal", "aiohttp", "tifffile", "pillow", "cupy-cuda13x", "cupy-cuda12x",
 )  # fmt: skip
-COLUMNS = ("class, picture, output", "gputiles ms", "large_image ms", "ratio", "10–90 %", "vs baseline")
+COLUMNS = (
+    "class, picture, output",
+    "gputiles ms",
+    "large_image ms",
+    "ratio",
+    "10–90 %",
+    "cores",
+    "vs baseline",
+)
 
 
 def circumstances(mode: str, command: str) -> dict[str, Any]:
@@ -82,6 +90,7 @@ def cells(row: dict[str, Any], changes: dict[str, float]) -> tuple[str, ...]:
         f"{row['large_image_ms']:.2f}",
         f"{row['ratio']:.1f}",
         f"{low:.1f}–{high:.1f}",
+        f"{row['cores']:.1f}",
         "" if change is None else f"{change:.2f}",
     )
 
@@ -135,7 +144,9 @@ def markdown(report: dict[str, Any], plots: list[str]) -> str:
         "then on their memory is used again, as in a server that has run for a while. Cold: the calls that "
         "count are for tiles that nobody asked for before, or open the file anew. Ratio: the median of "
         "large_image's time by gputiles' in each pair, with the 10th and 90th percentile. Against the "
-        "baseline: the fastest pair's time counted in calibration loops, 1.20 is a fifth slower.",
+        "baseline: the fastest pair's time counted in calibration loops, 1.20 is a fifth slower. Cores: "
+        "what all that are usable did together, just before the row and after it, by what one did alone; "
+        "where that is well below their number they are threads of one core, or others use it too.",
         _rows(COLUMNS, [cells(row, report["gate"]["changes"]) for row in report["rows"]]),
         "\n".join(f"- {line}" for line in report["gate"]["said"]),
         "## What should be reached, on 2 cores without a card",
