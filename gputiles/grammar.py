@@ -214,7 +214,7 @@ def _style(bands: tuple[Band, ...] | None, dtype: str | None, axis: int | None, 
 
 
 def _canonical(band: Band) -> str:
-    """Return what a band says; all but its window is remembered, which is what most new styles change."""
+    """Return what a band says; what comes behind its window, which most new styles change, is remembered."""
     low, high = band.low, band.high
     return f"{low.word} {low.number} {high.word} {high.number} {_text(band[2:])}"
 

@@ -180,15 +180,8 @@ LAYOUT = (
 """All job structs, in the order in which the host library reports their sizes."""
 
 
-_CODES = {
-    "u1": "B",
-    "u4": "I",
-    "u8": "Q",
-    "i4": "i",
-    "i8": "q",
-    "f4": "f",
-    "f8": "d",
-}  # as ``struct`` has them
+# As ``struct`` has them.
+_CODES = {"u1": "B", "u4": "I", "u8": "Q", "i4": "i", "i8": "q", "f4": "f", "f8": "d"}
 
 
 def _codes(layout: np.dtype[Any]) -> str:
