@@ -80,6 +80,24 @@ def band(rng: np.random.Generator, dtype: np.dtype[Any], frame: int, samples: in
     )
 
 
+def fields(value: Any) -> list[Any]:
+    """Return the fields of a struct, those of structs and arrays inside of it in their place."""
+    if not isinstance(value, tuple | list | np.ndarray | np.void):
+        return [value]
+    return [field for part in value for field in fields(part)]
+
+
+@pytest.mark.parametrize(
+    ("packed", "layout"), [(tables.bands, tables.BAND), (tables.downsamples, tables.DOWNSAMPLE)]
+)
+def test_job_tables_are_packed_as_numpy_does_it(packed: tables.Rows, layout: np.dtype[Any]) -> None:
+    table = (np.arange(3 * layout.itemsize) % 61).astype(np.uint8).view(layout)  # no NaN among them
+    made = packed([tuple(fields(row)) for row in table.tolist()])
+    assert made.dtype == layout
+    assert made.tobytes() == table.tobytes()
+    assert made.flags.writeable, "addresses are filled in later"
+
+
 def bright_band(rng: np.random.Generator, dtype: np.dtype[Any], frame: int) -> BandRecipe:
     """Return a band as most are, whose colours ramp from 0 or stay the same; some have one odd thing."""
     stops = np.zeros((2, 4), np.float32)
