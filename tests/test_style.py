@@ -43,6 +43,13 @@ DIFFERENT = [
     ('{"opacity": 0.5}', '{"opacity": 1}'),
     ('{"clamp": false}', '{"clamp": true}'),
     ('{"nodata": 0}', "{}"),
+    ('{"min": "min:0.5"}', '{"min": 0.5}'),
+    ('{"min": "auto"}', '{"min": "full"}'),
+    ('{"channel": "1"}', '{"channel": 1}'),
+    ('{"frame": 1}', '{"framedelta": 1}'),
+    ('{"min": 1, "dtype": "uint16"}', '{"min": 1}'),
+    ('{"min": 1, "axis": 0}', '{"min": 1, "axis": 1}'),
+    ('{"min": 1, "icc": false}', '{"min": 1}'),
 ]
 REFUSED = [
     "", "[", "[]", "3", '"x"',
