@@ -62,10 +62,10 @@ def recipe_at_once(
     style: Style | None, info: ImageInfo, frame: int, *, single: bool = False
 ) -> Recipe | None:
     """Return what ``make_recipe`` does where it needs no statistics, else None. Raises as it does."""
-    info.check_frame(frame)
     if style is None or style.bands is None:
         needed = frames_to_measure(style, info, frame, single=single)
         return None if needed else make_recipe(style, info, frame, {}, single=single)
+    info.check_frame(frame)
     targets = _targets(style, info, frame)
     return None if _measured(targets) else _composite(style, info, frame, targets, {})
 
