@@ -208,10 +208,10 @@ class Shelf(Generic[V]):
 
     def forget(self, owner: Hashable) -> None:
         """Take all entries of ``owner`` off the shelf."""
-        share = self._owners.get(owner)
+        share = self._owners.pop(owner, None)
         if share is not None:
-            for entry in [*share.cold.values(), *share.hot.values()]:
-                self._remove(entry)
+            for entry in [self._entries.pop(key) for key in (*share.cold, *share.hot)]:
+                self._take_off(entry)
 
     def clear(self) -> None:
         """Take all entries off the shelf."""
@@ -313,14 +313,18 @@ class Shelf(Generic[V]):
         self._gone(entry)
 
     def _gone(self, entry: Entry[V]) -> None:
-        """Forget an entry that no LRU holds any more."""
+        """Forget an entry that no LRU holds any more, and its owner behind the last one."""
         del self._entries[entry.key]
-        entry.segment = entry.group = None
-        self.stored -= entry.weight
-        self.loose += entry.weight
         owner = self._owners[entry.owner]
         if not owner.cold and not owner.hot:
             del self._owners[entry.owner]
+        self._take_off(entry)
+
+    def _take_off(self, entry: Entry[V]) -> None:
+        """Let an entry go that the shelf knows no more."""
+        entry.segment = entry.group = None
+        self.stored -= entry.weight
+        self.loose += entry.weight
         if not entry.pins:
             self._drop_loose(entry)
 

@@ -86,6 +86,25 @@ def test_an_evicted_value_is_disposed_of_when_its_last_pin_goes() -> None:
     assert cache.used == 0
 
 
+@pytest.mark.parametrize("cold", [False, True])
+def test_all_that_an_image_has_is_forgotten_and_what_is_pinned_when_its_last_pin_goes(cold: bool) -> None:
+    gone: list[str] = []
+    cache = shelf(9, dispose=gone.append)
+    cache.put("other", "other", 2, "other image")
+    with Hold(cache) as hold:
+        for key in "abc":
+            cache.put(key, key, 1, "image", cold=cold)
+        hold.pin(cache.put("d", "d", 3, "image"))
+        cache.forget("image")
+        assert [key for key in ("a", "b", "c", "d", "other") if cache.peek(key)] == ["other"]
+        assert sorted(gone) == ["a", "b", "c"]
+        assert (cache.stored, cache.used, cache.weights()) == (2, 5, {"other image": 2})
+        cache.put("a", "again", 1, "image")
+    assert sorted(gone) == ["a", "b", "c", "d"]
+    assert (cache.stored, cache.used, cache.weights()) == (3, 3, {"other image": 2, "image": 1})
+    cache.forget("nobody")
+
+
 def test_the_image_most_above_its_share_gives_and_the_other_keeps_its_tiles() -> None:
     cache = shelf(100)
     for i in range(10):
