@@ -135,6 +135,25 @@ async def test_a_resident_tile_gets_another_try_where_memory_was_short(path: Pat
         assert running.renderer.tiles.flights == 0
 
 
+async def test_what_cannot_be_kept_fails_for_who_asked_and_nobody_waits_on(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with engine() as running:
+        image = await running.image(reference(path))
+        await running.renderer.tile(image, asked(900), Trace())
+
+        def refusing(*_: Any) -> Any:
+            raise MemoryError("no room for the answer")
+
+        with monkeypatch.context() as patch:
+            patch.setattr(running.renderer.resident, "_keep", refusing)
+            several = (running.renderer.tile(image, asked(800), Trace()) for _ in range(3))
+            outcomes = await asyncio.wait_for(asyncio.gather(*several, return_exceptions=True), 10)
+        assert [str(outcome) for outcome in outcomes] == ["no room for the answer"] * 3
+        assert running.renderer.rasters.shelf.pinned == running.renderer.tiles.flights == 0
+        assert (await running.renderer.tile(image, asked(800), Trace())).data
+
+
 def test_a_program_gets_a_resident_tile_without_a_task(image: Image, tasks: list[Any]) -> None:
     expected = [image.tile(Z, 0, 0, style=look(top)) for top in (700, 600, 700)]
     assert expected[0] == expected[2] != expected[1]
