@@ -91,7 +91,7 @@ class Chunk:
     @property
     def left(self) -> Left | None:
         """What was left in the file, if it was."""
-        return None if self.data is None or isinstance(self.data, bytes | GputilesError) else self.data
+        return None if self.data is None or isinstance(self.data, (bytes, GputilesError)) else self.data
 
 
 @dataclass(frozen=True, slots=True, eq=False)

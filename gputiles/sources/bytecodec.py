@@ -7,8 +7,7 @@ from __future__ import annotations
 
 import struct
 import zlib
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -18,7 +17,7 @@ from isal import isal_zlib
 from isal.igzip_lib import IsalError
 from numpy.typing import NDArray
 
-from gputiles.errors import Damaged, GputilesError
+from gputiles.errors import Damaged
 from gputiles.geometry import ceil_div
 
 DEFLATE = (8, 32946, 50013)
@@ -129,12 +128,15 @@ class ByteCodec:
 
     def decode(self, data: bytes, width: int, height: int) -> NDArray[Any]:
         """Decode ``data`` to (height, width, samples), native byte order."""
-        with self._named(width, height):
+        try:
             if self.lsb_first:
                 data = bytes(imagecodecs.bitorder_decode(data))
             if self.compression in FAX:
                 return self._fax(data, width, height)
-            return self.complete(self._inflated(data, width, height), width, height)
+            packed = self._inflated(data, width, height)
+        except DECODER_ERRORS as error:
+            raise self._damaged(error, width, height) from error
+        return self.complete(packed, width, height)
 
     @property
     def is_zlib(self) -> bool:
@@ -143,8 +145,10 @@ class ByteCodec:
 
     def complete(self, packed: NDArray[np.uint8], width: int, height: int) -> NDArray[Any]:
         """Make samples of decompressed bytes: unpack, undo the predictor."""
-        with self._named(width, height):
+        try:
             return self._unpredict(self._unpack(packed, width, height))
+        except DECODER_ERRORS as error:
+            raise self._damaged(error, width, height) from error
 
     def size(self, width: int, height: int) -> int:
         """Return the bytes of a chunk that is decompressed."""
@@ -155,21 +159,17 @@ class ByteCodec:
 
         Raises Damaged as ``decode`` does.
         """
-        with self._named(width, height):
-            packed = self._inflated(data, width, height, out)
-            if packed.ctypes.data != out.ctypes.data:
-                out[:] = packed
-
-    @contextmanager
-    def _named(self, width: int, height: int) -> Iterator[None]:
-        """Turn what decoders raise into Damaged."""
         try:
-            yield
-        except GputilesError:
-            raise
+            packed = self._inflated(data, width, height, out)
         except DECODER_ERRORS as error:
-            name = NAMES[self.compression]
-            raise Damaged(f"a {name} chunk of {width}x{height} pixels does not decode: {error}") from error
+            raise self._damaged(error, width, height) from error
+        if packed.ctypes.data != out.ctypes.data:
+            out[:] = packed
+
+    def _damaged(self, error: Exception, width: int, height: int) -> Damaged:
+        """Return what a decoder raised, with what it did not decode."""
+        name = NAMES[self.compression]
+        return Damaged(f"a {name} chunk of {width}x{height} pixels does not decode: {error}")
 
     def _inflated(
         self, data: bytes, width: int, height: int, out: NDArray[np.uint8] | None = None

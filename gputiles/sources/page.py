@@ -91,7 +91,7 @@ class Page:
     header: bytes = b""
     one_file: bool = False
 
-    @property
+    @cached_property
     def size(self) -> tuple[int, int]:
         """Width and height in pixels."""
         return self.width, self.height
@@ -174,22 +174,22 @@ class Page:
         colours = 4 if inks else 3 if self.colour is Colour.RGB else 1
         return self.extra[-1] if self.extra and self.samples > colours else 0
 
-    @property
+    @cached_property
     def columns(self) -> int:
         """Chunks side by side."""
         return ceil_div(self.width, self.chunk_width)
 
-    @property
+    @cached_property
     def rows(self) -> int:
         """Chunks one above the other."""
         return ceil_div(self.height, self.chunk_height)
 
-    @property
+    @cached_property
     def planes(self) -> int:
         """How many times the page's area is stored: once per sample where they are separate."""
         return self.samples if self.separate else 1
 
-    @property
+    @cached_property
     def bound(self) -> bool:
         """Whether planes of their own are decoded together: their colours are made of one another."""
         mixed = self.photometric in _MIXED or self.compression == YCBCR_2000
