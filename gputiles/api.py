@@ -105,13 +105,6 @@ class _Background:
         result.add_done_callback(partial(_bring, future))
         self.when_left(future, result.cancel)
 
-    def bring(self, future: Future[R], result: asyncio.Future[R]) -> None:
-        """Give a result to the one who waits for it in the next turn of the loop, behind which that waits.
-
-        Else that thread, awake, is in the way of the loop, which is in its way on the floor.
-        """
-        self._loop.call_soon(_bring, future, result)
-
     def when_left(self, future: Future[Any], call_off: Callable[[], object]) -> None:
         """Have ``call_off`` called on the loop if nobody waits for ``future`` any more."""
 
@@ -298,7 +291,7 @@ class Image:
             if not result.cancelled() and isinstance(result.exception(), OutOfMemory):
                 background.begin(future, partial(self._tile, request))  # in the room that others have left
             else:
-                background.bring(future, result)
+                _bring(future, result)
 
         flight = renderer.begin(image, request, Trace(), landed)
         if flight is None:

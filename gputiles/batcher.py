@@ -35,11 +35,7 @@ LARGEST_BATCH, LONGEST_QUEUE = 64, 4096  # jobs, up to which they are told apart
 
 @dataclass(slots=True, eq=False)
 class Item:
-    """A job that waits, or runs; ``future`` gets its value or its error.
-
-    ``told`` is called with it in the same turn of the loop, where a callback of the future would wait for
-    the next one.
-    """
+    """A job that waits, or runs; ``future`` gets its value or its error."""
 
     place: tuple[int, int]  # in the queue: its priority, and its number
     verb: str
@@ -48,7 +44,6 @@ class Item:
     future: asyncio.Future[Any]
     trace: Trace
     queued: float
-    told: Callable[[asyncio.Future[Any]], None] | None = None
     tried: int = 0  # how often memory was short for it
 
 
@@ -132,7 +127,6 @@ class Batcher:
         *,
         weight: int = 0,
         background: bool = False,
-        told: Callable[[asyncio.Future[Any]], None] | None = None,
     ) -> Item:
         """Put a job in the queue as ``submit`` does, for a caller that will ``dispatch`` many at once."""
         if self.lost is not None:
@@ -150,7 +144,6 @@ class Batcher:
             self._loop.create_future(),
             trace,
             time.perf_counter(),
-            told,
         )
         self._push(item)
         return item
@@ -161,9 +154,7 @@ class Batcher:
 
     def withdraw(self, item: Item) -> None:
         """Cancel a job; one that has not started leaves the queue."""
-        if item.future.cancel():
-            self._tell(item)
-        elif not item.future.cancelled():
+        if not item.future.cancel() and not item.future.cancelled():
             item.future.exception()  # nobody is left to hear of it
         if (item.place, item) in self._heap:
             self._heap.remove((item.place, item))
@@ -236,28 +227,17 @@ class Batcher:
             self.waited[verb] += started - item.queued
         for trace in {id(item.trace): item.trace for item in batch}.values():  # once for all that it is of
             trace.add(verb, seconds)
-        settled = [item for item, outcome in zip(batch, outcomes, strict=True) if self._settle(item, outcome)]
+        for item, outcome in zip(batch, outcomes, strict=True):
+            if item.future.done():
+                continue
+            if isinstance(outcome, BaseException):
+                self.failed[item.verb] += 1
+                item.future.set_exception(outcome)
+            else:
+                item.future.set_result(outcome)
         self.dispatch()
-        for item in settled:
-            self._tell(item)
         if self.aside is not None and self.backend.unprepared and not self._running.total():
             self._loop.call_later(PAUSE, self._pause, self.batches)
-
-    def _settle(self, item: Item, outcome: Any) -> bool:
-        """Give a job its outcome; False where nobody waits for it any more."""
-        if item.future.done():
-            return False
-        if isinstance(outcome, BaseException):
-            self.failed[item.verb] += 1
-            item.future.set_exception(outcome)
-        else:
-            item.future.set_result(outcome)
-        return True
-
-    @staticmethod
-    def _tell(item: Item) -> None:
-        if item.told is not None:
-            item.told(item.future)
 
     def _pause(self, batches: int) -> None:
         """Have the backend prepared, if no batch has followed ``batches``."""
@@ -299,7 +279,6 @@ class Batcher:
         """Finish what runs, cancel what waits and end the workers."""
         for _, item in self._heap:
             item.future.cancel()
-            self._tell(item)
         self._heap.clear()
         self._weight = 0
         self._crew.close()

@@ -54,6 +54,13 @@ class Resident:
         job = render_job(
             info, view.encoding, recipe, tuple(rasters), tile_size(info, request), request.edge.colour
         )
+        try:
+            item = self._batcher.enqueue("render", job, work.trace)
+        except BaseException:
+            hold.release()
+            raise
+        result: asyncio.Future[EncodedTile] = item.future.get_loop().create_future()
+        flight = self._tiles.flying.take_off((key,), result, partial(self._batcher.withdraw, item))
 
         def arrive(rendered: asyncio.Future[bytes]) -> None:
             hold.release()
@@ -65,14 +72,7 @@ class Resident:
                     result.set_result(self._keep(work.image, view, key, rendered.result()))
                 except Exception as error:  # the job's, or of what was to be kept
                     result.set_exception(error)
-            flight.arrive(result)
             landed(result)
 
-        try:
-            item = self._batcher.enqueue("render", job, work.trace, told=arrive)
-        except BaseException:
-            hold.release()
-            raise
-        result: asyncio.Future[EncodedTile] = item.future.get_loop().create_future()
-        flight = self._tiles.flying.take_off((key,), result, partial(self._batcher.withdraw, item))
+        item.future.add_done_callback(arrive)
         return flight

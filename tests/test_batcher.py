@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from gputiles.batcher import Batcher, Item
+from gputiles.batcher import Batcher
 from gputiles.distribution import Distribution
 from gputiles.errors import Damaged, Overloaded
 from gputiles.trace import Trace
@@ -205,39 +205,6 @@ async def test_a_cancelled_job_leaves_the_queue_and_never_runs(make: Make) -> No
     await asyncio.gather(*tasks[:2])
     assert [job for _, jobs in backend.ran for job in jobs] == [0, 1]
     assert batcher.report()["skipped"] == 3
-
-
-async def test_who_wants_to_be_told_of_a_job_is_told_once_in_the_turn_in_which_it_ends(make: Make) -> None:
-    backend = Recorder(most=64)
-    batcher = make(backend)
-    told: list[tuple[str, str]] = []
-
-    def ask(name: str, job: Any) -> Item:
-        def tell(future: asyncio.Future[Any]) -> None:
-            error = asyncio.CancelledError() if future.cancelled() else future.exception()
-            told.append((name, type(error).__name__ if error else future.result()))
-
-        return batcher.enqueue("render", job, Trace(), told=tell)
-
-    good, _, withdrawn, under_way = (
-        ask("good", 1), ask("bad", Damaged("2")), ask("withdrawn", 3), ask("under way", 4),
-    )  # fmt: skip
-    batcher.withdraw(withdrawn)
-    assert told == [("withdrawn", "CancelledError")]
-    batcher.dispatch()
-    batcher.withdraw(under_way)
-    good.future.add_done_callback(lambda _: told.append(("a turn", "later")))
-    backend.gate.set()
-    await good.future
-    while batcher.report()["running"]:
-        await asyncio.sleep(0)
-    assert told == [
-        ("withdrawn", "CancelledError"), ("under way", "CancelledError"), ("good", "render 1"),
-        ("bad", "Damaged"), ("a turn", "later"),
-    ]  # fmt: skip
-    ask("late", 5), ask("later", 6)
-    batcher.close()
-    assert told[5:] == [("late", "CancelledError"), ("later", "CancelledError")]
 
 
 @pytest.mark.parametrize(("jobs", "error"), [(5, Overloaded), (2, Damaged)])
