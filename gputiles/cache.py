@@ -175,10 +175,14 @@ class Shelf(Generic[V]):
     ) -> list[Entry[V]]:
         """Store values by their keys, which differ, with their weights, as ``put`` stores one."""
         entries = [Entry(*item, owner, asked=not cold) for item in items]
+        fitting = []
         for entry in entries:
-            self.discard(entry.key)
-        fitting = [entry for entry in entries if entry.weight <= self.capacity]
-        self.loose += sum(entry.weight for entry in entries) - sum(entry.weight for entry in fitting)
+            if entry.key in self._entries:
+                self.discard(entry.key)
+            if entry.weight <= self.capacity:
+                fitting.append(entry)
+            else:
+                self.loose += entry.weight
         if fitting:
             self._place(fitting, owner, cold)
         else:

@@ -95,7 +95,8 @@ class Flights:
         ``async with`` block. A failure reaches every waiter and is kept nowhere. A waiter
         that is cancelled leaves the others their flight; the last one to leave cancels it.
         """
-        flight = self._join(key) or self._fly((key,), make, new_hold())
+        under_way = self._flights.get(key)
+        flight = self._join(under_way) if under_way else self._fly((key,), make, new_hold())
         try:
             yield await flight.arrival()
         finally:
@@ -113,10 +114,11 @@ class Flights:
         ``make`` gets those of ``keys``, whoever asks for any of them shares its result. The
         value is the results of the runs, key by key.
         """
-        flights = [self._join(key) for key in keys]
+        flights = [self._flights.get(key) for key in keys]
+        joined = [self._join(flight) for flight in flights if flight is not None]
         rest = [key for key, flight in zip(keys, flights, strict=True) if flight is None]
         own = self._fly(rest, partial(make, rest), new_hold()) if rest else None
-        joined = [flight for flight in (*flights, own) if flight is not None]
+        joined += [] if own is None else [own]
         try:
             results = {flight: await flight.arrival() for flight in dict.fromkeys(joined)}
             yield [results[flight or joined[-1]] for flight in flights]
@@ -124,12 +126,10 @@ class Flights:
             for flight in joined:
                 self.leave(flight)
 
-    def _join(self, key: Hashable) -> Flight[Any] | None:
-        """Wait, too, for the flight of ``key``, if it is under way."""
-        flight = self._flights.get(key)
-        if flight is not None:
-            self.coalesced += 1
-            flight.waiters += 1
+    def _join(self, flight: Flight[R]) -> Flight[R]:
+        """Wait, too, for a flight that is under way."""
+        self.coalesced += 1
+        flight.waiters += 1
         return flight
 
     def _fly(self, keys: Sequence[Hashable], make: Callable[[H], Awaitable[R]], hold: H) -> Flight[R]:

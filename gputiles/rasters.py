@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache, partial
-from itertools import chain, product, repeat
+from itertools import product, repeat
 from typing import Any, NamedTuple
 
 from gputiles.backends import DownsampleJob, Raster
@@ -63,11 +63,8 @@ Key = tuple[str, Plane, Cell]
 Flown = tuple[str, Plane, Rect]
 """What a flight brings: of which image, of which plane, which unit of tiles."""
 
-Made = dict[tuple[Plane, Cell], "Entry[Raster] | GputilesError"]
-"""What has come of a flight."""
-
-Good = dict[tuple[Plane, Cell], Raster]
-"""What is to be kept of it."""
+Made = dict[Plane, dict[Cell, "Entry[Raster] | GputilesError"]]
+"""What has come of a flight, and lies on the shelf."""
 
 
 class Rasters:
@@ -157,10 +154,10 @@ class Rasters:
             block = blocks.setdefault((unit.x // side, unit.y // side), {})
             block.setdefault(unit, []).append(cell)
         calls = [partial(self._fetch_block, work, planes, units, hold) for units in blocks.values()]
-        parts = await self._forks.run(calls)
         found = {plane: Found() for plane in planes}
-        for plane, cell, outcome in chain.from_iterable(parts):
-            found[plane][cell] = outcome
+        for part in await self._forks.run(calls):
+            for plane, tiles in part.items():
+                found[plane].update(tiles)
         return found
 
     def _block_side(self, info: ImageInfo, plane: Plane) -> int:
@@ -174,9 +171,9 @@ class Rasters:
 
     async def _fetch_block(
         self, work: Work, planes: Sequence[Plane], units: dict[Rect, list[Cell]], hold: Hold[Raster]
-    ) -> list[tuple[Plane, Cell, Raster | GputilesError]]:
+    ) -> dict[Plane, Found]:
         """Pin tiles of units: those on the shelf, and the others by one flight, or those under way."""
-        found: list[tuple[Plane, Cell, Raster | GputilesError]] = []
+        found = {plane: Found() for plane in planes}
         wanted: dict[Flown, list[Cell]] = {}
         identity = work.image.identity
         for plane, (unit, cells) in product(planes, units.items()):
@@ -187,11 +184,13 @@ class Rasters:
             if kept is None:
                 wanted[identity, plane, unit] = cells
             else:
-                found += ((plane, *each) for each in zip(cells, kept, strict=True))
+                found[plane].update(zip(cells, kept, strict=True))
         if wanted:
             async with self.shelf.once_each(tuple(wanted), partial(self._make, work)) as flown:
                 for ((_, plane, _), cells), made in zip(wanted.items(), flown, strict=True):
-                    found += ((plane, cell, _held(hold, made[plane, cell])) for cell in cells)
+                    tiles, of_plane = found[plane], made[plane]
+                    for cell in cells:
+                        tiles[cell] = _held(hold, of_plane[cell])
         return found
 
     def _make(self, work: Work, flown: Sequence[Flown], hold: Hold[Raster]) -> Awaitable[Made]:
@@ -234,30 +233,37 @@ class Rasters:
         with self.shelf.reserve(sum(_weight(info, run.z, run.units) for run in runs)):
             decoded = await self.stored.decode(work.image, runs, work.trace, background=work.background)
         self.reads += len(flown)
-        made, good = Made(), Good()
+        found: dict[Plane, Found] = {}
         for run, tiles in zip(runs, decoded, strict=True):
-            plane = Plane(run.frame, run.z)
             of_run = repeat(tiles) if isinstance(tiles, GputilesError) else tiles
-            for cell, tile in zip(run.units.cells(), of_run, strict=False):
-                if isinstance(tile, GputilesError):
-                    made[plane, cell] = tile
-                else:
-                    good[plane, cell] = tile
-        return made | self._kept(work, good, hold, cold=work.background)
+            of_plane = found.setdefault(Plane(run.frame, run.z), {})
+            of_plane.update(zip(run.units.cells(), of_run, strict=False))
+        return self._kept(work, found, hold, cold=work.background)
 
-    def _kept(self, work: Work, good: Good, hold: Hold[Raster], *, cold: bool = False) -> Made:
-        """Put tiles on the shelf, pinned by ``hold``."""
+    def _kept(self, work: Work, found: dict[Plane, Found], hold: Hold[Raster], *, cold: bool = False) -> Made:
+        """Put what are tiles on the shelf, pinned by ``hold``."""
         identity = work.image.identity
-        items = [((identity, *place), raster, raster.weight) for place, raster in good.items()]
+        items = [
+            ((identity, plane, cell), tile, tile.weight)
+            for plane, tiles in found.items()
+            for cell, tile in tiles.items()
+            if not isinstance(tile, GputilesError)
+        ]
         entries = self.shelf.put_all(items, work.image.reference, cold=cold)
         hold.pin_all(entries)
-        return dict(zip(good, entries, strict=True))
+        kept = iter(entries)
+        return {
+            plane: {
+                cell: tile if isinstance(tile, GputilesError) else next(kept) for cell, tile in tiles.items()
+            }
+            for plane, tiles in found.items()
+        }
 
     # -- missing levels
 
     async def _reduce(self, work: Work, plane: Plane, units: Sequence[Rect], hold: Hold[Raster]) -> Made:
         """Make the tiles of ``units`` from the next finer level: depth first, children pinned."""
-        info, quiet, made = work.image.info, replace(work, background=True), Made()
+        info, quiet, found = work.image.info, replace(work, background=True), Found()
         finer = Plane(plane.frame, plane.z + 1)
         reserved = self.shelf.reserve(sum(_weight(info, plane.z, unit) for unit in units))
         with reserved, Hold(self.shelf) as children_hold:
@@ -268,12 +274,12 @@ class Rasters:
                 try:
                     jobs[cell] = _downsample_job(info, plane.z, cell, children)
                 except GputilesError as error:  # a child's
-                    made[plane, cell] = error
+                    found[cell] = error
             rasters = await self._batcher.submit_all(
                 "downsample", [(job, 0) for job in jobs.values()], work.trace, background=True
             )
-        good = {(plane, cell): raster for cell, raster in zip(jobs, rasters, strict=True)}
-        return made | self._kept(work, good, hold)
+        found.update(zip(jobs, rasters, strict=True))
+        return self._kept(work, {plane: found}, hold)
 
     # -- projections
 
@@ -281,7 +287,7 @@ class Rasters:
         """Make the tiles of ``units`` from those of a stack's frames: a few at a time, in their order."""
         assert isinstance(plane.frame, Stack)
         info, quiet, frames = work.image.info, replace(work, background=True), plane.frame.frames
-        made = Made()
+        made: Made = {plane: {}}
         for unit in units:
             folds = {cell: Fold(plane.frame.kind, info) for cell in unit.cells()}
             with self.shelf.reserve(_weight(info, plane.z, unit) // info.dtype.itemsize * FOLDED):
@@ -291,8 +297,8 @@ class Rasters:
                         for cell, tiles in ((cell, tiles) for tiles in taken for cell in folds):
                             values = await downloaded(self._batcher, tiles[cell], work.trace)
                             await self._room.run(folds[cell].add, *values)
-                folded = {cell: await self._join(work, fold) for cell, fold in folds.items()}
-            made |= self._kept(work, {(plane, cell): raster for cell, raster in folded.items()}, hold)
+                folded: Found = {cell: await self._join(work, fold) for cell, fold in folds.items()}
+            made[plane] |= self._kept(work, {plane: folded}, hold)[plane]
         return made
 
     async def _join(self, work: Work, fold: Fold) -> Raster:
