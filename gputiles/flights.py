@@ -118,7 +118,8 @@ class Flights:
         joined = [self._join(flight) for flight in flights if flight is not None]
         rest = [key for key, flight in zip(keys, flights, strict=True) if flight is None]
         own = self._fly(rest, partial(make, rest), new_hold()) if rest else None
-        joined += [] if own is None else [own]
+        if own is not None:
+            joined.append(own)
         try:
             results = {flight: await flight.arrival() for flight in dict.fromkeys(joined)}
             yield [results[flight or joined[-1]] for flight in flights]

@@ -64,7 +64,7 @@ Flown = tuple[str, Plane, Rect]
 """What a flight brings: of which image, of which plane, which unit of tiles."""
 
 Made = dict[Plane, dict[Cell, "Entry[Raster] | GputilesError"]]
-"""What has come of a flight, and lies on the shelf."""
+"""What has come of a flight: what it put on the shelf, and errors."""
 
 
 class Rasters:
