@@ -18,6 +18,7 @@ from typing import Any, BinaryIO, Literal, TypeAlias, TypeVar, overload
 
 from numpy.typing import NDArray
 
+from gputiles import keys
 from gputiles.cache import Hold
 from gputiles.config import Config
 from gputiles.encoded import Edge, EncodedTile
@@ -267,17 +268,18 @@ class Image:
         image, renderer, trace = engine.images.fresh(self._reference), engine.renderer, Trace()
         if image is None:
             return partial(self._tile, request)
+        key = keys.key(image, request)
         try:
-            tile = renderer.at_once(image, request, trace)
+            tile = renderer.at_once(image, request, key, trace)
         except (NotAtHand, Changed):
             return partial(renderer.made, image, request, trace, stored=True)
         if tile is None:
-            set_out = self._set_out(image, request, future)
+            set_out = self._set_out(image, request, key, future)
             return None if set_out else partial(renderer.made, image, request, trace, stored=False)
         future.set_result(tile)
         return None
 
-    def _set_out(self, image: Opened, request: TileRequest, future: Future[EncodedTile]) -> bool:
+    def _set_out(self, image: Opened, request: TileRequest, key: str, future: Future[EncodedTile]) -> bool:
         """Have a tile rendered for ``future`` if its rasters are resident; say whether they are."""
         background, renderer = self._background, self._background.engine.renderer
         waiting: list[Flight[EncodedTile]] = []
@@ -293,7 +295,7 @@ class Image:
             else:
                 _bring(future, result)
 
-        flight = renderer.begin(image, request, Trace(), landed)
+        flight = renderer.begin(image, request, key, Trace(), landed)
         if flight is None:
             return False
         waiting.append(flight)

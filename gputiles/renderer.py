@@ -72,20 +72,23 @@ class Renderer:
 
     async def tile(self, image: Image, request: TileRequest, trace: Trace) -> EncodedTile:
         """Return one encoded tile. Raises NotFound outside the grid or the frames."""
+        key = keys.key(image, request)
         try:
-            tile = self.at_once(image, request, trace)
+            tile = self.at_once(image, request, key, trace)
         except (NotAtHand, Changed):
             return await self.made(image, request, trace, stored=True)
-        tile = tile or await self._from_shelf(image, request, trace)
+        tile = tile or await self._from_shelf(image, request, key, trace)
         return tile or await self.made(image, request, trace, stored=False)
 
     async def made(self, image: Image, request: TileRequest, trace: Trace, *, stored: bool) -> EncodedTile:
         """Return a tile that is not on the shelf; ``stored``: it may lie in the file as it is asked for."""
         return await self.answered(image, request, trace, self._read_tile if stored else self._render_tile)
 
-    async def _from_shelf(self, image: Image, request: TileRequest, trace: Trace) -> EncodedTile | None:
+    async def _from_shelf(
+        self, image: Image, request: TileRequest, key: str, trace: Trace
+    ) -> EncodedTile | None:
         """Return a tile whose rasters are resident; None where it goes the way of all."""
-        flight = self.begin(image, request, trace)
+        flight = self.begin(image, request, key, trace)
         if flight is None:
             return None
         try:
@@ -95,13 +98,13 @@ class Renderer:
         finally:
             self.tiles.flying.leave(flight)
 
-    def at_once(self, image: Image, request: TileRequest, trace: Trace) -> EncodedTile | None:
+    def at_once(self, image: Image, request: TileRequest, key: str, trace: Trace) -> EncodedTile | None:
         """Return a tile that nothing has to be waited for: it is on the shelf, or stored as it is asked for.
 
-        None where it is to be rendered. Raises NotAtHand or Changed where what is stored may be the
-        answer, but has to be waited for, NotFound outside the grid or the frames.
+        ``key`` is the answer's (see ``keys``). None where it is to be rendered. Raises NotAtHand or Changed
+        where what is stored may be the answer, but has to be waited for, NotFound outside the grid or the
+        frames.
         """
-        key = keys.key(image, request)
         if self.tiles.peek(key) is not None:
             trace.cache = "encoded-hit"
             return self.hot(key)
@@ -115,14 +118,14 @@ class Renderer:
         return self.keep(image, request.view, key, stored)
 
     def begin(
-        self, image: Image, request: TileRequest, trace: Trace, landed: Landed = lambda _: None
+        self, image: Image, request: TileRequest, key: str, trace: Trace, landed: Landed = lambda _: None
     ) -> Flight[EncodedTile] | None:
         """Have a tile rendered that is not on the shelf, if its rasters are; None where they are not.
 
-        Its result is also given to ``landed``. The caller leaves the flight when it waits no more. Raises as
-        ``tile`` does.
+        ``key`` is the answer's. The result is also given to ``landed``. The caller leaves the flight when it
+        waits no more. Raises as ``tile`` does.
         """
-        key, view, work = keys.key(image, request), request.view, Work(image, trace)
+        view, work = request.view, Work(image, trace)
         check_view(image.info, view)
         image.info.grid.check(request.z, request.x, request.y)
         if key in self.tiles.flying or (view.style is None and view.encoding.takes_values):

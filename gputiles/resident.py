@@ -72,6 +72,7 @@ class Resident:
                     result.set_result(self._keep(work.image, view, key, rendered.result()))
                 except Exception as error:  # the job's, or of what was to be kept
                     result.set_exception(error)
+            flight.arrive(result)  # in this turn of the loop
             landed(result)
 
         item.future.add_done_callback(arrive)
