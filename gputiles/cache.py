@@ -177,8 +177,7 @@ class Shelf(Generic[V]):
         entries = [Entry(*item, owner, asked=not cold) for item in items]
         fitting = []
         for entry in entries:
-            if entry.key in self._entries:
-                self.discard(entry.key)
+            self.discard(entry.key)
             if entry.weight <= self.capacity:
                 fitting.append(entry)
             else:
