@@ -13,8 +13,9 @@ from typing import Any
 import pytest
 
 import gputiles
-from gputiles import floor, style
+from gputiles import floor, keys, style
 from gputiles.api import Image
+from gputiles.encoded import EncodedTile
 from gputiles.errors import NotFound, OutOfMemory, Overloaded
 from gputiles.request import TileRequest, View
 from gputiles.trace import Trace
@@ -84,6 +85,24 @@ async def test_all_who_ask_for_a_resident_tile_share_one_render(path: Path) -> N
         tiles = await asyncio.gather(*(running.renderer.tile(image, asked(800), Trace()) for _ in range(64)))
         assert running.report()["counts"]["render"] == before + 1
         assert len({tile.data for tile in tiles}) == 1
+
+
+async def test_who_waits_for_a_resident_tile_is_told_in_the_turn_in_which_it_is_kept(path: Path) -> None:
+    async with engine() as running:
+        image, request = await running.image(reference(path)), asked(800)
+        await running.renderer.tile(image, asked(900), Trace())
+        arrivals: list[asyncio.Future[EncodedTile]] = []
+        told: list[bool] = []
+
+        def landed(result: asyncio.Future[EncodedTile]) -> None:
+            told.extend(arrival.done() and arrival.result() is result.result() for arrival in arrivals)
+
+        flight = running.renderer.begin(image, request, keys.key(image, request), Trace(), landed)
+        assert flight is not None
+        arrivals += [flight.arrival(), flight.arrival()]
+        await asyncio.gather(*arrivals)
+        running.renderer.tiles.flying.leave(flight)
+        assert told == [True, True]
 
 
 async def test_who_leaves_a_resident_tile_takes_it_out_of_the_queue(path: Path) -> None:
