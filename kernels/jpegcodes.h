@@ -11,6 +11,7 @@ namespace jpegin {
 
 constexpr int INDEX = 11;          // bits of a look-up
 constexpr int GROUP = 16;          // blocks whose coefficients lie side by side: [64][GROUP]
+constexpr i32 LIMIT = 1 << 14;     // of values before a transform: sums and products stay within 32 bits
 constexpr int LONGEST = 16;        // bits of a code
 constexpr int WORST_BLOCK = 216;   // bytes that 64 symbols of 27 bits take
 
@@ -150,8 +151,8 @@ struct Spot {
 // A stream at work.
 struct Turn {
   Spot spot;
-  u32 wrong;          // 0 as long as all means had a code
   char* coefs;        // the block's
+  u32 wrong;          // 0 as long as all means had a code
   const u32* others;  // the block's
   Block* block;
   Block* stop;
@@ -220,19 +221,21 @@ INLINE bool close(Turn& turn, Spot& spot, u32 one, u32 two, u32 three) {
   return true;
 }
 
+// Takes a symbol off the bits, puts its value down, and returns what was found.
+INLINE u32 take(const Turn& turn, u64& bits, u32& sum) {
+  const u32 found = turn.others[bits >> (64 - INDEX)];
+  bits = without(bits, found);
+  sum += found;
+  put(turn.coefs + CONSTANTS.place[sum >> 8 & 255], bits, found);
+  return found;
+}
+
 // Takes three symbols. False at the stop.
 INLINE bool take_three(Turn& turn, Spot& spot) {
   u64 bits = bits_at(spot.at);
   u32 sum = spot.k;  // of the entries: in its parts, bits and distances
-  u32 found[3];
-#pragma GCC unroll 3
-  for (u32& entry : found) {
-    entry = turn.others[bits >> (64 - INDEX)];
-    bits = without(bits, entry);
-    sum += entry;
-    put(turn.coefs + CONSTANTS.place[sum >> 8 & 255], bits, entry);
-  }
-  if ((sum & 255 << 8) >= OUT << 8) return close(turn, spot, found[0], found[1], found[2]);
+  const u32 one = take(turn, bits, sum), two = take(turn, bits, sum), three = take(turn, bits, sum);
+  if ((sum & 255 << 8) >= OUT << 8) return close(turn, spot, one, two, three);
   spot.at += sum & 255;
   spot.k = sum & 255 << 8;
   return true;

@@ -167,36 +167,30 @@ inline bool lay_out(Lane& lane, Room room) {
   return true;
 }
 
-// Copies bytes up to the first 255 or to the end, and returns how many; writes up to 31 more.
-INLINE i64 copy_bytes(const u8* from, const u8* end, u8* to) {
-  constexpr u64 LOW = 0x7f7f7f7f7f7f7f7full, ONES = 0x0101010101010101ull;
-  i64 i = 0;
-  for (; end - from - i >= 32; i += 32) {
-    u64 words[4], found = 0;
-    __builtin_memcpy(words, from + i, sizeof words);
-    __builtin_memcpy(to + i, words, sizeof words);
-    for (u64 word : words) found |= ((word & LOW) + ONES) & word & ~LOW;
-    if (!found) continue;
-    for (int w = 0; w < 4; ++w, i += 8) {
-      const u64 here = ((words[w] & LOW) + ONES) & words[w] & ~LOW;
-      if (here) return i + (lowest(here) >> 3);
-    }
+// Copies coded data without the 0 behind each 255, up to a marker or to where fewer than 65 bytes are left, and moves
+// both places on; writes up to 63 bytes more.
+INLINE void copy_data(const u8*& from, const u8* end, u8*& to) {
+  while (end - from > 64) {
+    const u64 found = all_ones(from);
+    __builtin_memcpy(to, from, 64);
+    const int first = found ? lowest(found) : 64;
+    const bool marker = found && from[first + 1];
+    from += first, to += first;
+    if (marker) return;
+    if (found) from += 2, ++to;
   }
-  for (; from + i < end && from[i] != 255; ++i) to[i] = from[i];
-  return i;
 }
 
 // Brings the coded data up to the next marker together, without their stuffing; false where there is none.
 INLINE bool fill(Lane& lane) {
   const u8* const end = (const u8*)lane.job->data + lane.job->size;
   u8* to = lane.stream;
-  for (;;) {
-    const i64 count = copy_bytes(lane.from, end, to);
-    lane.from += count, to += count;
+  copy_data(lane.from, end, to);
+  for (;; ++lane.from) {
     if (end - lane.from < 2) return false;
-    if (lane.from[1]) break;
-    *to++ = 255;
-    lane.from += 2;
+    *to = *lane.from;
+    if (*to == 255 && lane.from[1]) break;
+    lane.from += *to++ == 255;
   }
   lane.end = (u64)to * 8;
   lane.turn.spot.at = (u64)lane.stream * 8;

@@ -220,6 +220,15 @@ INLINE bool reorders_bytes() { return __builtin_cpu_supports("avx2"); }
 INLINE bool reorders_bytes() { return true; }
 #endif
 
+// Whether functions of AVX2 may be called; a library of one level has its own.
+#if defined(__AVX2__)
+INLINE bool has_avx2() { return true; }
+#elif defined(__x86_64__) && !defined(GPUTILES_ONE_LEVEL)
+INLINE bool has_avx2() { return __builtin_cpu_supports("avx2"); }
+#else
+INLINE bool has_avx2() { return false; }
+#endif
+
 #pragma GCC diagnostic ignored "-Wpsabi"  // only functions that are inlined hand vectors on
 
 #include "weave.h"
@@ -265,6 +274,20 @@ INLINE int fold_blocks(const u8* upper, const u8* lower, int count, u8* out, F f
     __builtin_memcpy(out + samples * (i + 2), (const u8*)&means + 16, 8);
   }
   return i;
+}
+
+// One bit for each of 64 bytes that is 255; the first one's is the lowest.
+INLINE u64 all_ones(const u8* bytes) {
+  u64 found = 0;
+#ifdef __SSE2__
+  for (int i = 0; i < 64; i += 16) {
+    const __m128i some = _mm_loadu_si128((const __m128i*)(bytes + i));
+    found |= (u64)_mm_movemask_epi8(_mm_cmpeq_epi8(some, _mm_set1_epi8(-1))) << i;
+  }
+#else
+  for (int i = 0; i < 64; ++i) found |= (u64)(bytes[i] == 255) << i;
+#endif
+  return found;
 }
 
 // Copies bytes up to the first 255 or to the end and returns how many; may read and write 7 more.

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import replace
 from io import BytesIO
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -289,12 +290,18 @@ def test_a_stream_that_is_cut_off_is_never_decoded(name: str) -> None:
         assert not same(chunk(data[:size], width, height, samples)), size
 
 
+def too_large() -> bytes:
+    """Give a stream of 16 x 16 pixels whose values are beyond what the transform takes: each step is 255."""
+    data = encode(picture("noise", 16, 16, 1), 30)
+    every = data.index(b"\xff\xdb") + 5
+    return data[:every] + b"\xff" * 64 + data[every + 64 :]
+
+
 def test_values_too_large_for_the_transform_are_left_alone() -> None:
     data = encode(picture("noise", 16, 16, 1), 30)
     for at in range(1, 65):  # each step as large as it may be
         same(chunk(changed(data, 0xDB, 4 + at, 255), 16, 16, 1))
-    every = data.index(b"\xff\xdb") + 5
-    assert not same(chunk(data[:every] + b"\xff" * 64 + data[every + 64 :], 16, 16, 1))
+    assert not same(chunk(too_large(), 16, 16, 1))
 
 
 # -- codes of any lengths
@@ -554,13 +561,20 @@ def test_every_level_of_instructions_gives_the_same_pixels(level: str, tmp_path:
     def call(kernel: str, table: NDArray[Any]) -> None:
         getattr(library, kernel)(ctypes.c_void_p(table.ctypes.data), ctypes.c_int64(len(table)))
 
-    for subsampling in ("444", "422", "420"):
-        several = [
-            chunk(encode(picture(kind, side, side + 5, 3), 85, subsampling), side + 5, side)
-            for kind in ("noise", "waves") for side in (7, 64, 130)
+    for subsampling, quality in product(("444", "422", "420"), (30, 85, 100)):
+        pictures = [
+            picture(kind, side, side + 5, samples)
+            for kind in ("noise", "waves", "flat", "saturated") for side in (7, 64, 130) for samples in (1, 3)
         ]  # fmt: skip
+        several = [
+            chunk(encode(pixels, quality, subsampling), pixels.shape[1], *pixels.shape[::2])
+            for pixels in pictures
+        ]
         watched = Watched(call)
         outcomes = list(Jpegs(watched, fresh, blank).decode(several))  # type: ignore[arg-type]
-        assert watched.decoded == len(several)
+        assert watched.decoded == decoded(several)[1].decoded > len(several) // 2
         for outcome, each in zip(outcomes, several, strict=True):
             np.testing.assert_array_equal(outcome, decode_chunk(each))
+    watched = Watched(call)
+    list(Jpegs(watched, fresh, blank).decode([chunk(too_large(), 16, 16, 1)]))  # type: ignore[arg-type]
+    assert watched.calls == [(1, 0)]
