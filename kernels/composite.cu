@@ -163,7 +163,9 @@ INLINE void join_ramps(const Band& band, const T* v, const Ramps& ramps, int cou
   float* const out[] = {ramps.out[0], ramps.out[1], ramps.out[2], ramps.out[3]};
   const float end[] = {ramps.end[0], ramps.end[1], ramps.end[2], ramps.end[3]};
   for (int i = 0; i < count; ++i) {
-    const float n = between(above(v[i], low, wide_low) / delta, 0.0f, limit);
+    const float place = above(v[i], low, wide_low) / delta;
+    // no colour is below 0: the brightest of two needs no look at where the window begins
+    const float n = Join::is_most ? smaller(place, limit) : between(place, 0.0f, limit);
     for (int c = 0; c < ramp_count; ++c) out[c][i] = Join::join(out[c][i], n * end[c], true);
   }
 }
@@ -192,10 +194,13 @@ INLINE bool join_at_once(const Band& band, const Span& span, int accumulators, P
 }
 
 INLINE void finish_plane(const float* colours, int finish, int count, u8* bytes) {
-  if (finish == FINISH_UINT8)
-    for (int i = 0; i < count; ++i) bytes[i] = (u8)finished(colours[i], FINISH_UINT8);
-  else
-    for (int i = 0; i < count; ++i) bytes[i] = (u8)finished(colours[i], finish);
+  int i = 0;
+  if (finish == FINISH_UINT8) {
+    WITH_AVX2(i = vectors::to_bytes(colours, count, bytes));
+    for (; i < count; ++i) bytes[i] = (u8)finished(colours[i], FINISH_UINT8);
+  } else {
+    for (; i < count; ++i) bytes[i] = (u8)finished(colours[i], finish);
+  }
 }
 
 template <int samples>

@@ -4,6 +4,7 @@
 // [row][column of the block][block], so that a loop over neighbouring blocks is one over
 // neighbouring values. The scan's bits are those of libjpeg, but for the restarts.
 #include "jpeg.h"
+#include "jpegvectors.h"
 
 constexpr int BLOCKS = SPAN / BLOCK;            // blocks beside each other in a span
 constexpr int WORST = 224;                      // bytes that a block may take: 64 codes of 26 bits, rounded up
@@ -48,13 +49,15 @@ INLINE void convert(const Jpeg& job, const u8* row, int count, Lines& to) {
     for (int i = count; i < SPAN; ++i) to.y[i] = to.y[count - 1];
     return;
   }
-  for (int i = 0; i < count; ++i) {
+  int i = 0;
+  WITH_AVX2(i = vectors::convert(row, count, to.y, to.blue, to.red));
+  for (; i < count; ++i) {
     const int r = row[3 * i], g = row[3 * i + 1], b = row[3 * i + 2];
     to.y[i] = luma(r, g, b);
     to.blue[i] = blueness(r, g, b);
     to.red[i] = redness(r, g, b);
   }
-  for (int i = count; i < SPAN; ++i) {
+  for (; i < SPAN; ++i) {
     to.y[i] = to.y[count - 1];
     to.blue[i] = to.blue[count - 1];
     to.red[i] = to.red[count - 1];
@@ -124,6 +127,7 @@ INLINE void read_high(const Jpeg& job, i64 top, int from, int count, Samples& to
 }
 
 INLINE void transform_plane(i16 (&plane)[BLOCK][BLOCK][BLOCKS], const JpegTable& table) {
+  WITH_AVX2(return vectors::transform_plane<BLOCKS>(plane[0][0], table.half, table.reciprocal, table.scale));
   for (int y = 0; y < BLOCK; ++y)
     for (int b = 0; b < BLOCKS; ++b) transform<Rows>(&plane[y][0][b], BLOCKS);
   for (int x = 0; x < BLOCK; ++x)

@@ -37,9 +37,8 @@ INLINE i32 clamped(i32 value) { return value < 0 ? 0 : value > 255 ? 255 : value
 // Transforms a group of blocks, of which the first KEPT rows and columns may be other than 0, to 8 rows of
 // 8 × GROUP samples, and leaves zeros. False where a value is too large for the sums of the second pass.
 template <int KEPT> INLINE bool transform(i16* coefs, const i16* steps, u8* out, i64 pitch) {
-#if defined(__x86_64__)
-  if (has_avx2()) return vectors::transform<KEPT>(coefs, steps, out, pitch);
-#endif
+  static_assert(GROUP == 16, "as many blocks as a vector has");
+  WITH_AVX2(return vectors::transform<KEPT>(coefs, steps, LIMIT, out, pitch));
   alignas(64) i32 half[8][8][GROUP];
   u32 beyond = 0;
   for (int column = 0; column < KEPT; ++column) {
@@ -118,9 +117,7 @@ INLINE u8 byte_of(i16 value) { return (u8)(value < 0 ? 0 : value > 255 ? 255 : v
 INLINE void to_rgb(const u8* y, const u8* cb, const u8* cr, int count, u8* __restrict red, u8* __restrict green,
                    u8* __restrict blue) {
   int i = 0;
-#if defined(__x86_64__)
-  if (has_avx2()) i = vectors::to_rgb(y, cb, cr, count, red, green, blue);
-#endif
+  WITH_AVX2(i = vectors::to_rgb(y, cb, cr, count, red, green, blue));
   for (; i < count; ++i) {
     const i16 b = (i16)(cb[i] - 128), r = (i16)(cr[i] - 128), luma = y[i];
     const i16 more_red = (i16)((i16)(high((i16)(2 * r), 26345) + 1) >> 1);

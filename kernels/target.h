@@ -46,6 +46,8 @@ INLINE void copy_four(const u8* from, u8* to) {
   for (int i = 0; i < 4; ++i) to[i] = from[i];
 }
 
+#define WITH_AVX2(...)
+
 template <int samples, class F> INLINE int fold_blocks(const u8*, const u8*, int, u8*, F) { return 1; }
 
 INLINE void weave(const u8* red, const u8* green, const u8* blue, int count, u8* out) {
@@ -220,18 +222,22 @@ INLINE bool reorders_bytes() { return __builtin_cpu_supports("avx2"); }
 INLINE bool reorders_bytes() { return true; }
 #endif
 
-// Whether functions of AVX2 may be called; a library of one level has its own.
-#if defined(__AVX2__)
-INLINE bool has_avx2() { return true; }
-#elif defined(__x86_64__) && !defined(GPUTILES_ONE_LEVEL)
-INLINE bool has_avx2() { return __builtin_cpu_supports("avx2"); }
-#else
-INLINE bool has_avx2() { return false; }
-#endif
-
 #pragma GCC diagnostic ignored "-Wpsabi"  // only functions that are inlined hand vectors on
 
 #include "weave.h"
+
+// A statement of functions for AVX2 (vectors.h), where the processor has it; a library of one level has its own.
+#if defined(__AVX2__)
+#define WITH_AVX2(...) __VA_ARGS__
+#elif defined(__x86_64__) && !defined(GPUTILES_ONE_LEVEL)
+#define WITH_AVX2(...) \
+  if (__builtin_cpu_supports("avx2")) __VA_ARGS__
+#else
+#define WITH_AVX2(...)
+#endif
+#if defined(__x86_64__)
+#include "vectors.h"
+#endif
 
 typedef u8 ByteVector __attribute__((vector_size(32)));
 typedef u16 WordVector __attribute__((vector_size(32)));

@@ -26,7 +26,8 @@ from gputiles.backends import (
 )
 from gputiles.backends.host import HostBackend
 from gputiles.backends.hostlib import Library
-from gputiles.backends.paste import raster_of
+from gputiles.backends.jpegs import Jpegs
+from gputiles.backends.paste import decode_chunk, raster_of
 from gputiles.encoded import Encoding, Format
 from gputiles.geometry import Rect
 from gputiles.image import Reduction
@@ -35,6 +36,8 @@ from tests import spec, spec_dense, spec_icc, spec_jpeg
 from tests.test_dense import DENSE, SPARSE, block, rows_like
 from tests.test_icc import CONVERSIONS, shown
 from tests.test_jpeg import encoded, picture
+from tests.test_jpegdecode import Watched, blank, chunk, encode, fresh
+from tests.test_jpegdecode import picture as drawn
 from tests.test_kernels import KERNELS, band, bright_recipe, raster
 
 FLAGS = (
@@ -165,7 +168,33 @@ MUTANTS = [
     ("p[a.step + b.step + c.step]", "p[a.step + b.step]"),
     ("for (int s = colours; s < job.samples; ++s) out[s] = v[s];", ""),
     ("3 * job.stops * job.stops)", "3 * job.stops)"),
+    # vectors
+    ("setr_epi32(0, 4, 1, 5,", "setr_epi32(0, 1, 4, 5,"),
+    ("smaller(place, limit) : between(place, 0.0f, limit)", "smaller(place, limit) : smaller(place, limit)"),
+    ("factors(19595, 19235)", "factors(19595, 19234)"),
+    ("factors(0, -32768)", "factors(0, 32767)"),
+    ("32768 - (128 << 16)", "32767 - (128 << 16)"),
+    ("round_less = _mm256_set1_epi32(32767)", "round_less = _mm256_set1_epi32(32768)"),
+    ("last_rg = _mm256_setr_epi8(RED_GREEN(0), RED_GREEN(4))",
+     "last_rg = _mm256_setr_epi8(RED_GREEN(0), RED_GREEN(0))"),
+    ("_mm256_add_epi16(values, _mm256_set1_epi16(2))", "values"),
+    ("sums + (1 << (Pass::bits - 1))", "sums"),
+    ("products(even, 4433, -10704)", "products(even, 4433, -10703)"),
+    ("products(inner, -2259, -11362)", "products(inner, -2258, -11362)"),
+    ("_mm256_add_epi16(_mm256_abs_epi16(value), more)", "_mm256_abs_epi16(value)"),
+    ("_mm256_mulhi_epu16(_mm256_mulhi_epu16(size, by), then), value)",
+     "_mm256_mulhi_epu16(_mm256_mulhi_epu16(size, by), then), more)"),
+    # JPEG chunks
+    ("products(x26, 10703, 4433)", "products(x26, 10703, 4432)"),
+    ("products(x13, 9633, -2259)", "products(x13, 9633, 2259)"),
+    ("half = 1 << (bits - 1);\n  Pairs", "half = 1 << bits;\n  Pairs"),
+    ("_mm256_adds_epi16(columns[i], _mm256_set1_epi16(128))", "columns[i]"),
+    ("_mm256_set1_epi16(limit)", "_mm256_set1_epi16(0)"),
+    ("_mm256_set1_epi16(13173)", "_mm256_set1_epi16(13180)"),
+    ("products(pairs_of(b, r), -11277, 9367) + (1 << 14)", "products(pairs_of(b, r), -11277, 9367)"),
+    ("if (found) from += 2, ++to;", "if (found) from += 2;"),
 ]  # fmt: skip
+VECTORS = ("vectors.h", "jpegvectors.h")  # for AVX2 alone
 
 
 def build(source: Path, target: Path, *options: str) -> HostBackend:
@@ -404,10 +433,30 @@ def blocks_agree(backend: HostBackend) -> bool:
     )
 
 
+def streams_agree(backend: HostBackend) -> bool:
+    """Compare what the kernel makes of JPEG streams, of all of them, with what libjpeg-turbo does."""
+    streams = [
+        chunk(encode(drawn(kind, 40, 130, 3), quality, subsampling), 130, 40)
+        for kind in ("noise", "waves", "saturated")
+        for quality, subsampling in ((20, "444"), (95, "420"))
+    ]
+    watched = Watched(backend._run)
+    made = list(Jpegs(watched, fresh, blank).decode(streams))  # type: ignore[arg-type]
+    return watched.decoded == len(streams) and all(
+        np.array_equal(pixels, decode_chunk(each)) for pixels, each in zip(made, streams, strict=True)
+    )
+
+
 CHECKS = (
     composites_agree, bright_bands_agree, windows_agree, constants_agree, wide_values_agree, unstyled_agrees,
     means_agree, measures_agree,
 )  # fmt: skip
+
+
+def processor_flags() -> str:
+    """Return what the system says about the processor; nothing where it does not."""
+    about = Path("/proc/cpuinfo")
+    return about.read_text() if about.exists() else ""
 
 
 def agrees(backend: HostBackend) -> bool:
@@ -417,6 +466,7 @@ def agrees(backend: HostBackend) -> bool:
         and conversions_agree(backend)
         and scans_agree(backend)
         and blocks_agree(backend)
+        and streams_agree(backend)
         and all(check(backend, dtype) for check in CHECKS for dtype in map(np.dtype, tables.TYPES))
     )
 
@@ -428,7 +478,10 @@ def test_a_changed_operator_is_noticed(tmp_path: Path, operator: str, changed: s
     sources = [*kernels.glob("*.h"), *(kernels / f"{name}.cu" for name in MUTATED)]
     (header,) = [each for each in sources if operator in each.read_text()]
     header.write_text(header.read_text().replace(operator, changed))
-    assert not agrees(build(kernels, tmp_path / "mutant.so", "-O0", "-w"))
+    if header.name in VECTORS and "avx2" not in processor_flags():
+        pytest.skip("this processor has no avx2")
+    level = ("-mavx2",) if header.name in VECTORS else ()
+    assert not agrees(build(kernels, tmp_path / "mutant.so", "-O0", "-w", *level))
 
 
 def test_the_installed_library_agrees() -> None:
@@ -439,8 +492,7 @@ def test_the_installed_library_agrees() -> None:
 def test_every_instruction_set_gives_the_same_bits(tmp_path: Path, level: str) -> None:
     if platform.machine() != "x86_64":
         pytest.skip("these are levels of x86-64")
-    flags = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else ""
     needs = {"x86-64": "sse2", "x86-64-v3": "avx2", "x86-64-v4": "avx512vl"}[level]
-    if needs not in flags:
+    if needs not in processor_flags():
         pytest.skip(f"this processor has no {needs}")
     assert agrees(build(KERNELS, tmp_path / "level.so", "-O3", f"-march={level}"))
