@@ -224,8 +224,6 @@ INLINE bool reorders_bytes() { return true; }
 
 #pragma GCC diagnostic ignored "-Wpsabi"  // only functions that are inlined hand vectors on
 
-#include "weave.h"
-
 // A statement of functions for AVX2 (vectors.h), where the processor has it; a library of one level has its own.
 #if defined(__AVX2__)
 #define WITH_AVX2(...) __VA_ARGS__
@@ -238,6 +236,7 @@ INLINE bool reorders_bytes() { return true; }
 #if defined(__x86_64__)
 #include "vectors.h"
 #endif
+#include "weave.h"
 
 typedef u8 ByteVector __attribute__((vector_size(32)));
 typedef u16 WordVector __attribute__((vector_size(32)));

@@ -9,41 +9,65 @@ INLINE Bytes load_bytes(const u8* from) {
   return bytes;
 }
 
-// Which samples of 16 pixels a third of their bytes needs, and which of the planes each byte is of.
+// The bytes of 16 pixels in thirds. A plane has every third byte of each, and in no two of them at the same places: so
+// one order of its samples serves all three. `own` are the places that a plane has in the first third; in the next ones
+// it has those of the plane before.
 struct Weave {
-  u8 sample[3][16], plane[3][3][16];
+  u8 sample[3][16], own[3][16];
 };
 
 constexpr Weave woven_from() {
   Weave weave = {};
-  for (int third = 0; third < 3; ++third)
-    for (int at = 0; at < 16; ++at) {
-      const int byte = 16 * third + at;
-      weave.sample[third][at] = (u8)(byte / 3);
-      for (int p = 0; p < 3; ++p) weave.plane[third][p][at] = byte % 3 == p ? 255 : 0;
-    }
+  for (int byte = 0; byte < 48; ++byte) weave.sample[byte % 3][byte % 16] = (u8)(byte / 3);
+  for (int at = 0; at < 16; ++at) weave.own[at % 3][at] = 255;
   return weave;
 }
 
 alignas(64) static constexpr Weave WEAVE = woven_from();
 
-// A third of the bytes of 16 pixels.
-INLINE Bytes woven(Bytes red, Bytes green, Bytes blue, int third) {
-  const Bytes sample = load_bytes(WEAVE.sample[third]);
-  return (__builtin_shuffle(red, sample) & load_bytes(WEAVE.plane[third][0])) |
-         (__builtin_shuffle(green, sample) & load_bytes(WEAVE.plane[third][1])) |
-         (__builtin_shuffle(blue, sample) & load_bytes(WEAVE.plane[third][2]));
+#ifdef AVX2  // else nobody calls this
+
+namespace vectors {
+
+AVX2_INLINE Vector twice(const u8* bytes) {
+  return _mm256_broadcastsi128_si256(_mm_loadu_si128((const __m128i*)bytes));
 }
+
+// Weaves as many of `count` pixels as fill vectors, and returns how many these are.
+AVX2 inline int weave(const u8* const (&planes)[3], const Weave& from, int count, u8* out) {
+  const Vector second = twice(from.own[1]), third = twice(from.own[2]);
+  int i = 0;
+  for (; i + 32 <= count; i += 32) {
+    Vector v[3], thirds[3];
+#pragma GCC unroll 3
+    for (int p = 0; p < 3; ++p) v[p] = _mm256_shuffle_epi8(load(planes[p] + i), twice(from.sample[p]));
+#pragma GCC unroll 3
+    for (int t = 0; t < 3; ++t) {
+      const Vector two = _mm256_blendv_epi8(v[t], v[(t + 1) % 3], second);
+      thirds[t] = _mm256_blendv_epi8(two, v[(t + 2) % 3], third);
+    }
+    store(out + 3 * i, _mm256_permute2x128_si256(thirds[0], thirds[1], 0x20));
+    store(out + 3 * i + 32, _mm256_permute2x128_si256(thirds[2], thirds[0], 0x30));
+    store(out + 3 * i + 64, _mm256_permute2x128_si256(thirds[1], thirds[2], 0x31));
+  }
+  return i;
+}
+
+}  // namespace vectors
+
+#endif
 
 // Three planes side by side in each pixel.
 INLINE void weave(const u8* red, const u8* green, const u8* blue, int count, u8* out) {
+  const u8* const planes[] = {red, green, blue};
+  const Bytes first = load_bytes(WEAVE.own[0]), second = load_bytes(WEAVE.own[1]), third = load_bytes(WEAVE.own[2]);
   int i = 0;
+  WITH_AVX2(i = vectors::weave(planes, WEAVE, count, out));
   for (; i + 16 <= count; i += 16) {
-    const Bytes r = load_bytes(red + i), g = load_bytes(green + i), b = load_bytes(blue + i);
-    for (int third = 0; third < 3; ++third) {
-      const Bytes bytes = woven(r, g, b, third);
-      __builtin_memcpy(out + 3 * i + 16 * third, &bytes, sizeof bytes);
-    }
+    Bytes v[3], thirds[3];
+    for (int p = 0; p < 3; ++p) v[p] = __builtin_shuffle(load_bytes(planes[p] + i), load_bytes(WEAVE.sample[p]));
+    for (int t = 0; t < 3; ++t) thirds[t] = (v[t] & first) | (v[(t + 1) % 3] & second) | (v[(t + 2) % 3] & third);
+    __builtin_memcpy(out + 3 * i, thirds, sizeof thirds);
   }
   for (; i < count; ++i) out[3 * i] = red[i], out[3 * i + 1] = green[i], out[3 * i + 2] = blue[i];
 }
