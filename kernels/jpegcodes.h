@@ -148,7 +148,7 @@ struct Spot {
   u32 k;   // coefficients that the block has so far, times 256
 };
 
-// A stream at work.
+// A stream at work. What a block brings does not lie side by side: compilers would move it through a vector.
 struct Turn {
   Spot spot;
   char* coefs;        // the block's
