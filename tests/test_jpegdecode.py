@@ -561,18 +561,16 @@ def test_every_level_of_instructions_gives_the_same_pixels(level: str, tmp_path:
     def call(kernel: str, table: NDArray[Any]) -> None:
         getattr(library, kernel)(ctypes.c_void_p(table.ctypes.data), ctypes.c_int64(len(table)))
 
-    for subsampling, quality in product(("444", "422", "420"), (30, 85, 100)):
-        pictures = [
-            picture(kind, side, side + 5, samples)
-            for kind in ("noise", "waves", "flat", "saturated") for side in (7, 64, 130) for samples in (1, 3)
-        ]  # fmt: skip
+    for subsampling, quality, samples in product(("444", "422", "420"), (30, 85, 100), (1, 3)):
         several = [
-            chunk(encode(pixels, quality, subsampling), pixels.shape[1], *pixels.shape[::2])
-            for pixels in pictures
-        ]
+            chunk(encode(drawn, quality, subsampling), drawn.shape[1], drawn.shape[0], samples)
+            for kind in ("noise", "waves", "flat", "saturated") for side in (7, 64, 130)
+            for drawn in (picture(kind, side, side + 5, samples),)
+        ]  # fmt: skip
         watched = Watched(call)
         outcomes = list(Jpegs(watched, fresh, blank).decode(several))  # type: ignore[arg-type]
-        assert watched.decoded == decoded(several)[1].decoded > len(several) // 2
+        # some grey ones have values that are left to libjpeg-turbo
+        assert watched.decoded == (len(several) if samples == 3 else decoded(several)[1].decoded) > 0
         for outcome, each in zip(outcomes, several, strict=True):
             np.testing.assert_array_equal(outcome, decode_chunk(each))
     watched = Watched(call)
