@@ -11,7 +11,6 @@ namespace jpegin {
 
 constexpr int INDEX = 11;          // bits of a look-up
 constexpr int GROUP = 16;          // blocks whose coefficients lie side by side: [64][GROUP]
-constexpr i32 LIMIT = 1 << 14;     // of values before a transform: sums and products stay within 32 bits
 constexpr int LONGEST = 16;        // bits of a code
 constexpr int WORST_BLOCK = 216;   // bytes that 64 symbols of 27 bits take
 

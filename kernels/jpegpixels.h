@@ -9,6 +9,8 @@
 
 namespace jpegin {
 
+constexpr i32 LIMIT = 1 << 14;  // of values before a transform: sums and products stay within 32 bits
+
 // The inverse of Loeffler, Ligtenberg and Moschytz' transform for eight values of which the first KEPT
 // may be other than 0. Constants have 13 bits of fraction; `bits` of those that the values have are taken away.
 template <int KEPT, int bits> INLINE void inverse(const i32 (&x)[8], i32 (&out)[8]) {

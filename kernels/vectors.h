@@ -70,4 +70,29 @@ AVX2 inline int to_bytes(const float* values, int count, u8* bytes) {
   return i;
 }
 
+AVX2_INLINE Vector twice(const u8* bytes) {
+  return _mm256_broadcastsi128_si256(_mm_loadu_si128((const __m128i*)bytes));
+}
+
+// Weaves as many of `count` pixels as fill vectors, and returns how many these are; `sample` and `own` as in weave.h.
+AVX2 inline int weave(const u8* const (&planes)[3], const u8 (&sample)[3][16], const u8 (&own)[3][16], int count,
+                      u8* out) {
+  const Vector second = twice(own[1]), third = twice(own[2]);
+  int i = 0;
+  for (; i + 32 <= count; i += 32) {
+    Vector v[3], thirds[3];
+#pragma GCC unroll 3
+    for (int p = 0; p < 3; ++p) v[p] = _mm256_shuffle_epi8(load(planes[p] + i), twice(sample[p]));
+#pragma GCC unroll 3
+    for (int t = 0; t < 3; ++t) {
+      const Vector two = _mm256_blendv_epi8(v[t], v[(t + 1) % 3], second);
+      thirds[t] = _mm256_blendv_epi8(two, v[(t + 2) % 3], third);
+    }
+    store(out + 3 * i, _mm256_permute2x128_si256(thirds[0], thirds[1], 0x20));
+    store(out + 3 * i + 32, _mm256_permute2x128_si256(thirds[2], thirds[0], 0x30));
+    store(out + 3 * i + 64, _mm256_permute2x128_si256(thirds[1], thirds[2], 0x31));
+  }
+  return i;
+}
+
 }  // namespace vectors

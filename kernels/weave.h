@@ -25,44 +25,12 @@ constexpr Weave woven_from() {
 
 alignas(64) static constexpr Weave WEAVE = woven_from();
 
-#ifdef AVX2  // else nobody calls this
-
-namespace vectors {
-
-AVX2_INLINE Vector twice(const u8* bytes) {
-  return _mm256_broadcastsi128_si256(_mm_loadu_si128((const __m128i*)bytes));
-}
-
-// Weaves as many of `count` pixels as fill vectors, and returns how many these are.
-AVX2 inline int weave(const u8* const (&planes)[3], const Weave& from, int count, u8* out) {
-  const Vector second = twice(from.own[1]), third = twice(from.own[2]);
-  int i = 0;
-  for (; i + 32 <= count; i += 32) {
-    Vector v[3], thirds[3];
-#pragma GCC unroll 3
-    for (int p = 0; p < 3; ++p) v[p] = _mm256_shuffle_epi8(load(planes[p] + i), twice(from.sample[p]));
-#pragma GCC unroll 3
-    for (int t = 0; t < 3; ++t) {
-      const Vector two = _mm256_blendv_epi8(v[t], v[(t + 1) % 3], second);
-      thirds[t] = _mm256_blendv_epi8(two, v[(t + 2) % 3], third);
-    }
-    store(out + 3 * i, _mm256_permute2x128_si256(thirds[0], thirds[1], 0x20));
-    store(out + 3 * i + 32, _mm256_permute2x128_si256(thirds[2], thirds[0], 0x30));
-    store(out + 3 * i + 64, _mm256_permute2x128_si256(thirds[1], thirds[2], 0x31));
-  }
-  return i;
-}
-
-}  // namespace vectors
-
-#endif
-
 // Three planes side by side in each pixel.
 INLINE void weave(const u8* red, const u8* green, const u8* blue, int count, u8* out) {
   const u8* const planes[] = {red, green, blue};
   const Bytes first = load_bytes(WEAVE.own[0]), second = load_bytes(WEAVE.own[1]), third = load_bytes(WEAVE.own[2]);
   int i = 0;
-  WITH_AVX2(i = vectors::weave(planes, WEAVE, count, out));
+  WITH_AVX2(i = vectors::weave(planes, WEAVE.sample, WEAVE.own, count, out));
   for (; i + 16 <= count; i += 16) {
     Bytes v[3], thirds[3];
     for (int p = 0; p < 3; ++p) v[p] = __builtin_shuffle(load_bytes(planes[p] + i), load_bytes(WEAVE.sample[p]));
