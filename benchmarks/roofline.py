@@ -88,9 +88,9 @@ class Timed:
         for call in calls:
             self(call.kernel, call.table)
 
-    def shares(self, calls: Sequence[Call]) -> NDArray[Any]:
+    def shares(self, calls: Sequence[Call], count: int | None = None) -> NDArray[Any]:
         """Return what ``run`` does, and remember which kernels that are."""
-        steps = self._library.shares(calls)
+        steps = self._library.shares(calls, count)
         self._names |= zip(steps[0]["kernel"].tolist(), (call.kernel for call in calls), strict=True)
         return steps
 

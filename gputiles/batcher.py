@@ -192,8 +192,8 @@ class Batcher:
 
     def _next_batch(self, waiting: int) -> list[Item]:
         """Take the foremost job of ``waiting`` at first, and more of its verb if the backend likes that."""
-        verb = self._foremost.verb
-        most = self.backend.batch_size(verb, waiting if verb in EVENLY else len(self._heap))
+        verb, job = self._foremost.verb, self._foremost.job
+        most = self.backend.batch_size(verb, waiting if verb in EVENLY else len(self._heap), job)
         batch = [self._pop()]
         while self._heap and len(batch) < most and self._foremost.verb == verb:
             batch.append(self._pop())

@@ -5,6 +5,7 @@
 #include "composite.cu"
 #include "dense.cu"
 #include "downsample.cu"
+#include "fetch.h"
 #include "histogram.cu"
 #include "icc.cu"
 #include "inflate.h"
@@ -23,7 +24,7 @@ extern "C" __attribute__((visibility("default"))) void layout(i64* sizes) {
                      sizeof(JpegTable), sizeof(Jpeg),  sizeof(Icc),      sizeof(Paste),     sizeof(Follow),
                      sizeof(Pack),      sizeof(PngLook), sizeof(PngDeflate), sizeof(PngCheck), sizeof(PngTail),
                      sizeof(PngDense), sizeof(Unpack), sizeof(Turned),  sizeof(Ycc),      sizeof(Inflate),
-                     sizeof(JpegDecode)};
+                     sizeof(Fetch),     sizeof(JpegDecode)};
   for (int i = 0; i < (int)(sizeof all / sizeof *all); ++i) sizes[i] = all[i];
 }
 
@@ -40,6 +41,8 @@ extern "C" __attribute__((visibility("default"))) void pool_run(void* pool, cons
                                                                 i64 most) {
   ((Pool*)pool)->run(steps, length, count, most);
 }
+
+extern "C" __attribute__((visibility("default"))) void pool_wake(void* pool, i64 most) { ((Pool*)pool)->wake(most); }
 
 extern "C" __attribute__((visibility("default"))) void pool_close(void* pool) { delete (Pool*)pool; }
 

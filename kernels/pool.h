@@ -2,10 +2,12 @@
 //
 // A share is a chain of kernels. Who calls does shares itself, one after the other, and so does each thread that it
 // rings, until none is left: whoever comes late does fewer. They touch nothing of Python's, whose lock takes as long
-// to go from thread to thread as a share does.
+// to go from thread to thread as a share does. Who has done its shares stays awake for a while, and gives way to
+// whoever needs its core: what is decoded is drawn next, one tile follows the other, and to be woken takes long.
 #pragma once
 
 #include <atomic>
+#include <chrono>
 #include <condition_variable>
 #include <memory>
 #include <mutex>
@@ -52,19 +54,32 @@ class Pool {
       if (member->thread.joinable()) member->thread.join();
   }
 
+  // Wakes up to `most` of the members that have nothing to do, for a round that is about to come.
+  void wake(i64 most) {
+    std::lock_guard<std::mutex> guard(lock_);
+    const int own = here();
+    for (auto& member : all_) {
+      if (most <= 0) return;
+      if (!free(*member, own)) continue;
+      member->woken = true;
+      member->bell.notify_one();
+      most -= 1;
+    }
+  }
+
   // Does `count` shares of `length` steps, with at most `most` of the members that have nothing to do.
   void run(const Step* steps, i64 length, i64 count, i64 most) {
     Round round(steps, length, count);
     ring(round, most);
     work(round);
-    for (int i = 0; i < SPINS && round.busy(); ++i) relax();
-    if (!round.busy()) return;
+    const auto done = [&] { return !round.busy(); };
+    if (awaited(done)) return;
     std::unique_lock<std::mutex> guard(lock_);
-    left_.wait(guard, [&] { return !round.busy(); });
+    left_.wait(guard, done);
   }
 
  private:
-  static constexpr int SPINS = 2000;  // some tens of microseconds: what it takes to be woken
+  static constexpr auto AWAKE = std::chrono::milliseconds(1);  // many times what it takes to be woken
 
   struct Round {
     Round(const Step* steps, i64 length, i64 count) : steps(steps), length(length), count(count) {}
@@ -80,20 +95,24 @@ class Pool {
     explicit Member(int core) : core(core) {}
 
     const int core;
-    Round* round = nullptr;
-    bool ready = false;  // waits for its bell
+    std::atomic<Round*> round{nullptr};
+    bool ready = false;  // waits to be rung
+    bool woken = false;
     std::condition_variable bell;
     std::thread thread;
   };
 
-  // Rings those that are ready, but not on the core of who calls, who goes on there.
+  // Whether a member has nothing to do, and is not on the core of who calls, who goes on there.
+  static bool free(const Member& member, int own) { return member.ready && (member.core < 0 || member.core != own); }
+
+  // Gives a round to those that have nothing to do.
   void ring(Round& round, i64 most) {
     if (most > round.count - 1) most = round.count - 1;
     if (most <= 0) return;
     const int own = here();
     std::lock_guard<std::mutex> guard(lock_);
     for (auto& member : all_) {
-      if (!member->ready || (member->core >= 0 && member->core == own)) continue;
+      if (!free(*member, own)) continue;
       member->round = &round;
       member->ready = false;
       member->bell.notify_one();
@@ -109,26 +128,35 @@ class Pool {
   void serve(Member& self) {
     stay(self.core);
     std::unique_lock<std::mutex> guard(lock_);
-    for (;;) {
+    for (bool awake = false;; awake = true) {
       self.ready = true;
-      self.bell.wait(guard, [&] { return self.round || over_; });
-      self.ready = false;
-      if (!self.round) return;
+      if (awake) {
+        guard.unlock();
+        awaited([&] { return self.round.load(); });
+        guard.lock();
+      }
+      self.bell.wait(guard, [&] { return self.round.load() || self.woken || over_; });
+      self.woken = false;
+      Round* round = self.round.load();
+      if (!round && over_) return;
+      if (!round) continue;
       guard.unlock();
-      work(*self.round);
+      work(*round);
       guard.lock();
-      Round* round = self.round;
       self.round = nullptr;
       if (round->members.fetch_sub(1, std::memory_order_release) == 1) left_.notify_all();
     }
   }
 
-  static void relax() {
-#if defined(__x86_64__)
-    __builtin_ia32_pause();
-#elif defined(__aarch64__)
-    asm volatile("yield");
-#endif
+  // Stays awake until `come` says so, for a while; says whether it did.
+  template <typename Come>
+  static bool awaited(const Come& come) {
+    const auto end = std::chrono::steady_clock::now() + AWAKE;
+    while (!come()) {
+      if (std::chrono::steady_clock::now() > end) return false;
+      std::this_thread::yield();
+    }
+    return true;
   }
 
 #ifdef __linux__

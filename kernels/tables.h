@@ -329,6 +329,15 @@ struct Inflate {
   i64 done;  // 1 where it is whole, sound, and of just that many bytes
 };
 
+// A range of an open file, and the room that it is to fill.
+struct Fetch {
+  i64 file;  // its descriptor
+  i64 offset;
+  i64 size;
+  u64 out;
+  i64 done;  // 1 where it was read whole
+};
+
 // Decodes a JPEG stream: see jpegdecode.h. The scratch memory of the first job is for all of them.
 struct JpegDecode {
   u64 data;

@@ -30,7 +30,7 @@ class Recorder:
         self.ran: list[tuple[str, list[Any]]] = []
         self.gate = threading.Event()
 
-    def batch_size(self, verb: str, waiting: int) -> int:
+    def batch_size(self, verb: str, waiting: int, job: Any) -> int:
         return self._most
 
     def _run(self, verb: str, jobs: Sequence[Any]) -> list[Any]:
@@ -165,7 +165,7 @@ async def test_a_bug_in_the_backend_reaches_the_waiter_and_the_worker_lives_on(m
 async def test_jobs_that_are_queued_together_are_shared_out_evenly(make: Make) -> None:
     """Six chunks: three for each of two workers, not fewer for the second because the first has some."""
     backend = Recorder(workers=2, decodes=2)
-    backend.batch_size = lambda verb, waiting: max(1, min(3, waiting // 2))  # type: ignore[method-assign]
+    backend.batch_size = lambda verb, waiting, _: max(1, min(3, waiting // 2))  # type: ignore[method-assign]
     every = asyncio.create_task(make(backend).submit_all("decode", [(n, 0) for n in range(6)], Trace()))
     backend.gate.set()
     await every

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import ctypes
 import mmap
+import os
 import zlib
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import replace
+from itertools import accumulate
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,14 +19,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from gputiles.backends import Chunk, DecodeJob, Raster, inflating, tables
+from gputiles.backends import Chunk, DecodeJob, Raster, host, inflating, tables
 from gputiles.backends.host import HostBackend
-from gputiles.backends.hostlib import Library, installed
+from gputiles.backends.hostlib import Call, Library, installed
 from gputiles.backends.paste import decode_tiles
 from gputiles.errors import Damaged
 from gputiles.geometry import Rect
 from gputiles.sources import bytecodec
 from gputiles.sources.bytecodec import ByteCodec
+from gputiles.sources.bytesource import PathSource, Span
 
 GUARD = 64  # bytes behind the room of each stream, which nothing may write to
 STRATEGIES = {
@@ -249,6 +254,17 @@ class Counting(Library):
         self.calls[kernel] += 1
         super().__call__(kernel, table)
 
+    def shares(self, calls: Sequence[Call], count: int | None = None) -> Any:
+        steps = super().shares(calls, count)
+        for call in calls:
+            self.calls[call.kernel] += len(steps)
+        return steps
+
+    def inflate(self, ranges: Any, streams: Any) -> None:
+        """Read ranges and inflate the stream of each."""
+        self("fetch", ranges)
+        self("inflate_streams", streams)
+
 
 CODEC = ByteCodec(8, 1, 16, "u", "<")
 SIDE = 128
@@ -358,10 +374,14 @@ def blank(size: int) -> np.ndarray:
     return np.full(size, 0xA5, np.uint8)  # nothing may hang on what is in it
 
 
+def scratch(_: str, size: int) -> np.ndarray:
+    return blank(size)
+
+
 def test_a_job_that_ends_early_does_not_hold_up_the_others() -> None:
     good = [zlib.compress(pixels_of(seed).tobytes()) for seed in range(12)]
     jobs = [job_of(good[:8]), job_of(good[8:])]
-    found = inflating.Inflating(installed(), jobs, blank)
+    found = inflating.Inflating(Counting().inflate, jobs, blank, scratch)
     assert np.array_equal(found.decode(jobs[0].chunks[0]), pixels_of(0))
     for at, chunk in enumerate(jobs[1].chunks):
         assert np.array_equal(found.decode(chunk), pixels_of(8 + at))
@@ -370,7 +390,7 @@ def test_a_job_that_ends_early_does_not_hold_up_the_others() -> None:
 def test_no_more_than_a_few_chunks_are_held_at_once() -> None:
     library = Counting()
     job = job_of([zlib.compress(pixels_of(seed).tobytes()) for seed in range(20)])
-    found = inflating.Inflating(library, [job], blank)
+    found = inflating.Inflating(library.inflate, [job], blank, scratch)
     most = 0
     for chunk in job.chunks:
         found.decode(chunk)
@@ -394,4 +414,105 @@ def test_other_chunks_of_a_job_are_decoded_as_ever() -> None:
     ("waiting", "workers", "most"), [(6, 2, 3), (2, 2, 1), (1, 1, 1), (64, 2, 3), (3, 1, 3)]
 )
 def test_jobs_are_shared_out_before_they_are_batched(waiting: int, workers: int, most: int) -> None:
-    assert HostBackend(workers).batch_size("decode", waiting) == most
+    plain = job_of([pixels_of(1).tobytes()], replace(CODEC, compression=1))
+    assert HostBackend(workers).batch_size("decode", waiting, plain) == most
+
+
+@pytest.mark.parametrize(("waiting", "most"), [(1, 1), (2, 2), (6, 6), (7, 3), (64, 3)])
+def test_few_streams_are_one_batch_that_the_pool_shares(waiting: int, most: int) -> None:
+    assert HostBackend(2).batch_size("decode", waiting, job_of([zlib.compress(bytes(9))])) == most
+
+
+@pytest.mark.parametrize(
+    ("count", "workers", "least", "shares"),
+    [(6, 2, 1, 2), (6, 1, 1, 1), (6, 8, 1, 6), (2, 2, 1, 2), (6, 8, 2, 3), (3, 2, 2, 1)],
+)
+def test_streams_are_shared_among_those_who_are_idle(
+    count: int, workers: int, least: int, shares: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(host, "LEAST_SHARE", least * 2 * SIDE * SIDE)
+    library = Counting()
+    backend = HostBackend(workers, library)
+    jobs = [job_of([zlib.compress(pixels_of(seed).tobytes())]) for seed in range(count)]
+    for seed, (tile,) in enumerate(backend.decode(jobs)):  # type: ignore[misc]
+        assert np.array_equal(tile.pixels, pixels_of(seed))
+    assert library.calls == {"fetch": shares, "inflate_streams": shares}
+    with backend._counted(workers):  # all are busy
+        backend.decode(jobs)
+    assert library.calls["inflate_streams"] == shares + 1
+    backend.close()
+
+
+@pytest.fixture
+def stored(tmp_path: Path) -> Iterator[tuple[Path, PathSource, list[Span]]]:
+    """A file of five streams, open, and where they lie."""
+    streams = [zlib.compress(pixels_of(seed).tobytes()) for seed in range(5)]
+    path = tmp_path / "streams"
+    path.write_bytes(b"head" + b"".join(streams))
+    source = PathSource(path)
+    ends = list(accumulate(map(len, streams), initial=4))
+    yield path, source, [Span(source, at, len(stream)) for at, stream in zip(ends, streams, strict=False)]
+    source.close()
+
+
+Stored = tuple[Path, PathSource, list[Span]]
+
+
+def test_streams_that_were_left_in_the_file_are_read_by_who_inflates_them(
+    stored: Stored, one_by_one: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, source, spans = stored
+    monkeypatch.setattr(source, "read_at", None)  # nobody asks for them otherwise
+    here = zlib.compress(pixels_of(5).tobytes())
+    for workers in (1, 2):
+        with closing(HostBackend(workers)) as backend:
+            found = backend.decode([job_of([spans[0], here, *spans[1:]])])[0]  # type: ignore[list-item]
+        for tile, seed in zip(found, (0, 5, 1, 2, 3, 4), strict=True):  # type: ignore[arg-type]
+            assert np.array_equal(tile.pixels, pixels_of(seed))  # type: ignore[union-attr]
+    assert not one_by_one
+
+
+@pytest.mark.parametrize("kind", ["cut off", "closed", "damaged"])
+def test_what_cannot_be_read_or_inflated_has_its_words_and_the_others_are_served(
+    stored: Stored, kind: str
+) -> None:
+    path, source, spans = stored
+    if kind == "cut off":
+        os.truncate(path, spans[4].offset + 100)
+    elif kind == "damaged":
+        with path.open("r+b") as file:
+            file.seek(spans[4].offset + 3000)
+            file.write(b"damage")
+    else:
+        source.close()
+    job = job_of(spans)  # type: ignore[arg-type]
+    with closing(HostBackend(2)) as backend:
+        (ours,) = backend.decode([job])
+    for tile, alone in zip(ours, decode_tiles(job), strict=True):  # type: ignore[arg-type]
+        assert type(tile) is type(alone)
+        if isinstance(alone, Raster):
+            assert np.array_equal(tile.pixels, alone.pixels)  # type: ignore[union-attr]
+        else:
+            assert str(tile) == str(alone)
+    wrong = [type(tile).__name__ for tile in ours if not isinstance(tile, Raster)]  # type: ignore[union-attr]
+    assert wrong == {"cut off": ["Damaged"], "damaged": ["Damaged"], "closed": ["Unavailable"] * 5}[kind]
+
+
+def test_a_range_is_read_whole_or_not_at_all(tmp_path: Path) -> None:
+    path = tmp_path / "range"
+    path.write_bytes(bytes(range(200)))
+    room = np.full(300, 0xA5, np.uint8)
+    with path.open("rb") as file:
+        at = room.ctypes.data
+        cases = [
+            (file.fileno(), 10, 100, at, 0),
+            (file.fileno(), 150, 51, at + 100, 0),
+            (-1, 0, 1, at + 160, 0),
+            (-1, 0, 0, 0, 0),
+            (file.fileno(), 200, 0, at, 0),
+        ]
+        table = np.array(cases, tables.FETCH)
+        installed()("fetch", table)
+    assert table["done"].tolist() == [1, 0, 0, 1, 1]
+    assert room[:100].tolist() == list(range(10, 110))
+    assert (room[150:] == 0xA5).all()

@@ -89,12 +89,48 @@ def test_many_callers_share_one_pool(pool: Pool) -> None:
         assert all(callers.map(call, range(400)))
 
 
+@pytest.mark.parametrize("woken", [0, 2, 9])
+@pytest.mark.parametrize("pause", [0, 0.0005, 0.001, 0.0015, 0.003])
+def test_rounds_follow_at_any_distance(pool: Pool, pause: float, woken: int) -> None:
+    """Whether the threads are still awake, on the way to sleep, asleep, or were woken before."""
+    for _ in range(40):
+        table, rooms = jobs(4)
+        pool.wake(woken)
+        pool.run(installed().shares([Call("inflate_streams", table)]), 3)
+        assert all(room.tobytes() == PLAIN for room in rooms)
+        time.sleep(pause)
+
+
+@pytest.mark.skipif(not (TASKS / str(os.getpid()) / "schedstat").is_file(), reason="no times of threads")
+def test_threads_that_have_nothing_to_do_sleep() -> None:
+    before = set(os.listdir(TASKS))
+    pool = installed().pool([-1] * 3)
+    started = set(os.listdir(TASKS)) - before
+
+    def spent() -> int:
+        return sum(int((TASKS / task / "schedstat").read_text().split()[0]) for task in started)
+
+    work: list[Callable[[], None]] = [
+        lambda: pool.run(installed().shares([Call("inflate_streams", jobs(40)[0])]), 3),
+        lambda: pool.wake(3),
+    ]
+    for busy in work:
+        before_it = spent()
+        busy()
+        time.sleep(0.1)
+        first = spent()
+        time.sleep(0.1)
+        assert spent() == first > before_it  # nanoseconds
+    pool.close()
+
+
 @pytest.mark.skipif(not TASKS.is_dir(), reason="the system does not list a process's threads")
 def test_closing_ends_the_threads() -> None:
     before = set(os.listdir(TASKS))
     pool = installed().pool([-1] * 3)
     started = set(os.listdir(TASKS)) - before
     assert len(started) == 3
+    pool.wake(2)  # those that are awake, too
     pool.close()
     wait_for(lambda: not started & set(os.listdir(TASKS)))  # the system lists a thread for a moment longer
 

@@ -230,7 +230,7 @@ class Gated:
         self.fails: Any = False
         self.copied: list[Raster] = []
 
-    def batch_size(self, verb: str, waiting: int) -> int:
+    def batch_size(self, verb: str, waiting: int, job: Any) -> int:
         return 64
 
     def spill(self, jobs: Sequence[Raster]) -> list[Any]:

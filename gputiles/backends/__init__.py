@@ -64,6 +64,10 @@ class Left(Protocol):
 
     def __len__(self) -> int: ...
 
+    @property
+    def at(self) -> tuple[int, int]:
+        """The descriptor of the file, -1 where it has none, and the offset in it."""
+
     def read(self) -> bytes | GputilesError:
         """Return the bytes, or why they cannot be read."""
 
@@ -237,8 +241,8 @@ class Backend(Protocol):
     def unprepared(self) -> bool:
         """Whether ``prepare`` has something to do."""
 
-    def batch_size(self, verb: str, waiting: int) -> int:
-        """Return how many of ``waiting`` jobs one worker should take at once, at least 1."""
+    def batch_size(self, verb: str, waiting: int, job: Any) -> int:
+        """Return how many of ``waiting`` jobs, ``job`` first, one worker should take at once, at least 1."""
 
     def decode(self, jobs: Sequence[DecodeJob]) -> list[Outcome[Tiles]]:
         """Decode each job's chunks once into one raster, or error, per tile of the job."""

@@ -181,7 +181,7 @@ class CudaBackend:
             )
         return pictures
 
-    def batch_size(self, verb: str, waiting: int) -> int:
+    def batch_size(self, verb: str, waiting: int, job: Any) -> int:
         """Return the jobs of a batch: all that wait, up to ``MOST``."""
         return MOST
 

@@ -34,7 +34,7 @@ from gputiles.backends.encode import File, JpegFile, encode_turned, file_of, row
 from gputiles.backends.heap import keep_freed
 from gputiles.backends.helpers import Helpers
 from gputiles.backends.hostlib import Call, Library, installed
-from gputiles.backends.inflating import Inflating
+from gputiles.backends.inflating import TOGETHER, Inflating, is_zlib
 from gputiles.backends.jpegs import Jpegs
 from gputiles.backends.kits import SHARE, Kits, most_threads
 from gputiles.backends.paste import decode_tiles, fetched, mosaic, raster_of
@@ -49,6 +49,7 @@ from gputiles.png import Part
 
 RUN = 1024  # pixels of a run: RUN in target.h
 MOST_TILES = {"render": 8, "downsample": 8, "decode": 3}  # of one worker before it says that any is done
+LEAST_SHARE = 1 << 18  # bytes, inflated, that are worth the waking of another thread
 LARGEST_IN_ONE_GO = 1 << 18  # pixels of a tile; the streams of one take at most 6 MB of scratch memory
 
 J = TypeVar("J")
@@ -97,20 +98,32 @@ class HostBackend:
         self._busy = 0
         self._counting = threading.Lock()
 
-    def batch_size(self, verb: str, waiting: int) -> int:
+    def batch_size(self, verb: str, waiting: int, job: Any) -> int:
         """Return 1, or more tiles where many wait: each hand-over to a worker costs the event loop.
 
-        What waits to be decoded is shared out at once: streams of a batch are inflated side by side.
+        What waits to be decoded is shared out at once: streams of a batch are inflated side by side, and a
+        few of them by the pool.
         """
+        if verb == "decode" and waiting <= TOGETHER and _is_stream(job):
+            return waiting
         turns = 1 if verb == "decode" else 2
         return max(1, min(MOST_TILES.get(verb, 1), ceil_div(waiting, turns * self.workers)))
 
     def decode(self, jobs: Sequence[DecodeJob]) -> list[Outcome[Tiles]]:
         """Decode each job's chunks once into one raster, or error, per tile of the job."""
-        jobs = list(map(fetched, jobs))
-        inflating = Inflating(self._run, jobs, self._blanks.take)
+        if len(jobs) > 1 and _is_stream(jobs[0]):
+            self._pool.wake(self.workers - self._busy - 1)
+        jobs = [job if _is_stream(job) else fetched(job) for job in jobs]
+        inflating = Inflating(self._inflate, jobs, self._blanks.take, self._buffer)
         decode = partial(self._jpegs.decode, otherwise=inflating.decode)
         return self._each(lambda job: decode_tiles(job, decode), jobs)
+
+    def _inflate(self, ranges: NDArray[Any], streams: NDArray[Any]) -> None:
+        """Read and inflate streams, with the pool where workers are idle."""
+        most = min(len(streams), int(streams["capacity"].sum()) // LEAST_SHARE)
+        calls = [Call("fetch", ranges), Call("inflate_streams", streams)]
+        with self._idle_workers(most - 1) as idle:
+            self._pool.run(self._run.shares(calls, idle + 1), idle)
 
     def downsample(self, jobs: Sequence[DownsampleJob]) -> list[Outcome[Raster]]:
         """Make each job's tile from its children."""
@@ -348,6 +361,11 @@ def _outcomes(function: Callable[[J], R], jobs: Iterable[J]) -> list[Outcome[R]]
 
 def _sources(job: RenderJob) -> list[Placed]:
     return [placed(raster) for raster in job.rasters]
+
+
+def _is_stream(job: DecodeJob) -> bool:
+    """Say whether the chunks of a job, but for its mask's, are streams that the kernel inflates."""
+    return bool(job.chunks) and is_zlib(job.chunks[0].codec)
 
 
 def _is_small(job: RenderJob) -> bool:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from gputiles.backends import tables
 from gputiles.backends.addresses import address
+from gputiles.geometry import shares
 
 STEP = np.dtype([("kernel", "u8"), ("table", "u8"), ("jobs", "i8")])  # of a chain: Step in pool.h
 
@@ -54,13 +55,18 @@ class Library:
         )
         self._library.chain(ctypes.c_void_p(address(steps)), ctypes.c_int64(len(steps)))
 
-    def shares(self, calls: Sequence[Call]) -> NDArray[Any]:
-        """Return the steps of shares, for ``Pool.run``: a share does one row of each table, in turn."""
-        steps = np.empty((len(calls[0].table), len(calls)), STEP)
+    def shares(self, calls: Sequence[Call], count: int | None = None) -> NDArray[Any]:
+        """Return the steps of ``count`` shares, for ``Pool.run``: each does its rows of each table, in turn.
+
+        All tables have as many rows; by default a share does one of them.
+        """
+        rows = len(calls[0].table)
+        cuts = shares(rows, rows if count is None else count)
+        steps = np.empty((len(cuts), len(calls)), STEP)
         steps["kernel"] = [self._address(call.kernel) for call in calls]
         bases, sizes = zip(*((address(call.table), call.table.itemsize) for call in calls), strict=True)
-        steps["table"] = np.array(bases) + np.arange(len(steps))[:, None] * sizes
-        steps["jobs"] = 1
+        steps["table"] = np.array(bases) + np.array([cut.start for cut in cuts])[:, None] * sizes
+        steps["jobs"] = np.array([len(cut) for cut in cuts])[:, None]
         return steps
 
     def pool(self, cores: Sequence[int]) -> Pool:
@@ -101,6 +107,10 @@ class Pool:
         count, length = map(ctypes.c_int64, shares.shape)
         steps = ctypes.c_void_p(address(shares))
         self._library.pool_run(self._address, steps, length, count, ctypes.c_int64(most))
+
+    def wake(self, most: int) -> None:
+        """Have at most ``most`` threads awake for shares that will come in less than a millisecond."""
+        self._library.pool_wake(self._address, ctypes.c_int64(most))
 
     def close(self) -> None:
         """End the threads."""

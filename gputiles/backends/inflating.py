@@ -5,16 +5,21 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from typing import Any, NamedTuple
+from itertools import accumulate
+from typing import Any, NamedTuple, TypeAlias, TypeGuard
 
 import numpy as np
 from numpy.typing import NDArray
 
-from gputiles.backends import Chunk, DecodeJob, tables
+from gputiles.backends import Chunk, ChunkCodec, DecodeJob, Left, tables
 from gputiles.backends.addresses import address, addresses
-from gputiles.backends.hostlib import Library
+from gputiles.backends.encode import Buffer
 from gputiles.backends.paste import decode_chunk, tried
+from gputiles.errors import GputilesError
 from gputiles.sources.bytecodec import ByteCodec
+
+Run: TypeAlias = Callable[[NDArray[Any], NDArray[Any]], None]
+"""What reads ranges, and inflates the stream of each: tables of Fetch and of Inflate structs."""
 
 TOGETHER = 6  # streams that are inflated before the first of them is asked for, and held until then
 MOST_BYTES = 16 << 20  # of them together, inflated
@@ -27,7 +32,7 @@ class _Waiting(NamedTuple):
 
     chunk: Chunk
     codec: ByteCodec
-    data: bytes
+    data: bytes | Left
     size: int
 
 
@@ -35,13 +40,15 @@ class Inflating:
     """Decodes the chunks of jobs, each once, in their order; chunks of masks come after a job's others.
 
     What the kernel does not take for whole and sound is left to the chunk's own codec: damage has its
-    words, and what others forgive is forgiven. ``blank`` gives memory of a size for what is inflated.
+    words, and what others forgive is forgiven. ``blank`` gives memory of a size for what is inflated,
+    ``buffer`` scratch memory for what is read.
     """
 
     def __init__(
-        self, run: Library, jobs: Sequence[DecodeJob], blank: Callable[[int], NDArray[np.uint8]]
+        self, run: Run, jobs: Sequence[DecodeJob], blank: Callable[[int], NDArray[np.uint8]], buffer: Buffer
     ) -> None:
         self._run = run
+        self._buffer = buffer
         self._blank = blank
         chunks = (chunk for job in jobs for chunk in (*job.chunks, *job.mask))
         self._waiting = deque(found for chunk in chunks for found in _streams(chunk))
@@ -74,22 +81,38 @@ class Inflating:
         if len(taken) < 2:
             return
         rooms = [self._blank(each.size) for each in taken]
-        places = addresses([each.data for each in taken])
+        ranges = np.array(self._ranges([each.data for each in taken]), tables.FETCH)
         rows = [
             (place, len(each.data), address(room), len(room), 0)
-            for place, each, room in zip(places, taken, rooms, strict=True)
+            for place, each, room in zip(ranges["out"].tolist(), taken, rooms, strict=True)
         ]
-        table = np.array(rows, tables.INFLATE)
-        self._run("inflate_streams", table)
-        for done, each, room in zip(table["done"].tolist(), taken, rooms, strict=True):
+        streams = np.array(rows, tables.INFLATE)
+        self._run(ranges, streams)
+        for done, each, room in zip((ranges["done"] & streams["done"]).tolist(), taken, rooms, strict=True):
             if done:
                 self._ready[id(each.chunk)] = each.codec, room
+
+    def _ranges(self, streams: Sequence[bytes | Left]) -> list[tuple[int, ...]]:
+        """Return the Fetch struct of each stream, that of one which is here already with nothing to read."""
+        here = addresses([stream if isinstance(stream, bytes) else None for stream in streams])
+        sizes = [0 if isinstance(stream, bytes) else len(stream) for stream in streams]
+        ends = list(accumulate(sizes))
+        room = address(self._buffer("streams read", ends[-1]))
+        return [
+            (-1, 0, 0, place, 0) if isinstance(stream, bytes) else (*stream.at, size, room + end - size, 0)
+            for stream, place, size, end in zip(streams, here, sizes, ends, strict=True)
+        ]
+
+
+def is_zlib(codec: ChunkCodec) -> TypeGuard[ByteCodec]:
+    """Say whether chunks of a codec are such streams."""
+    return isinstance(codec, ByteCodec) and codec.is_zlib
 
 
 def _streams(chunk: Chunk) -> Iterator[_Waiting]:
     """Yield a chunk with its stream if that gains by company; what was stored as it is does not."""
     codec, data = chunk.codec, chunk.data
-    if not isinstance(data, bytes) or not isinstance(codec, ByteCodec) or not codec.is_zlib:
+    if data is None or isinstance(data, GputilesError) or not is_zlib(codec):
         return
     size = codec.size(chunk.place.width, chunk.place.height)
     if LEAST_BYTES <= size <= DENSEST * len(data) and len(data) < size:

@@ -63,6 +63,7 @@ def _fetched(chunk: Chunk) -> Chunk:
 
 def decode_chunk(chunk: Chunk) -> Any:
     """Return a chunk's pixels, its error, or None where the file holds nothing."""
+    chunk = _fetched(chunk)
     if not isinstance(chunk.data, bytes):
         return chunk.data
     return tried(partial(chunk.codec.decode, chunk.data, chunk.place.width, chunk.place.height))

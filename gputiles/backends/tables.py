@@ -171,11 +171,12 @@ JPEG_DECODE = np.dtype(
     ]
 )  # fmt: skip
 INFLATE = np.dtype([("in", "u8"), ("size", "i8"), ("out", "u8"), ("capacity", "i8"), ("done", "i8")])
+FETCH = np.dtype([("file", "i8"), ("offset", "i8"), ("size", "i8"), ("out", "u8"), ("done", "i8")])
 
 LAYOUT = (
     SOURCE, BAND, COMPOSITE, UNSTYLED, DOWNSAMPLE, RESAMPLE, EXTREMES, MEASURE, PNG_FILTER, JPEG_TABLE, JPEG,
     ICC, PASTE, FOLLOW, PACK, PNG_LOOK, PNG_DEFLATE, PNG_CHECK, PNG_TAIL, PNG_DENSE, UNPACK, TURNED, YCC,
-    INFLATE, JPEG_DECODE,
+    INFLATE, FETCH, JPEG_DECODE,
 )  # fmt: skip
 """All job structs, in the order in which the host library reports their sizes."""
 

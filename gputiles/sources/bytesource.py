@@ -86,6 +86,8 @@ class ByteSource(Protocol):
 
     name: str
     size: int
+    descriptor: int
+    """The open file's; -1 where there is none."""
 
     @property
     def places(self) -> tuple[Versioned, ...]:
@@ -117,22 +119,22 @@ class PathSource:
         self.name = path.name
         self._tells = hasattr(os, "RWF_NOWAIT")  # whether the system can say what is in memory
         try:
-            self._descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-            self.size = os.fstat(self._descriptor).st_size
+            self.descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+            self.size = os.fstat(self.descriptor).st_size
         except OSError as error:
             check_descriptors(error)
             raise NotFound(f"{path.name}: cannot be opened: {error.strerror}") from error
 
     def read_at(self, offset: int, size: int) -> bytes:
         """Return exactly ``size`` bytes from ``offset``."""
-        if self._descriptor < 0:
+        if self.descriptor < 0:
             raise Unavailable(f"{self.name}: the file was closed")
         if not athand.may_wait():
             return self._read_from_memory(offset, fitting(self, offset, size))
         try:
-            data = os.pread(self._descriptor, fitting(self, offset, size), offset)
+            data = os.pread(self.descriptor, fitting(self, offset, size), offset)
             while len(data) < size:  # a read may stop early, at 2 GiB or on a network file system
-                more = os.pread(self._descriptor, size - len(data), offset + len(data))
+                more = os.pread(self.descriptor, size - len(data), offset + len(data))
                 if not more:
                     raise Damaged(_short(self, offset, size, len(data)))
                 data += more
@@ -161,7 +163,7 @@ class PathSource:
 
     def _fill_from_memory(self, offset: int, room: memoryview) -> None:
         try:
-            got = os.preadv(self._descriptor, [room], offset, os.RWF_NOWAIT)
+            got = os.preadv(self.descriptor, [room], offset, os.RWF_NOWAIT)
         except BlockingIOError:
             raise NotAtHand from None
         except OSError as error:  # a file system that cannot tell; if it is another fault, it comes again
@@ -172,16 +174,16 @@ class PathSource:
 
     def is_current(self) -> bool:
         """Say whether the open file is the one at its path: another may have been moved there."""
-        return _version(os.fstat(self._descriptor)) == content_version((self.path,))
+        return _version(os.fstat(self.descriptor)) == content_version((self.path,))
 
     def close(self) -> None:
         """Close the descriptor."""
-        descriptor, self._descriptor = self._descriptor, -1
+        descriptor, self.descriptor = self.descriptor, -1
         if descriptor >= 0:
             os.close(descriptor)
 
     def __del__(self) -> None:
-        if hasattr(self, "_descriptor"):  # it was opened
+        if hasattr(self, "descriptor"):  # it was opened
             self.close()
 
 
@@ -191,6 +193,7 @@ class ObjectSource:
     ``close`` leaves the object open: it belongs to whoever made it.
     """
 
+    descriptor = -1
     places: tuple[Versioned, ...] = ()
 
     def __init__(self, file: BinaryIO, name: str = "") -> None:
@@ -253,6 +256,11 @@ class Span:
 
     def __len__(self) -> int:
         return self.size
+
+    @property
+    def at(self) -> tuple[int, int]:
+        """The descriptor of the file, and the offset in it."""
+        return self.source.descriptor, self.offset
 
     def read(self) -> bytes | GputilesError:
         """Return the bytes, or why they cannot be read."""

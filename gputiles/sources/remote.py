@@ -65,6 +65,8 @@ class Place(Protocol):
 class RemoteSource:
     """A remote file, read in blocks that all sources of an engine share."""
 
+    descriptor = -1
+
     def __init__(self, place: Place, blocks: Blocks) -> None:
         self.place = place
         self.places = (RemotePath(place),)
