@@ -1,6 +1,7 @@
 """The Python interface: images opened in-process, with the server's renderer and caches.
 
-All images share one engine on one background event loop, started at the first ``open``.
+All images share one engine on one background event loop, started at the first ``open``. Who waits for a tile
+does a worker's part of it meanwhile; an interrupt (Ctrl-C) is raised when that is done.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import os
 import threading
 from collections.abc import Callable, Coroutine, Mapping
 from concurrent.futures import CancelledError, Future
+from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO, Literal, TypeAlias, TypeVar, overload
@@ -25,7 +27,7 @@ from gputiles.encoded import Edge, EncodedTile
 from gputiles.engine import Engine
 from gputiles.errors import BadRequest, Changed, GputilesError, OutOfMemory, Overloaded, Unsupported
 from gputiles.flights import Flight
-from gputiles.floor import Floor
+from gputiles.floor import Floor, undisturbed
 from gputiles.image import ImageInfo
 from gputiles.images import Image as Opened
 from gputiles.loan import DeviceArray
@@ -40,8 +42,10 @@ from gputiles.trace import Trace
 
 R = TypeVar("R")
 Work: TypeAlias = Callable[[], Coroutine[Any, Any, R]]
-Look: TypeAlias = Callable[[Future[R]], Work[R] | None]
-"""What gives a future its value at once, or returns the work that will."""
+Begin: TypeAlias = Callable[[], object]
+"""What begins the work that will give a future its value; called on the floor."""
+Look: TypeAlias = Callable[[Future[R]], Begin | None]
+"""What gives a future its value at once, or returns what begins the work that will."""
 
 PAUSE = 0.1  # seconds until a full queue is tried again
 
@@ -54,51 +58,50 @@ class _Background:
 
     def __init__(self, config: Config) -> None:
         self.lost = False
-        self._floor = Floor()
-        self._loop = asyncio.SelectorEventLoop(self._floor)
-        run = partial(self._floor.run, self._loop.run_forever)
-        self._thread = threading.Thread(target=run, name="gputiles", daemon=True)
+        self._loop = Floor()
+        self._hosting: Callable[[Callable[[], bool]], AbstractContextManager[None]] = lambda _: nullcontext()
+        self._thread = threading.Thread(target=self._loop.run, name="gputiles", daemon=True)
         self._thread.start()
         self.engine = self.call(partial(self._start, config))
 
     async def _start(self, config: Config) -> Engine:
         engine = Engine(config)
         await engine.start()
+        engine.batcher.tell, self._hosting = self._loop.tell, engine.batcher.hosting
         return engine
 
     def call(self, work: Work[R], look: Look[R] | None = None) -> R:
         """Run ``work`` on the loop and wait for it. Raises RuntimeError on the loop itself.
 
-        ``look``, called on the loop's floor if that is free, gives the future its value, or returns the work
-        that is left. It is done here up to where it first waits.
+        ``look``, called on the loop's floor if that is free, gives the future its value, or returns what
+        begins the work that is left.
         """
         if asyncio._get_running_loop() is self._loop:
             raise RuntimeError("an image cannot be used from its own event loop: it would wait for itself")
         future: Future[R] = Future()
-        if not self._floor.visit(partial(self._begin_here, future, work, look)):
-            self._loop.call_soon_threadsafe(self.begin, future, work)
+        begin = None if look is None else self._loop.visit(partial(look, future))
         try:
+            if not future.done():
+                self._have_done(future, begin or partial(self.begin, future, work))
             return future.result()
         except BaseException:
             future.cancel()
             raise
 
-    def _begin_here(self, future: Future[R], work: Work[R], look: Look[R] | None) -> bool:
-        """Have the value at once, or begin the work; on the floor, from another thread than the loop's.
+    def _have_done(self, future: Future[R], begin: Begin) -> None:
+        """Have work begun, and do a worker's part of it; not where a loop runs, as it does on no worker."""
 
-        False where nothing was done: a loop that looks for mistakes takes that for one.
-        """
-        left = work if look is None else look(future)
-        if left is None or self._loop.get_debug():
-            return left is None
-        callers = asyncio._get_running_loop()
-        asyncio._set_running_loop(self._loop)
-        try:
-            self.begin(future, left)
-        finally:
-            asyncio._set_running_loop(callers)
-            self._loop.call_soon_threadsafe(int)  # wakes it, to go on with what was begun
-        return True
+        def begun() -> bool:
+            try:
+                begin()
+            except Exception as error:
+                _give(future, error)
+            return True
+
+        alone = asyncio._get_running_loop() is None
+        with undisturbed(), self._hosting(lambda: not future.done()) if alone else nullcontext():
+            if self._loop.get_debug() or not self._loop.visit(begun):
+                self._loop.call_soon_threadsafe(begun)
 
     def begin(self, future: Future[R], work: Work[R]) -> None:
         """Begin work that is called off with ``future`` and gives it its value; on the loop or its floor."""
@@ -262,22 +265,28 @@ class Image:
         engine = self._background.engine
         return await engine.renderer.tile(await engine.image(self._reference), request, Trace())
 
-    def _look_for_tile(self, request: TileRequest, future: Future[EncodedTile]) -> Work[EncodedTile] | None:
-        """Have ``future`` given a tile that is there, or whose rasters are; else return what makes it."""
+    def _look_for_tile(self, request: TileRequest, future: Future[EncodedTile]) -> Begin | None:
+        """Have ``future`` given a tile that is there; else return what makes it."""
         engine = self._background.engine
         image, renderer, trace = engine.images.fresh(self._reference), engine.renderer, Trace()
         if image is None:
-            return partial(self._tile, request)
+            return partial(self._background.begin, future, partial(self._tile, request))
         key = keys.key(image, request)
         try:
             tile = renderer.at_once(image, request, key, trace)
         except (NotAtHand, Changed):
-            return partial(renderer.made, image, request, trace, stored=True)
+            made = partial(renderer.made, image, request, trace, stored=True)
+            return partial(self._background.begin, future, made)
         if tile is None:
-            set_out = self._set_out(image, request, key, future)
-            return None if set_out else partial(renderer.made, image, request, trace, stored=False)
+            return partial(self._begin, image, request, key, future)
         future.set_result(tile)
         return None
+
+    def _begin(self, image: Opened, request: TileRequest, key: str, future: Future[EncodedTile]) -> None:
+        """Begin to make a tile for ``future``, of rasters that are resident or have to be read."""
+        if not self._set_out(image, request, key, future):
+            renderer = self._background.engine.renderer
+            self._background.begin(future, partial(renderer.made, image, request, Trace(), stored=False))
 
     def _set_out(self, image: Opened, request: TileRequest, key: str, future: Future[EncodedTile]) -> bool:
         """Have a tile rendered for ``future`` if its rasters are resident; say whether they are."""

@@ -12,6 +12,7 @@ import itertools
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
 
@@ -53,7 +54,8 @@ class Batcher:
     Where the device is out of memory, ``relieve`` is called, once for a batch, with the share of
     what is stored that should go, and the jobs get another try. ``over`` is set when the device
     is lost. Where the workers have nothing to do, ``aside`` is called with what prepares the backend for
-    more, and has it done on a thread of less importance.
+    more, and has it done on a thread of less importance. ``tell`` has the loop call what it is given: a
+    worker tells by it what came of a batch.
     """
 
     def __init__(self, backend: Backend, *, items: int, weight: int) -> None:
@@ -76,6 +78,7 @@ class Batcher:
         self._running: Counter[str] = Counter()  # batches, by verb
         self._numbers = itertools.count()
         self._loop = asyncio.get_running_loop()
+        self.tell: Callable[..., object] = self._loop.call_soon_threadsafe
         self._crew: Crew[list[Item]] = Crew("gputiles-worker", backend.workers, self._run)
 
     async def submit(
@@ -167,6 +170,10 @@ class Batcher:
         """Whether no job runs or waits."""
         return not self._heap and not self._running.total()
 
+    def hosting(self, waits: Callable[[], bool]) -> AbstractContextManager[None]:
+        """Let the caller be one of the workers for what it brings them (see ``Crew.hosting``)."""
+        return self._crew.hosting(waits)
+
     def dispatch(self) -> None:
         """Hand batches of what waits to the workers that are free."""
         waiting = len(self._heap)
@@ -213,7 +220,7 @@ class Batcher:
         except Exception as error:  # a bug of the backend; it must reach the waiters, not end the worker
             outcomes = [error] * len(live)
         seconds = time.perf_counter() - started
-        self._loop.call_soon_threadsafe(self._finish, batch[0].verb, live, outcomes, started, seconds)
+        self.tell(self._finish, batch[0].verb, live, outcomes, started, seconds)
 
     def _finish(
         self, verb: str, batch: list[Item], outcomes: Sequence[Any], started: float, seconds: float

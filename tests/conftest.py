@@ -1,8 +1,10 @@
-"""Where the shared test data lies, and how examples are drawn."""
+"""Where the shared test data lies, how examples are drawn, and what an interrupt does."""
 
 from __future__ import annotations
 
 import os
+import signal
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -18,6 +20,14 @@ def pytest_configure(config: pytest.Config) -> None:
 
         settings.register_profile("patient", deadline=None, suppress_health_check=[HealthCheck.too_slow])
         settings.load_profile("patient")
+
+
+@pytest.fixture
+def interruptible() -> Iterator[None]:
+    """Have an interrupt raise KeyboardInterrupt: processes that a shell began behind itself ignore it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 def shared(*parts: str) -> Path:

@@ -134,40 +134,6 @@ def test_what_is_at_hand_is_given_without_a_task(
         assert np.abs(shown - picture[:, 256:]).mean() < 16
 
 
-def test_the_floor_is_one_threads_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    ground, on_it = floor.Floor(), 0
-    loop = asyncio.SelectorEventLoop(ground)
-    thread = threading.Thread(target=ground.run, args=(loop.run_forever,))
-    thread.start()
-
-    def alone() -> bool:
-        nonlocal on_it
-        on_it += 1
-        time.sleep(1e-5)  # another would come now
-        left, on_it = on_it, on_it - 1
-        return left == 1
-
-    async def inside() -> bool:
-        found = True
-        for _ in range(300):
-            found = alone() and found
-            await asyncio.sleep(0)
-        return found
-
-    def visits() -> list[bool]:
-        return [found for _ in range(300) if (found := ground.visit(alone)) is not None]
-
-    monkeypatch.setattr(floor, "PATIENCE", 10)
-    with ThreadPoolExecutor(3) as pool:
-        others = [pool.submit(visits) for _ in range(3)]
-        within = asyncio.run_coroutine_threadsafe(inside(), loop)
-        assert within.result(60)
-        assert [found for other in others for found in other.result(60)] == [True] * 900
-    loop.call_soon_threadsafe(loop.stop)
-    thread.join(10)
-    loop.close()
-
-
 def test_who_finds_the_floor_taken_goes_the_long_way(image: Image, monkeypatch: pytest.MonkeyPatch) -> None:
     expected, held, over = image.tile(2, 0, 0), threading.Event(), threading.Event()
     monkeypatch.setattr(floor, "PATIENCE", 0)
@@ -180,13 +146,13 @@ def test_who_finds_the_floor_taken_goes_the_long_way(image: Image, monkeypatch: 
 
     background._loop.call_soon_threadsafe(stay)
     assert held.wait(10)
-    assert background._floor.visit(lambda: looks.append("looked")) is None
+    assert background._loop.visit(lambda: looks.append("looked")) is None
     threading.Timer(0.05, over.set).start()
     assert image.tile(2, 0, 0) == expected
     assert not looks
     monkeypatch.setattr(floor, "PATIENCE", 10)
     with pytest.raises(ZeroDivisionError):  # what a look dies of is the visitor's, and the floor free again
-        background._floor.visit(lambda: 1 // 0)
+        background._loop.visit(lambda: 1 // 0)
     assert image.tile(2, 0, 0) == expected
 
 
@@ -207,7 +173,82 @@ def test_a_caller_begins_the_work_itself_unless_the_loop_looks_for_mistakes(
     assert threads == [not debugged and hasattr(os, "RWF_NOWAIT")]
 
 
-def test_a_caller_with_a_loop_of_its_own_keeps_it(image: Image) -> None:
+@pytest.mark.skipif(not hasattr(os, "RWF_NOWAIT"), reason="the system cannot tell what is at hand")
+def test_a_caller_who_would_but_wait_does_the_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It decodes, renders and tells itself what came of it; no worker does, and the loop sleeps on."""
+    monkeypatch.setattr(floor, "PATIENCE", 10)
+    tifffile.imwrite(tmp_path / "image.ome.tif", DATA, tile=(128, 128), compression="zlib")
+    image = gputiles.open(tmp_path / "image.ome.tif")
+    background, done = image._background, set()
+    while len(background.engine.batcher._crew._free) < background.engine.backend.workers:
+        threading.Event().wait(0.001)
+
+    def noting(owner: Any, name: str) -> None:
+        usual = getattr(owner, name)
+
+        def noted(*given: Any, **more: Any) -> Any:
+            done.add((name, threading.current_thread().name))
+            return usual(*given, **more)
+
+        monkeypatch.setattr(owner, name, noted)
+
+    for name in ("decode", "render"):
+        noting(background.engine.backend, name)
+    noting(type(background.engine.batcher), "_finish")
+    expected = {"decode", "render", "_finish"}
+    top = [{"bands": [{"frame": frame, "min": 0, "max": top} for frame in (0, 1)]} for top in (4095, 4000)]
+    first = image.tile(2, 1, 1, style=top[0])  # read
+    assert done == {(name, "MainThread") for name in expected}
+    done.clear()
+    assert image.tile(2, 1, 1, style=top[1]) != first  # resident
+    assert done == {(name, "MainThread") for name in expected - {"decode"}}
+    image.close()
+
+
+@pytest.mark.usefixtures("interruptible")
+@pytest.mark.parametrize("seed", range(8))
+def test_an_interrupted_caller_leaves_the_engine_whole(image: Image, seed: int) -> None:
+    """Wherever it comes, nothing stays pinned, in flight or counted as busy, and the next tile is right."""
+    background, wait = image._background, np.random.default_rng(seed).uniform(0, 0.004, 25)
+    expected = image.tile(2, 1, 0, style={"max": 5000})
+    came = 0
+    for number, delay in enumerate(wait):
+        timer = threading.Timer(delay, os.kill, (os.getpid(), signal.SIGINT))
+        try:
+            timer.start()
+            image.tile(2, 1, 0, style={"max": 1000 * seed + number})
+            timer.join()
+            threading.Event().wait(0.001)
+        except KeyboardInterrupt:
+            came += 1
+            timer.join()
+    assert came == len(wait)
+    assert image.tile(2, 1, 0, style={"max": 5000}) == expected
+    engine = background.engine
+
+    def resting() -> bool:
+        held = [shelf.flights + shelf.pinned + shelf.reserved for shelf in engine.shelves]
+        return not any(held) and engine.batcher.idle and not engine.backend._busy  # type: ignore[attr-defined]
+
+    until = time.monotonic() + 10
+    while not background._loop.visit(resting):
+        assert time.monotonic() < until
+        time.sleep(0.001)
+    assert len(engine.batcher._crew._free) == engine.backend.workers
+
+
+def test_a_caller_with_a_loop_of_its_own_keeps_it_and_leaves_the_work_to_workers(
+    image: Image, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    backend, threads = image._background.engine.backend, []
+    render = backend.render
+
+    def noting(jobs: Any) -> Any:
+        threads.append(threading.current_thread().name)
+        return render(jobs)
+
+    monkeypatch.setattr(backend, "render", noting)
+
     async def caller() -> asyncio.AbstractEventLoop:
         assert image.tile(2, 0, 1, frame=1)
         await asyncio.sleep(0)
@@ -216,6 +257,8 @@ def test_a_caller_with_a_loop_of_its_own_keeps_it(image: Image) -> None:
     loop = asyncio.new_event_loop()
     try:
         assert loop.run_until_complete(caller()) is loop
+        assert threads
+        assert "MainThread" not in threads
     finally:
         loop.close()
 

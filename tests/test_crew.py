@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import threading
 from collections.abc import Iterator
 
 import pytest
 
-from gputiles.crew import FEW, Crew, homes, usable
+from gputiles.crew import FEW, Crew, Kept, homes, usable
 
 
 class Notes:
@@ -150,3 +151,163 @@ def test_a_core_that_may_be_used_no_more_costs_no_thread(
     crew.give(0)
     crew.close()
     assert notes.done == [(0, "hand-0")]
+
+
+def idle(crew: Crew[int], count: int) -> None:
+    """Wait until ``count`` of a crew are free."""
+    while len(crew._free) < count:
+        threading.Event().wait(0.001)
+
+
+def guest(crew: Crew[int], *pieces: int, waits: bool = True) -> None:
+    with crew.hosting(lambda: waits):
+        for piece in pieces:
+            crew.give(piece)
+
+
+def test_a_guest_does_the_first_piece_that_it_gives_and_others_the_next(notes: Notes) -> None:
+    crew = Crew("hand", 2, notes)
+    idle(crew, 2)
+    notes.open(0, 1)
+    guest(crew, 0, 1)
+    crew.close()
+    name = threading.current_thread().name
+    assert sorted(piece for piece, _ in notes.done) == [0, 1]
+    assert (0, name) in notes.done
+    assert {who for piece, who in notes.done if piece == 1} <= {"hand-0", "hand-1"}
+
+
+def test_a_guest_does_what_its_piece_brings_and_then_what_that_does(notes: Notes) -> None:
+    done: list[tuple[int, str]] = []
+
+    def work(piece: int) -> None:
+        done.append((piece, threading.current_thread().name))
+        if piece:
+            crew.give(piece - 1)
+
+    crew = Crew("hand", 1, work)
+    idle(crew, 1)
+    guest(crew, 3)
+    name = threading.current_thread().name
+    assert done == [(piece, name) for piece in (3, 2, 1, 0)]
+    crew.give(1)  # it is a guest no more
+    idle(crew, 1)
+    crew.close()
+    assert done[4:] == [(1, "hand-0"), (0, "hand-0")]
+
+
+def test_who_need_not_wait_is_no_guest(notes: Notes) -> None:
+    crew = Crew("hand", 1, notes)
+    idle(crew, 1)
+    notes.open(0)
+    guest(crew, 0, waits=False)
+    crew.close()
+    assert notes.done == [(0, "hand-0")]
+
+
+def test_what_a_guest_waits_for_no_more_is_done_by_the_one_whose_place_it_has() -> None:
+    done: list[tuple[int, str]] = []
+    crew: Crew[int] = Crew("hand", 1, lambda piece: done.append((piece, threading.current_thread().name)))
+    idle(crew, 1)
+    waits = [True, False]
+    with crew.hosting(lambda: waits.pop(0)):
+        crew.give(0)
+    crew.close()
+    assert done == [(0, "hand-0")]
+
+
+def test_where_nobody_is_free_a_guest_finds_no_place_and_nothing_is_overtaken(notes: Notes) -> None:
+    crew = Crew("hand", 1, notes)
+    crew.give(0)
+    assert notes.begun.acquire(timeout=10)
+    guest(crew, 1, 2)
+    assert not notes.done
+    notes.open(0, 1, 2)
+    crew.close()
+    assert notes.done == [(piece, "hand-0") for piece in range(3)]
+
+
+def test_what_waits_is_done_when_a_guest_gives_its_place_back(notes: Notes) -> None:
+    crew = Crew("hand", 1, notes)
+    idle(crew, 1)
+    visit = threading.Thread(target=guest, args=(crew, 0), name="guest")
+    visit.start()
+    assert notes.begun.acquire(timeout=10)
+    crew.give(1)
+    ending = threading.Thread(target=crew.close)
+    ending.start()  # while the place is taken
+    notes.open(0, 1)
+    visit.join(10)
+    ending.join(10)
+    assert notes.done == [(0, "guest"), (1, "hand-0")]
+    assert not visit.is_alive()
+    assert not ending.is_alive()
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_a_piece_that_one_of_the_crew_gives_is_its_next_and_others_do_more(count: int) -> None:
+    done: list[tuple[int, str]] = []
+
+    def work(piece: int) -> None:
+        done.append((piece, threading.current_thread().name))
+        if piece == 0:
+            crew.give(10)
+            crew.give(11)
+
+    crew = Crew("hand", count, work)
+    idle(crew, count)
+    crew.give(0)
+    idle(crew, count)
+    crew.close()
+    assert sorted(done) == [(0, "hand-0"), (10, "hand-0"), (11, f"hand-{count - 1}")]
+
+
+def test_a_piece_that_waits_is_done_before_one_that_is_given_later() -> None:
+    done: list[int] = []
+    gate = threading.Event()
+
+    def work(piece: int) -> None:
+        assert gate.wait(10)
+        done.append(piece)
+        if piece == 0:
+            crew.give(10)
+
+    crew = Crew("hand", 1, work)
+    crew.give(0)
+    crew.give(1)
+    gate.set()
+    idle(crew, 1)
+    crew.close()
+    assert done == [0, 1, 10]
+
+
+def test_a_place_keeps_the_same_for_its_thread_and_a_guest_and_others_have_their_own() -> None:
+    kept: Kept[list[str]] = Kept(list)
+    crew: Crew[int] = Crew("hand", 1, lambda _: kept().append(threading.current_thread().name))
+    crew.give(0)
+    idle(crew, 1)
+    guest(crew, 1)
+    kept().append("own")
+    name = threading.current_thread().name
+    assert kept() == ["own"]
+    assert sorted(kept._kept.values()) == [["hand-0", name], ["own"]]
+    crew.close()
+    del crew
+    gc.collect()
+    assert list(kept._kept.values()) == [["own"]]  # what a place keeps ends with it
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="the system does not bind threads to cores")
+def test_a_guest_takes_the_place_of_the_one_at_home_on_its_core(
+    notes: Notes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for core in (0, 1):
+        monkeypatch.setattr("gputiles.crew.usable", lambda: {0, 1})
+        monkeypatch.setattr("gputiles.crew._core", lambda core=core: core)
+        crew = Crew("hand", 2, notes)
+        idle(crew, 2)
+        with crew.hosting(lambda: True):
+            crew.give(core)
+            assert [place.home for place in crew._free] == [{1 - core}]
+            notes.open(core)
+        crew.close()

@@ -14,7 +14,6 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -226,9 +225,7 @@ async def test_a_batch_is_one_transfer_and_one_wake_up_of_the_loop(
         calls.append(call)
         loop.call_soon_threadsafe(*call)
 
-    batcher._loop = SimpleNamespace(  # type: ignore[assignment]
-        create_future=loop.create_future, call_soon_threadsafe=wake
-    )
+    batcher.tell = wake
     Together(card, backend)
     counts = backend.card.device.counts
     counts.clear()

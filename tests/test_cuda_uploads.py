@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -65,9 +64,7 @@ async def test_a_batch_of_decodes_is_one_wake_up_of_the_loop(backend: CudaBacken
         calls.append(call)
         loop.call_soon_threadsafe(*call)
 
-    batcher._loop = SimpleNamespace(  # type: ignore[assignment]
-        create_future=loop.create_future, call_soon_threadsafe=wake
-    )
+    batcher.tell = wake
     items = [batcher.enqueue("decode", job, Trace()) for job in jobs]
     batcher.dispatch()
     outcomes = await asyncio.gather(*(item.future for item in items))

@@ -41,7 +41,7 @@ from gputiles.backends.paste import decode_tiles, fetched, mosaic, raster_of
 from gputiles.backends.plans import Target, placed
 from gputiles.backends.tables import Placed
 from gputiles.config import host_rasters
-from gputiles.crew import homes, usable
+from gputiles.crew import Kept, homes, usable
 from gputiles.encoded import UPRIGHT, Encoding, Format
 from gputiles.errors import GputilesError, OutOfMemory
 from gputiles.geometry import ceil_div, shares
@@ -88,7 +88,7 @@ class HostBackend:
         self.decodes = 2 * workers
         self.capacity = host_rasters() if capacity is None else capacity
         self._run = library or installed()
-        self._scratch = threading.local()
+        self._scratch: Kept[dict[str, NDArray[np.uint8]]] = Kept(dict)
         self._target = Target(RUN, address, Converter(self._run, self._buffer, RUN))
         self._blanks = Blanks()
         self._jpegs = Jpegs(self._run, self._buffer, self._blanks.take)
@@ -338,11 +338,11 @@ class HostBackend:
         return Canvas(plan.kernel, plan.table, pixels, plan.held)
 
     def _buffer(self, name: str, size: int) -> NDArray[np.uint8]:
-        """Return ``size`` bytes of this thread's own: fresh memory would cost a fault a page."""
-        buffer: NDArray[np.uint8] | None = getattr(self._scratch, name, None)
+        """Return ``size`` bytes of this place's own: fresh memory would cost a fault a page."""
+        buffers = self._scratch()
+        buffer = buffers.get(name)
         if buffer is None or len(buffer) < size:
-            buffer = np.empty(size, np.uint8)
-            setattr(self._scratch, name, buffer)
+            buffer = buffers[name] = np.empty(size, np.uint8)
         return buffer[:size]
 
 

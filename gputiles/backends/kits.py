@@ -1,13 +1,14 @@
 """Kits: what encodes a small picture in one call, made once for pictures of a kind.
 
-The pictures of a thread lie in the same memory in turn, and so do their files: from tile to tile the job
-tables of the encoder are the same. To make them anew takes as long as a kernel does for a tenth of a tile.
+The pictures of a place at the work lie in the same memory in turn, and so do their files: from tile to
+tile the job tables of the encoder are the same. To make them anew takes as long as a kernel does for a
+tenth of a tile.
 """
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -18,12 +19,13 @@ from gputiles.backends import plans
 from gputiles.backends.addresses import address
 from gputiles.backends.encode import DEFLATED, Buffer, File, JpegFile, PngFile, Streams, rows_read
 from gputiles.backends.hostlib import Call, Library
+from gputiles.crew import Kept
 from gputiles.encoded import Encoding, Format
 from gputiles.geometry import shares
 
 SHARE = 65536  # pixels of a JPEG that are worth the waking of another thread
 FINER = 3  # shares for each thread of the pool: who comes late does fewer
-KEPT = 8  # kits of a thread
+KEPT = 8  # kits of a place
 
 
 class Kit(NamedTuple):
@@ -48,20 +50,20 @@ class Kit(NamedTuple):
 
 
 class Kits:
-    """The kits of all threads; ``buffer`` gives each its memory by name, ``run`` is the pixels of a run."""
+    """The kits of all places; ``buffer`` gives each its memory by name, ``run`` is the pixels of a run."""
 
     def __init__(self, library: Library, buffer: Buffer, run: int) -> None:
         self._library = library
         self._buffer = buffer
         self._run = run
-        self._local = threading.local()
+        self._kept: Kept[LRUCache[object, Kit]] = Kept(partial(LRUCache, KEPT))
 
     def kit(self, draw: Call, pixels: NDArray[np.uint8], encoding: Encoding, threads: int) -> Kit:
         """Return the calling thread's kit of JPEGs or PNGs of pictures that lie where ``pixels`` do.
 
         ``draw`` is what draws one of them; others are drawn by the same kernel.
         """
-        kept: LRUCache[object, Kit] = self._local.__dict__.setdefault("kept", LRUCache(KEPT))
+        kept = self._kept()
         key = (draw.kernel, address(pixels), pixels.shape, encoding, threads)
         kit = kept.get(key)
         if kit is None:
