@@ -114,7 +114,7 @@ class _Background:
 
         def left(_: object) -> None:
             if future.cancelled():
-                self._loop.call_soon_threadsafe(call_off)
+                self._loop.tell(call_off)
 
         future.add_done_callback(left)
 

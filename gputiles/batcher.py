@@ -219,6 +219,9 @@ class Batcher:
             outcomes = getattr(self.backend, batch[0].verb)([item.job for item in live]) if live else []
         except Exception as error:  # a bug of the backend; it must reach the waiters, not end the worker
             outcomes = [error] * len(live)
+        except BaseException:  # what interrupts a guest does not end the work, which the place's thread does
+            self._crew.give(batch)
+            raise
         seconds = time.perf_counter() - started
         self.tell(self._finish, batch[0].verb, live, outcomes, started, seconds)
 

@@ -237,6 +237,42 @@ def test_an_interrupted_caller_leaves_the_engine_whole(image: Image, seed: int) 
     assert len(engine.batcher._crew._free) == engine.backend.workers
 
 
+def test_what_interrupts_a_guest_leaves_its_piece_to_a_worker(
+    image: Image, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another who waits for the same tile gets it, and the batch counts as running no more."""
+    monkeypatch.setattr(floor, "PATIENCE", 10)
+    image.tile(2, 0, 0, style={"max": 90})  # its rasters are resident now
+    batcher, backend = image._background.engine.batcher, image._background.engine.backend
+    render, other, threads = backend.render, ThreadPoolExecutor(1), []
+    found: list[Any] = []
+
+    def rendering(jobs: Any) -> Any:
+        threads.append(threading.current_thread().name)
+        if len(threads) == 1:
+            found.append(other.submit(image.tile, 2, 0, 0, style={"max": 91}))
+            threading.Event().wait(10)
+        return render(jobs)
+
+    monkeypatch.setattr(backend, "render", rendering)
+    before = signal.signal(signal.SIGALRM, signal.default_int_handler)
+    signal.setitimer(signal.ITIMER_REAL, 0.2)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            image.tile(2, 0, 0, style={"max": 91})
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+    assert found[0].result(10)
+    other.shutdown()
+    assert threads[0] == "MainThread"
+    assert threads[1].startswith("gputiles-worker-")
+    until = time.monotonic() + 10
+    while not image._background._loop.visit(lambda: batcher.idle):
+        assert time.monotonic() < until
+        time.sleep(0.001)
+
+
 def test_a_caller_with_a_loop_of_its_own_keeps_it_and_leaves_the_work_to_workers(
     image: Image, monkeypatch: pytest.MonkeyPatch
 ) -> None:
