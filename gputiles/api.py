@@ -269,14 +269,14 @@ class Image:
         """Have ``future`` given a tile that is there; else return what makes it."""
         engine = self._background.engine
         image, renderer, trace = engine.images.fresh(self._reference), engine.renderer, Trace()
+        begin = partial(self._background.begin, future)
         if image is None:
-            return partial(self._background.begin, future, partial(self._tile, request))
+            return partial(begin, partial(self._tile, request))
         key = keys.key(image, request)
         try:
             tile = renderer.at_once(image, request, key, trace)
         except (NotAtHand, Changed):
-            made = partial(renderer.made, image, request, trace, stored=True)
-            return partial(self._background.begin, future, made)
+            return partial(begin, partial(renderer.made, image, request, trace, stored=True))
         if tile is None:
             return partial(self._begin, image, request, key, future)
         future.set_result(tile)

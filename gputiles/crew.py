@@ -99,11 +99,6 @@ class Crew(Generic[T]):
 
         Those of the crew that give one do it next, and so does a guest (see ``hosting``).
         """
-        with self._lock:
-            place = self._own()
-            if place is not None:
-                place.given = piece
-                return
         self._call(piece)
 
     def close(self) -> None:
@@ -156,6 +151,10 @@ class Crew(Generic[T]):
 
     def _call(self, piece: T | None) -> None:
         with self._lock:
+            own = self._own()
+            if own is not None:
+                own.given = piece
+                return
             if not self._free:
                 self._waiting.append(piece)
                 return

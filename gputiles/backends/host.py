@@ -111,8 +111,9 @@ class HostBackend:
 
     def decode(self, jobs: Sequence[DecodeJob]) -> list[Outcome[Tiles]]:
         """Decode each job's chunks once into one raster, or error, per tile of the job."""
-        if len(jobs) > 1 and _is_stream(jobs[0]):
-            self._pool.wake(self.workers - self._busy - 1)
+        self._pool.wake(
+            min(_worth([_size(job) for job in jobs if _is_stream(job)]), self.workers - self._busy) - 1
+        )
         jobs = [job if _is_stream(job) else fetched(job) for job in jobs]
         inflating = Inflating(self._inflate, jobs, self._blanks.take, self._buffer)
         decode = partial(self._jpegs.decode, otherwise=inflating.decode)
@@ -120,9 +121,8 @@ class HostBackend:
 
     def _inflate(self, ranges: NDArray[Any], streams: NDArray[Any]) -> None:
         """Read and inflate streams, with the pool where workers are idle."""
-        most = min(len(streams), int(streams["capacity"].sum()) // LEAST_SHARE)
         calls = [Call("fetch", ranges), Call("inflate_streams", streams)]
-        with self._idle_workers(most - 1) as idle:
+        with self._idle_workers(_worth(streams["capacity"].tolist()) - 1) as idle:
             self._pool.run(self._run.shares(calls, idle + 1), idle)
 
     def downsample(self, jobs: Sequence[DownsampleJob]) -> list[Outcome[Raster]]:
@@ -366,6 +366,17 @@ def _sources(job: RenderJob) -> list[Placed]:
 def _is_stream(job: DecodeJob) -> bool:
     """Say whether the chunks of a job, but for its mask's, are streams that the kernel inflates."""
     return bool(job.chunks) and is_zlib(job.chunks[0].codec)
+
+
+def _size(job: DecodeJob) -> int:
+    """Return the bytes of a job's tiles."""
+    pixels = sum(tile.width * tile.height for tile in job.tiles)
+    return pixels * job.samples * job.dtype.itemsize
+
+
+def _worth(sizes: Sequence[int]) -> int:
+    """Return how many threads streams of ``sizes`` (bytes, inflated) are worth."""
+    return min(len(sizes), sum(sizes) // LEAST_SHARE)
 
 
 def _is_small(job: RenderJob) -> bool:
