@@ -99,6 +99,9 @@ class Timed:
         self._pool = self._library.pool(cores)
         return self
 
+    def wake(self, most: int) -> None:
+        """Have other threads awake: not for what is timed, which this one does alone."""
+
     def run(self, steps: NDArray[Any], _: int) -> None:
         """Do all shares of a kernel, and then those of the next, each noted by itself."""
         for column in range(steps.shape[1]):

@@ -151,7 +151,7 @@ class Crew(Generic[T]):
 
     def _call(self, piece: T | None) -> None:
         with self._lock:
-            own = self._own()
+            own = None if piece is None else self._own()  # an end is that of the thread itself
             if own is not None:
                 own.given = piece
                 return

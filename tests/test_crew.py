@@ -216,6 +216,21 @@ def test_what_a_guest_waits_for_no_more_is_done_by_the_one_whose_place_it_has() 
     assert done == [(0, "hand-0")]
 
 
+def test_a_guest_ends_a_crew_as_anybody_does(notes: Notes) -> None:
+    crew = Crew("hand", 2, notes)
+    idle(crew, 2)
+
+    def end() -> None:
+        with crew.hosting(lambda: True):
+            crew.close()
+
+    ending = threading.Thread(target=end, daemon=True)  # which a thread that does not end would hold
+    ending.start()
+    ending.join(10)
+    assert not ending.is_alive()
+    assert not any(thread.is_alive() for thread in crew._threads)
+
+
 def test_where_nobody_is_free_a_guest_finds_no_place_and_nothing_is_overtaken(notes: Notes) -> None:
     crew = Crew("hand", 1, notes)
     crew.give(0)
