@@ -11,25 +11,24 @@ import io
 import json
 import os
 import threading
-from collections.abc import Callable, Coroutine, Mapping
-from concurrent.futures import CancelledError, Future
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Mapping
+from concurrent.futures import Future
 from functools import partial
 from pathlib import Path
-from typing import Any, BinaryIO, Literal, TypeAlias, TypeVar, overload
+from typing import Any, BinaryIO, Literal, TypeVar, overload
 
 from numpy.typing import NDArray
 
 from gputiles import keys
+from gputiles.background import Background, Begin, Look, Work, bring
 from gputiles.cache import Hold
 from gputiles.config import Config
 from gputiles.encoded import Edge, EncodedTile
-from gputiles.engine import Engine
-from gputiles.errors import BadRequest, Changed, GputilesError, OutOfMemory, Overloaded, Unsupported
+from gputiles.errors import BadRequest, Changed, OutOfMemory, Unsupported
 from gputiles.flights import Flight
-from gputiles.floor import Floor, undisturbed
 from gputiles.image import ImageInfo
 from gputiles.images import Image as Opened
+from gputiles.interrupts import undisturbed
 from gputiles.loan import DeviceArray
 from gputiles.parameters import parse_edge, parse_format
 from gputiles.places import is_address
@@ -37,137 +36,20 @@ from gputiles.references import FileRef, ObjectRef, RemoteRef
 from gputiles.request import TileRequest, View
 from gputiles.sources.athand import NotAtHand
 from gputiles.style import Style, parse_text
-from gputiles.tasks import started
 from gputiles.trace import Trace
 
 R = TypeVar("R")
-Work: TypeAlias = Callable[[], Coroutine[Any, Any, R]]
-Begin: TypeAlias = Callable[[], object]
-"""What begins the work that will give a future its value; called on the floor."""
-Look: TypeAlias = Callable[[Future[R]], Begin | None]
-"""What gives a future its value at once, or returns what begins the work that will."""
 
-PAUSE = 0.1  # seconds until a full queue is tried again
-
-
-class _Background:
-    """The daemon thread that runs the event loop of the one shared engine.
-
-    ``lost`` says that this is a forked child, into which the thread did not come along.
-    """
-
-    def __init__(self, config: Config) -> None:
-        self.lost = False
-        self._loop = Floor()
-        self._hosting: Callable[[Callable[[], bool]], AbstractContextManager[None]] = lambda _: nullcontext()
-        self._thread = threading.Thread(target=self._loop.run, name="gputiles", daemon=True)
-        self._thread.start()
-        self.engine = self.call(partial(self._start, config))
-
-    async def _start(self, config: Config) -> Engine:
-        engine = Engine(config)
-        await engine.start()
-        engine.batcher.tell, self._hosting = self._loop.tell, engine.batcher.hosting
-        return engine
-
-    def call(self, work: Work[R], look: Look[R] | None = None) -> R:
-        """Run ``work`` on the loop and wait for it. Raises RuntimeError on the loop itself.
-
-        ``look``, called on the loop's floor if that is free, gives the future its value, or returns what
-        begins the work that is left.
-        """
-        if asyncio._get_running_loop() is self._loop:
-            raise RuntimeError("an image cannot be used from its own event loop: it would wait for itself")
-        future: Future[R] = Future()
-        begin = None if look is None else self._loop.visit(partial(look, future))
-        try:
-            if not future.done():
-                self._have_done(future, begin or partial(self.begin, future, work))
-            return future.result()
-        except BaseException:
-            future.cancel()
-            raise
-
-    def _have_done(self, future: Future[R], begin: Begin) -> None:
-        """Have work begun, and do a worker's part of it; not where a loop runs, as it does on no worker."""
-
-        def begun() -> bool:
-            try:
-                begin()
-            except Exception as error:
-                _give(future, error)
-            return True
-
-        alone = asyncio._get_running_loop() is None
-        with undisturbed(), self._hosting(lambda: not future.done()) if alone else nullcontext():
-            if self._loop.get_debug() or not self._loop.visit(begun):
-                self._loop.call_soon_threadsafe(begun)
-
-    def begin(self, future: Future[R], work: Work[R]) -> None:
-        """Begin work that is called off with ``future`` and gives it its value; on the loop or its floor."""
-        result = started(work())
-        result.add_done_callback(partial(_bring, future))
-        self.when_left(future, result.cancel)
-
-    def when_left(self, future: Future[Any], call_off: Callable[[], object]) -> None:
-        """Have ``call_off`` called on the loop if nobody waits for ``future`` any more."""
-
-        def left(_: object) -> None:
-            if future.cancelled():
-                self._loop.tell(call_off)
-
-        future.add_done_callback(left)
-
-    def give_back(self, hold: Hold[Any]) -> None:
-        """Release the pins of a loan, once nothing reads it any more; from any thread, waits for nothing."""
-        asyncio.run_coroutine_threadsafe(self._give_back(hold), self._loop)
-
-    async def _give_back(self, hold: Hold[Any]) -> None:
-        try:
-            while not await self._fenced():
-                await asyncio.sleep(PAUSE)
-        finally:
-            hold.release()
-
-    async def _fenced(self) -> bool:
-        """Wait until the device has done all that it was asked for, by others too; False: ask later."""
-        try:
-            await self.engine.batcher.submit("fence", None, Trace())
-        except Overloaded:
-            return False
-        except GputilesError:
-            pass  # the device is lost: nobody reads there any more
-        return True
-
-
-def _bring(future: Future[R], result: asyncio.Future[R]) -> None:
-    """Give what came of work on the loop to the one who waits for it."""
-    if result.cancelled():
-        _give(future, CancelledError())
-    else:
-        _give(future, result.exception() or result.result())
-
-
-def _give(future: Future[R], outcome: R | BaseException) -> None:
-    """Give a value or an error to the one who waits for it, if anybody still does."""
-    if not future.set_running_or_notify_cancel():
-        return
-    if isinstance(outcome, BaseException):
-        future.set_exception(outcome)
-    else:
-        future.set_result(outcome)
-
-
-_background: _Background | None = None
+_background: Background | None = None
 _starting = threading.Lock()  # two threads may open their first image at once
 
 
-def _shared(config: Config | None, otherwise: Config | None = None) -> _Background:
+def _shared(config: Config | None, otherwise: Config | None = None) -> Background:
     """Return the one background; where there is none yet, one with ``config``, or ``otherwise``."""
     global _background
     with _starting:
         if _background is None:
-            _background = _Background(config or otherwise or Config())
+            _background = Background(config or otherwise or Config())
         elif config is not None and config != _background.engine.config:
             raise BadRequest("config: the shared engine already runs with another configuration")
         return _background
@@ -192,7 +74,7 @@ class Image:
     object it cannot, whose position it shares with its parent. Errors are those of ``gputiles.errors``.
     """
 
-    def __init__(self, background: _Background, reference: FileRef | ObjectRef | RemoteRef) -> None:
+    def __init__(self, background: Background, reference: FileRef | ObjectRef | RemoteRef) -> None:
         self._background = background
         self._reference = reference
         self._calls = 0
@@ -302,7 +184,7 @@ class Image:
             if not result.cancelled() and isinstance(result.exception(), OutOfMemory):
                 background.begin(future, partial(self._tile, request))  # in the room that others have left
             else:
-                _bring(future, result)
+                bring(future, result)
 
         flight = renderer.begin(image, request, key, Trace(), landed)
         if flight is None:
@@ -333,16 +215,17 @@ class Image:
 
     def _call(self, work: Work[R], look: Look[R] | None = None) -> R:
         self._settle()
-        with self._idle:
-            if self._closed:
-                raise ValueError("the image is closed")
-            self._calls += 1
-        try:
-            return self._background.call(work, look)
-        finally:
+        with undisturbed():
             with self._idle:
-                self._calls -= 1
-                self._idle.notify_all()
+                if self._closed:
+                    raise ValueError("the image is closed")
+                self._calls += 1
+            try:
+                return self._background.call(work, look)
+            finally:
+                with self._idle:
+                    self._calls -= 1
+                    self._idle.notify_all()
 
     def close(self) -> None:
         """Wait for the calls that run in other threads, then close the file."""

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import selectors
-import signal
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator
@@ -119,25 +118,3 @@ def _take(turn: asyncio.Handle) -> None:
     """Take a turn that was not called off meanwhile."""
     if not turn.cancelled():
         turn._run()
-
-
-@contextmanager
-def undisturbed() -> Iterator[None]:
-    """Put off an interrupt (Ctrl-C) to the end of a block.
-
-    Python raises it anywhere in the main thread; what is on the floor just then would stay half done.
-    """
-    if (
-        threading.current_thread() is not threading.main_thread()
-        or signal.getsignal(signal.SIGINT) is not signal.default_int_handler
-    ):
-        yield
-        return
-    interrupts: list[int] = []
-    signal.signal(signal.SIGINT, lambda number, _: interrupts.append(number))
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-        if interrupts:
-            raise KeyboardInterrupt

@@ -24,10 +24,12 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.fixture
 def interruptible() -> Iterator[None]:
-    """Have an interrupt raise KeyboardInterrupt: processes that a shell began behind itself ignore it."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    """Have interrupts and alarms raise KeyboardInterrupt: what a shell begins behind itself ignores some."""
+    numbers = (signal.SIGINT, signal.SIGALRM)
+    before = [signal.signal(number, signal.default_int_handler) for number in numbers]
     yield
-    signal.signal(signal.SIGINT, before)
+    for number, handler in zip(numbers, before, strict=True):
+        signal.signal(number, handler)
 
 
 def shared(*parts: str) -> Path:

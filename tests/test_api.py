@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import io
+import itertools
 import os
 import signal
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,13 @@ from gputiles.config import Config
 from gputiles.sources.tiff import TiffSource
 
 DATA = np.random.default_rng(5).integers(0, 4096, (2, 300, 500)).astype(np.uint16)
+
+
+def wait_for(condition: Callable[[], bool]) -> None:
+    until = time.monotonic() + 10
+    while not condition():
+        assert time.monotonic() < until
+        time.sleep(0.001)
 
 
 @pytest.fixture
@@ -206,23 +214,24 @@ def test_a_caller_who_would_but_wait_does_the_work(tmp_path: Path, monkeypatch: 
 
 
 @pytest.mark.usefixtures("interruptible")
-@pytest.mark.parametrize("seed", range(8))
-def test_an_interrupted_caller_leaves_the_engine_whole(image: Image, seed: int) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGALRM])
+@pytest.mark.parametrize("seed", range(4))
+def test_an_interrupted_caller_leaves_the_engine_whole(image: Image, number: int, seed: int) -> None:
     """Wherever it comes, nothing stays pinned, in flight or counted as busy, and the next tile is right."""
-    background, wait = image._background, np.random.default_rng(seed).uniform(0, 0.004, 25)
+    background, wait = image._background, np.random.default_rng(seed).uniform(0, 0.004, 100)
     expected = image.tile(2, 1, 0, style={"max": 5000})
-    came = 0
-    for number, delay in enumerate(wait):
-        timer = threading.Timer(delay, os.kill, (os.getpid(), signal.SIGINT))
+    came, styles = 0, itertools.count(1000 * (10 * number + seed))
+    for delay in wait:
+        timer = threading.Timer(delay, os.kill, (os.getpid(), number))
         try:
             timer.start()
-            image.tile(2, 1, 0, style={"max": 1000 * seed + number})
-            timer.join()
-            threading.Event().wait(0.001)
+            while True:
+                image.tile(2, 1, 0, style={"max": next(styles)})
         except KeyboardInterrupt:
             came += 1
             timer.join()
     assert came == len(wait)
+    assert not image._calls
     assert image.tile(2, 1, 0, style={"max": 5000}) == expected
     engine = background.engine
 
@@ -230,47 +239,39 @@ def test_an_interrupted_caller_leaves_the_engine_whole(image: Image, seed: int) 
         held = [shelf.flights + shelf.pinned + shelf.reserved for shelf in engine.shelves]
         return not any(held) and engine.batcher.idle and not engine.backend._busy  # type: ignore[attr-defined]
 
-    until = time.monotonic() + 10
-    while not background._loop.visit(resting):
-        assert time.monotonic() < until
-        time.sleep(0.001)
+    wait_for(lambda: bool(background._loop.visit(resting)))
     assert len(engine.batcher._crew._free) == engine.backend.workers
 
 
-def test_what_interrupts_a_guest_leaves_its_piece_to_a_worker(
-    image: Image, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("end", [KeyboardInterrupt, SystemExit])
+def test_a_guest_that_has_to_end_leaves_its_piece_to_a_worker(
+    image: Image, monkeypatch: pytest.MonkeyPatch, end: type[BaseException]
 ) -> None:
     """Another who waits for the same tile gets it, and the batch counts as running no more."""
     monkeypatch.setattr(floor, "PATIENCE", 10)
+    style = {"max": 91 if end is SystemExit else 92}
     image.tile(2, 0, 0, style={"max": 90})  # its rasters are resident now
-    batcher, backend = image._background.engine.batcher, image._background.engine.backend
-    render, other, threads = backend.render, ThreadPoolExecutor(1), []
-    found: list[Any] = []
+    engine = image._background.engine
+    render, other, threads = engine.backend.render, ThreadPoolExecutor(1), []
+    flying, found = engine.renderer.tiles.flying, []
+    before = flying.coalesced
 
     def rendering(jobs: Any) -> Any:
         threads.append(threading.current_thread().name)
         if len(threads) == 1:
-            found.append(other.submit(image.tile, 2, 0, 0, style={"max": 91}))
-            threading.Event().wait(10)
+            found.append(other.submit(image.tile, 2, 0, 0, style=style))
+            wait_for(lambda: flying.coalesced > before)
+            raise end
         return render(jobs)
 
-    monkeypatch.setattr(backend, "render", rendering)
-    before = signal.signal(signal.SIGALRM, signal.default_int_handler)
-    signal.setitimer(signal.ITIMER_REAL, 0.2)
-    try:
-        with pytest.raises(KeyboardInterrupt):
-            image.tile(2, 0, 0, style={"max": 91})
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
+    monkeypatch.setattr(engine.backend, "render", rendering)
+    with pytest.raises(end):
+        image.tile(2, 0, 0, style=style)
     assert found[0].result(10)
     other.shutdown()
     assert threads[0] == "MainThread"
     assert threads[1].startswith("gputiles-worker-")
-    until = time.monotonic() + 10
-    while not image._background._loop.visit(lambda: batcher.idle):
-        assert time.monotonic() < until
-        time.sleep(0.001)
+    wait_for(lambda: bool(image._background._loop.visit(lambda: engine.batcher.idle)))
 
 
 def test_a_caller_with_a_loop_of_its_own_keeps_it_and_leaves_the_work_to_workers(

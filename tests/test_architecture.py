@@ -37,7 +37,8 @@ FLOORS: dict[str, tuple[str, ...]] = {
         "renderer", "counting", "sheets", "engine", "library", "admission", "folderviews",
     ),
     "top": (
-        "floor", "api", "state", "inspection", "routes", "viewer", "app", "doctor", "commands", "__main__",
+        "floor", "interrupts", "background", "api", "state", "inspection", "routes", "viewer", "app",
+        "doctor", "commands", "__main__",
     ),
 }  # fmt: skip
 JOBS = "gputiles.backends"  # the package's own module: jobs, a protocol, no code; it stands in the cellar

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -14,7 +12,7 @@ from typing import Any
 import pytest
 
 from gputiles import floor
-from gputiles.floor import Floor, undisturbed
+from gputiles.floor import Floor
 
 
 @pytest.fixture
@@ -225,50 +223,3 @@ def test_who_has_to_end_leaves_the_other_turns_to_the_loop(ground: Floor) -> Non
     assert over.wait(10)
     assert where == ["loop"]
     assert ground.visit(lambda: "free again") == "free again"
-
-
-def interrupt() -> None:
-    os.kill(os.getpid(), signal.SIGINT)
-    for _ in range(1000):  # in which Python would raise it
-        pass
-
-
-@pytest.mark.usefixtures("interruptible")
-def test_an_interrupt_waits_for_the_end_of_what_must_not_stay_half_done() -> None:
-    done: list[str] = []
-
-    def disturbed() -> None:
-        with undisturbed():
-            interrupt()
-            done.append("all of it")
-
-    with pytest.raises(KeyboardInterrupt):
-        disturbed()
-    assert done == ["all of it"]
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
-    with undisturbed():
-        done.append("nothing came")
-    with pytest.raises(KeyboardInterrupt):
-        interrupt()
-
-
-def test_what_others_do_at_an_interrupt_is_theirs() -> None:
-    came: list[int] = []
-    before = signal.signal(signal.SIGINT, lambda number, _: came.append(number))
-    try:
-        with undisturbed():
-            interrupt()
-            assert came == [signal.SIGINT]
-    finally:
-        signal.signal(signal.SIGINT, before)
-
-
-@pytest.mark.usefixtures("interruptible")
-def test_other_threads_than_the_main_one_are_not_interrupted_anyway() -> None:
-    with ThreadPoolExecutor(1) as pool:
-
-        def inside() -> object:
-            with undisturbed():
-                return signal.getsignal(signal.SIGINT)
-
-        assert pool.submit(inside).result(10) is signal.default_int_handler

@@ -18,7 +18,8 @@ import tifffile
 from numpy.typing import NDArray
 
 from gputiles import capsules
-from gputiles.api import Image, _Background
+from gputiles.api import Image
+from gputiles.background import Background
 from gputiles.capsules import CUDA, capsule
 from gputiles.config import Config
 from gputiles.errors import NotFound, Overloaded, Unsupported
@@ -43,9 +44,9 @@ def card(monkeypatch: pytest.MonkeyPatch) -> StandIn:
     return plugged_in(monkeypatch, StandIn(1 << 27))
 
 
-def background(**options: Any) -> Iterator[_Background]:
+def background(**options: Any) -> Iterator[Background]:
     config: dict[str, Any] = {"raw_cache": 4 * TILE, "spill_cache": 0, "workers": 1}
-    running = _Background(Config(**config | options))
+    running = Background(Config(**config | options))
     yield running
     gc.collect()
     running.call(running.engine.close)
@@ -55,12 +56,12 @@ def background(**options: Any) -> Iterator[_Background]:
 
 
 @pytest.fixture
-def engine(card: StandIn) -> Iterator[_Background]:
+def engine(card: StandIn) -> Iterator[Background]:
     yield from background(device="cuda")
 
 
 @pytest.fixture
-def image(engine: _Background, path: Path) -> Iterator[Image]:
+def image(engine: Background, path: Path) -> Iterator[Image]:
     with Image(engine, FileRef(path, path.parent)) as image:
         yield image
 
@@ -168,7 +169,7 @@ def test_a_tile_is_released_when_what_reads_it_is_done(image: Image, card: Stand
     until(lambda: pinned(image) == 0)
 
 
-def test_a_view_outlives_its_image_and_the_caches(engine: _Background, path: Path) -> None:
+def test_a_view_outlives_its_image_and_the_caches(engine: Background, path: Path) -> None:
     with Image(engine, FileRef(path, path.parent)) as image:
         view = image.raster(2, 2, 0, device=True)
 
@@ -194,7 +195,7 @@ def test_a_full_queue_only_delays_a_release(image: Image, monkeypatch: pytest.Mo
         return await submit(verb, *rest, **options)
 
     monkeypatch.setattr(batcher, "submit", full)
-    monkeypatch.setattr("gputiles.api.PAUSE", 0)
+    monkeypatch.setattr("gputiles.background.PAUSE", 0)
     image.raster(2, 0, 0, device=True).release()
     until(lambda: pinned(image) == 0)
     assert refused == ["fence"]

@@ -23,12 +23,12 @@ import pytest
 import tifffile
 
 from gputiles.api import Image as Lent
-from gputiles.api import _Background
 from gputiles.backends import tables
 from gputiles.backends.cuda import MOST, CudaBackend
 from gputiles.backends.load import find_codecs, find_cupy
 from gputiles.backends.nvencode import Writer
 from gputiles.backends.nvimage import TOLERANCE
+from gputiles.background import Background
 from gputiles.cardtest import CARD_TESTS, bandwidth, shown
 from gputiles.config import Config
 from gputiles.encoded import Encoding, Format
@@ -225,7 +225,7 @@ def test_chunks_are_decoded_as_the_host_decodes_them(backend: CudaBackend, tmp_p
 
 @pytest.mark.usefixtures("backend")
 def test_lent_tiles_are_arrays_of_cupy(image: Path) -> None:
-    cupy, running = find_cupy(), _Background(Config(device="cuda", raw_cache=64 * MIB))
+    cupy, running = find_cupy(), Background(Config(device="cuda", raw_cache=64 * MIB))
     with Lent(running, FileRef(image, image.parent)) as opened:
         z = opened.info.levels - 1
         expected = opened.raster(z, 1, 2, frame=3)
