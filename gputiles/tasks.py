@@ -44,15 +44,21 @@ class _Rest(Generator[Any, Any, R], Coroutine[Any, Any, R]):
 
     def __init__(self, work: Coroutine[Any, Any, R], awaited: object) -> None:
         self._work = work
-        self._awaited: list[object] = [awaited]
+        self._awaited: list[Any] = [awaited]
 
     def send(self, value: Any) -> Any:
         """Go on to what is waited for next."""
         return self._awaited.pop() if self._awaited else self._work.send(value)
 
     def throw(self, *error: Any) -> Any:
-        """Have an error raised where the work waits."""
-        self._awaited.clear()
+        """Have an error raised where the work waits.
+
+        A task that is cancelled cancels what it waits for; one before its first turn does not know that yet.
+        """
+        awaited: Any = self._awaited.pop() if self._awaited else None
+        cancelled = isinstance(error[0], asyncio.CancelledError) and isinstance(awaited, asyncio.Future)
+        if cancelled and awaited.cancel():
+            return awaited
         return self._work.throw(*error)
 
     def close(self) -> None:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+from functools import partial
 from typing import Any
 
 import pytest
 
-from gputiles.tasks import started
+from gputiles.tasks import started, together
 
 
 async def steps(log: list[str], seconds: float = 0.0) -> int:
@@ -111,3 +113,43 @@ async def test_work_may_answer_a_cancellation(turns: int) -> None:
         await asyncio.sleep(0)
     task.cancel()
     assert await task == "not yet"
+
+
+@pytest.mark.parametrize("turns", [0, 3])
+async def test_cancelled_work_cancels_what_it_waits_for_and_nobody_is_told_of_errors(turns: int) -> None:
+    told: list[Any] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: told.append(context))
+    ended: list[str] = []
+
+    async def part(name: str) -> None:
+        try:
+            await asyncio.sleep(60)
+        finally:
+            ended.append(name)
+
+    task = started(together([partial(part, "first"), partial(part, "second")]))
+    for _ in range(turns):
+        await asyncio.sleep(0)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert ended == ["first", "second"]
+    del task
+    gc.collect()
+    assert not told
+
+
+@pytest.mark.parametrize("turns", [0, 3])
+async def test_a_future_that_cancelled_work_waits_for_is_cancelled(turns: int) -> None:
+    awaited = asyncio.get_running_loop().create_future()
+
+    async def work() -> None:
+        await awaited
+
+    task = started(work())
+    for _ in range(turns):
+        await asyncio.sleep(0)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert awaited.cancelled()
