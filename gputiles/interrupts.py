@@ -8,6 +8,8 @@ their handlers called at its end; where it waits, it lets itself be ``disturbed`
 
 from __future__ import annotations
 
+# The public module makes members of enumerations of what it passes on: ten times what there is to do.
+import _signal  # type: ignore[import-not-found]
 import os
 import signal
 import threading
@@ -20,9 +22,6 @@ from typing import Any
 Handler = Callable[[int, FrameType | None], Any]
 
 SIGNALS = sorted(signal.valid_signals())
-# What they wrap turns numbers into members of enumerations: ten times what there is to do.
-_handler: Callable[[int], Any] = getattr(signal.getsignal, "__wrapped__", signal.getsignal)
-_handle: Callable[[int, Any], Any] = getattr(signal.signal, "__wrapped__", signal.signal)
 
 
 class _Later:
@@ -30,7 +29,7 @@ class _Later:
 
     def __init__(self) -> None:
         self.handlers: dict[int, Handler] = {
-            number: handler for number in SIGNALS if callable(handler := _handler(number))
+            number: handler for number in SIGNALS if callable(handler := _signal.getsignal(number))
         }
         self.puts_off = True
         self._came: list[int] = []
@@ -69,13 +68,13 @@ def undisturbed() -> Iterator[None]:
     outer, later = _later, _Later()
     try:
         for number in later.handlers:
-            _handle(number, later)
+            _signal.signal(number, later)
         _later = later
         yield
     finally:
         later.puts_off, _later = False, outer  # from here on it passes on what comes
         for number, handler in later.handlers.items():
-            _handle(number, handler)
+            _signal.signal(number, handler)
         later.call()
 
 
@@ -99,7 +98,7 @@ def _restore() -> None:
     global _later
     if _later is not None:
         for number, handler in _later.handlers.items():
-            _handle(number, handler)
+            _signal.signal(number, handler)
         _later = None
 
 
