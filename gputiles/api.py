@@ -1,7 +1,7 @@
 """The Python interface: images opened in-process, with the server's renderer and caches.
 
 All images share one engine on one background event loop, started at the first ``open``. Who waits for a tile
-does a worker's part of it meanwhile; an interrupt (Ctrl-C) is raised when that is done.
+does a worker's part of it meanwhile; handlers of signals (Ctrl-C, alarms) are called when that is done.
 """
 
 from __future__ import annotations

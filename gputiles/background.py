@@ -1,6 +1,6 @@
 """The background: the one engine that all images of a program share, on a loop and a thread of its own.
 
-Who waits for a tile does a worker's part of it meanwhile; an interrupt is put off until that is done.
+Who waits for a tile does a worker's part of it meanwhile; interrupts are put off until that is done.
 """
 
 from __future__ import annotations
