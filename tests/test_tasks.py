@@ -26,6 +26,15 @@ async def steps(log: list[str], seconds: float = 0.0) -> int:
     return 5
 
 
+async def call_off(task: asyncio.Future[Any], turns: int) -> None:
+    """Cancel a task after some turns of the loop, and wait for its end."""
+    for _ in range(turns):
+        await asyncio.sleep(0)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+
+
 async def test_work_is_begun_before_its_caller_goes_on() -> None:
     log: list[str] = []
     task = started(steps(log, 0.001))
@@ -91,11 +100,7 @@ async def test_cancelled_work_hears_of_it_wherever_it_waits(turns: int, told: li
             ended.append(True)
 
     task = started(work())
-    for _ in range(turns):
-        await asyncio.sleep(0)
-    task.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await task
+    await call_off(task, turns)
     assert (log, ended) == (told, [True])
 
 
@@ -128,11 +133,7 @@ async def test_cancelled_work_cancels_what_it_waits_for_and_nobody_is_told_of_er
             ended.append(name)
 
     task = started(together([partial(part, "first"), partial(part, "second")]))
-    for _ in range(turns):
-        await asyncio.sleep(0)
-    task.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await task
+    await call_off(task, turns)
     assert ended == ["first", "second"]
     del task
     gc.collect()
@@ -147,9 +148,5 @@ async def test_a_future_that_cancelled_work_waits_for_is_cancelled(turns: int) -
         await awaited
 
     task = started(work())
-    for _ in range(turns):
-        await asyncio.sleep(0)
-    task.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await task
+    await call_off(task, turns)
     assert awaited.cancelled()
