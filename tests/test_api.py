@@ -10,8 +10,7 @@ import signal
 import subprocess
 import sys
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -26,15 +25,9 @@ from gputiles import errors, floor
 from gputiles.api import Image
 from gputiles.config import Config
 from gputiles.sources.tiff import TiffSource
+from tests.waiting import until
 
 DATA = np.random.default_rng(5).integers(0, 4096, (2, 300, 500)).astype(np.uint16)
-
-
-def wait_for(condition: Callable[[], bool]) -> None:
-    until = time.monotonic() + 10
-    while not condition():
-        assert time.monotonic() < until
-        time.sleep(0.001)
 
 
 @pytest.fixture
@@ -239,7 +232,7 @@ def test_an_interrupted_caller_leaves_the_engine_whole(image: Image, number: int
         held = [shelf.flights + shelf.pinned + shelf.reserved for shelf in engine.shelves]
         return not any(held) and engine.batcher.idle and not engine.backend._busy  # type: ignore[attr-defined]
 
-    wait_for(lambda: bool(background._loop.visit(resting)))
+    until(lambda: background._loop.visit(resting))
     assert len(engine.batcher._crew._free) == engine.backend.workers
 
 
@@ -260,7 +253,7 @@ def test_a_guest_that_has_to_end_leaves_its_piece_to_a_worker(
         threads.append(threading.current_thread().name)
         if len(threads) == 1:
             found.append(other.submit(image.tile, 2, 0, 0, style=style))
-            wait_for(lambda: flying.coalesced > before)
+            until(lambda: flying.coalesced > before)
             raise end
         return render(jobs)
 
@@ -271,7 +264,7 @@ def test_a_guest_that_has_to_end_leaves_its_piece_to_a_worker(
     other.shutdown()
     assert threads[0] == "MainThread"
     assert threads[1].startswith("gputiles-worker-")
-    wait_for(lambda: bool(image._background._loop.visit(lambda: engine.batcher.idle)))
+    until(lambda: image._background._loop.visit(lambda: engine.batcher.idle))
 
 
 def test_a_caller_with_a_loop_of_its_own_keeps_it_and_leaves_the_work_to_workers(

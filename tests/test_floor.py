@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -13,6 +13,7 @@ import pytest
 
 from gputiles import floor
 from gputiles.floor import Floor
+from tests.waiting import until
 
 
 @pytest.fixture
@@ -31,13 +32,6 @@ def ground(monkeypatch: pytest.MonkeyPatch) -> Iterator[Floor]:
 
 def here() -> str:
     return threading.current_thread().name
-
-
-def wait_for(condition: Callable[[], bool]) -> None:
-    until = time.monotonic() + 10
-    while not condition():
-        assert time.monotonic() < until
-        time.sleep(0.001)
 
 
 def taken(ground: Floor, over: threading.Event) -> None:
@@ -80,7 +74,7 @@ def test_the_floor_is_one_threads_at_a_time(ground: Floor) -> None:
         assert within.result(60)
         assert [found for other in others for found in other.result(60)] == [True] * 600
         told_of = [teller.result(60) for teller in tellers]
-    wait_for(lambda: all(len(found) == 300 for found in told_of))  # some were left to the loop
+    until(lambda: all(len(found) == 300 for found in told_of))  # some were left to the loop
     assert told_of == [[True] * 300] * 2
 
 
@@ -120,7 +114,7 @@ def test_what_is_told_is_called_here_where_the_floor_is_free_and_else_by_the_loo
     ground.tell(note, 2)
     assert len(told) == 2
     over.set()
-    wait_for(lambda: len(told) == 4)
+    until(lambda: len(told) == 4)
     assert told[2:] == [(2, "loop"), (12, "loop")]
 
 
@@ -129,7 +123,7 @@ def test_who_looks_for_mistakes_has_the_loop_told(ground: Floor, monkeypatch: py
     monkeypatch.setattr(ground, "get_debug", lambda: True)
     ground.tell(lambda: told.append(here()))
     monkeypatch.undo()
-    wait_for(lambda: bool(told))
+    until(lambda: bool(told))
     assert told == ["loop"]
 
 
@@ -190,7 +184,7 @@ def test_a_turn_that_is_called_off_is_not_taken(ground: Floor, by: str) -> None:
         asyncio.run(visitor())
     else:
         ground.visit(look)
-    wait_for(lambda: bool(done))
+    until(lambda: bool(done))
     assert done == ["taken"]
     assert not told
 

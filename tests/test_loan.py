@@ -7,8 +7,7 @@ import ctypes
 import gc
 import math
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +25,7 @@ from gputiles.errors import NotFound, Overloaded, Unsupported
 from gputiles.loan import DeviceArray
 from gputiles.walk import FileRef
 from tests.standin import CUDARuntimeError, StandIn, plugged_in
+from tests.waiting import until
 
 CPU = 1  # of DLDeviceType, as CUDA is
 TILE = 128 * 128 * 2
@@ -92,14 +92,6 @@ def pinned(image: Image) -> int:
         return image._background.engine.renderer.rasters.shelf.pinned
 
     return image._background.call(count)
-
-
-def until(reached: Callable[[], bool]) -> None:
-    """Wait for what another thread does; a minute is the end of it."""
-    end = time.monotonic() + 60
-    while not reached():
-        assert time.monotonic() < end
-        time.sleep(0.001)
 
 
 def browse(image: Image) -> None:

@@ -14,6 +14,7 @@ import pytest
 
 from gputiles.backends import tables
 from gputiles.backends.hostlib import Call, Pool, installed
+from tests.waiting import until
 
 PLAIN = np.random.default_rng(1).poisson(9, 20_000).astype(np.uint8).tobytes()
 STREAM = np.frombuffer(zlib.compress(PLAIN), np.uint8)
@@ -34,14 +35,6 @@ def jobs(count: int) -> tuple[np.ndarray, np.ndarray]:
     table["in"], table["size"], table["capacity"] = STREAM.ctypes.data, len(STREAM), len(PLAIN)
     table["out"] = rooms.ctypes.data + np.arange(count) * rooms.itemsize * len(PLAIN)
     return table, rooms
-
-
-def wait_for(condition: Callable[[], bool]) -> None:
-    """Give threads that begin and end a moment."""
-    until = time.monotonic() + 10
-    while not condition():
-        assert time.monotonic() < until
-        time.sleep(0.001)
 
 
 @pytest.mark.parametrize("most", [0, 1, 3, 100])
@@ -123,7 +116,7 @@ def test_threads_that_have_nothing_to_do_sleep() -> None:
     for busy in work:
         before_it = spent()
         busy()
-        wait_for(at_rest)  # on a busy machine it takes them more than their millisecond
+        until(at_rest)  # on a busy machine it takes them more than their millisecond
         assert spent() > before_it
     pool.close()
 
@@ -136,7 +129,7 @@ def test_closing_ends_the_threads() -> None:
     assert len(started) == 3
     pool.wake(2)  # those that are awake, too
     pool.close()
-    wait_for(lambda: not started & set(os.listdir(TASKS)))  # the system lists a thread for a moment longer
+    until(lambda: not started & set(os.listdir(TASKS)))  # the system lists a thread for a moment longer
 
 
 @pytest.mark.skipif(not hasattr(os, "sched_getaffinity"), reason="the system has no affinity of threads")
@@ -149,7 +142,7 @@ def test_the_threads_stay_on_their_cores_and_the_caller_where_it_was() -> None:
     def homes() -> list[list[int]]:
         return sorted(sorted(os.sched_getaffinity(int(task))) for task in started)
 
-    wait_for(lambda: homes() == sorted([[core], sorted(own), sorted(own)]))
+    until(lambda: homes() == sorted([[core], sorted(own), sorted(own)]))
     table, rooms = jobs(9)
     pool.run(installed().shares([Call("inflate_streams", table)]), 3)
     assert all(room.tobytes() == PLAIN for room in rooms)
