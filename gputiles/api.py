@@ -24,7 +24,7 @@ from gputiles.background import Background, Begin, Look, Work, bring
 from gputiles.cache import Hold
 from gputiles.config import Config
 from gputiles.encoded import Edge, EncodedTile
-from gputiles.errors import BadRequest, Changed, OutOfMemory, Unsupported
+from gputiles.errors import BadRequest, Changed, Unsupported
 from gputiles.flights import Flight
 from gputiles.image import ImageInfo
 from gputiles.images import Image as Opened
@@ -34,6 +34,7 @@ from gputiles.parameters import parse_edge, parse_format
 from gputiles.places import is_address
 from gputiles.references import FileRef, ObjectRef, RemoteRef
 from gputiles.request import TileRequest, View
+from gputiles.shortway import AGAIN
 from gputiles.sources.athand import NotAtHand
 from gputiles.style import Style, parse_text
 from gputiles.trace import Trace
@@ -165,13 +166,13 @@ class Image:
         return None
 
     def _begin(self, image: Opened, request: TileRequest, key: str, future: Future[EncodedTile]) -> None:
-        """Begin to make a tile for ``future``, of rasters that are resident or have to be read."""
+        """Begin to make a tile for ``future``, by the short way or that of all."""
         if not self._set_out(image, request, key, future):
             renderer = self._background.engine.renderer
             self._background.begin(future, partial(renderer.made, image, request, Trace(), stored=False))
 
     def _set_out(self, image: Opened, request: TileRequest, key: str, future: Future[EncodedTile]) -> bool:
-        """Have a tile rendered for ``future`` if its rasters are resident; say whether they are."""
+        """Have a tile made for ``future`` by the short way; say whether that is enough."""
         background, renderer = self._background, self._background.engine.renderer
         waiting: list[Flight[EncodedTile]] = []
 
@@ -181,8 +182,8 @@ class Image:
 
         def landed(result: asyncio.Future[EncodedTile]) -> None:
             leave()
-            if not result.cancelled() and isinstance(result.exception(), OutOfMemory):
-                background.begin(future, partial(self._tile, request))  # in the room that others have left
+            if not result.cancelled() and isinstance(result.exception(), AGAIN):
+                background.begin(future, partial(self._tile, request))
             else:
                 bring(future, result)
 

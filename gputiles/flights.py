@@ -96,7 +96,7 @@ class Flights:
         that is cancelled leaves the others their flight; the last one to leave cancels it.
         """
         under_way = self._flights.get(key)
-        flight = self._join(under_way) if under_way else self._fly((key,), make, new_hold())
+        flight = self._join(under_way) if under_way else self.fly((key,), make, new_hold())
         try:
             yield await flight.arrival()
         finally:
@@ -117,7 +117,7 @@ class Flights:
         flights = [self._flights.get(key) for key in keys]
         joined = [self._join(flight) for flight in flights if flight is not None]
         rest = [key for key, flight in zip(keys, flights, strict=True) if flight is None]
-        own = self._fly(rest, partial(make, rest), new_hold()) if rest else None
+        own = self.fly(rest, partial(make, rest), new_hold()) if rest else None
         if own is not None:
             joined.append(own)
         try:
@@ -133,8 +133,11 @@ class Flights:
         flight.waiters += 1
         return flight
 
-    def _fly(self, keys: Sequence[Hashable], make: Callable[[H], Awaitable[R]], hold: H) -> Flight[R]:
-        """Start ``make``, whose first part is done when this returns."""
+    def fly(self, keys: Sequence[Hashable], make: Callable[[H], Awaitable[R]], hold: H) -> Flight[R]:
+        """Start ``make`` for keys that are not under way; its first part is done when this returns.
+
+        The caller is the first who waits for the flight, and must ``leave`` it.
+        """
         result: asyncio.Future[R] = asyncio.get_running_loop().create_future()
         flight = self.take_off(keys, result, result.cancel)
         flight.hold = hold

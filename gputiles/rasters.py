@@ -14,6 +14,7 @@ from gputiles.batcher import Batcher
 from gputiles.cache import Entry, Hold, Shelf
 from gputiles.config import Config
 from gputiles.errors import GputilesError, LimitExceeded, NotFound
+from gputiles.flights import Flight
 from gputiles.forks import Forks
 from gputiles.geometry import Grid, Rect
 from gputiles.image import Alpha, ImageInfo
@@ -115,8 +116,20 @@ class Rasters:
         self, image: Image, frames: tuple[int | Stack, ...], z: int, cell: Cell, hold: Hold[Raster]
     ) -> list[Raster] | None:
         """Pin one tile of each frame if the shelf has them all, else none; nothing is waited for."""
+        return _pinned(self.shelf.get_all(self.keys(image, frames, z, cell)), hold)
+
+    def keys(self, image: Image, frames: tuple[int | Stack, ...], z: int, cell: Cell) -> list[Key]:
+        """Return what one tile of each frame is kept by."""
         identity = image.identity
-        return _pinned(self.shelf.get_all([(identity, plane, cell) for plane in _planes(frames, z)]), hold)
+        return [(identity, plane, cell) for plane in _planes(frames, z)]
+
+    def is_spilled(self, keys: Iterable[Key]) -> bool:
+        """Say whether the host keeps any of what the device had."""
+        return self.spill is not None and any(self.spill.shelf.peek(key) is not None for key in keys)
+
+    def fly(self, work: Work, flown: Sequence[Flown]) -> Flight[Made]:
+        """Bring units that nobody brings, all stored or of one plane; the caller must leave the flight."""
+        return self.shelf.flying.fly(flown, partial(self._make, work, flown), Hold(self.shelf))
 
     def _on_shelf(
         self, work: Work, plane: Plane, places: Sequence[Cell], hold: Hold[Raster]

@@ -15,7 +15,7 @@ from gputiles.batcher import Batcher
 from gputiles.cache import Hold, Shelf
 from gputiles.config import Config
 from gputiles.encoded import EncodedTile, Format
-from gputiles.errors import BadRequest, Changed, LimitExceeded, OutOfMemory
+from gputiles.errors import BadRequest, Changed, LimitExceeded
 from gputiles.flights import Flight
 from gputiles.geometry import Rect
 from gputiles.image import ImageInfo
@@ -31,7 +31,7 @@ from gputiles.recipe import ConversionKind, Recipe
 from gputiles.regions import cells_of, fitted, level_region
 from gputiles.renderjobs import render_job, resample_job, tile_size
 from gputiles.request import RegionRequest, ThumbnailRequest, TileRequest, View
-from gputiles.resident import Landed, Resident
+from gputiles.shortway import AGAIN, Landed, ShortWay
 from gputiles.sources.athand import NotAtHand
 from gputiles.tasks import together
 from gputiles.trace import Trace
@@ -53,7 +53,7 @@ class Renderer:
         self.rasters = Rasters(config, room, images, batcher)
         self.measuring = Measuring(self.rasters, batcher)
         self.passing = Passing(config, room, images)
-        self.resident = Resident(self.rasters, self.tiles, batcher, self.keep)
+        self.short_way = ShortWay(self.rasters, self.tiles, batcher, self.keep)
         self._icc = config.icc
         self.room = room
         self._images = images
@@ -87,13 +87,13 @@ class Renderer:
     async def _from_shelf(
         self, image: Image, request: TileRequest, key: str, trace: Trace
     ) -> EncodedTile | None:
-        """Return a tile whose rasters are resident; None where it goes the way of all."""
+        """Return a tile by the short way; None where it goes the way of all."""
         flight = self.begin(image, request, key, trace)
         if flight is None:
             return None
         try:
             return await flight.arrival()
-        except OutOfMemory:  # once more, in the room that others have left
+        except AGAIN:
             return None
         finally:
             self.tiles.flying.leave(flight)
@@ -120,20 +120,18 @@ class Renderer:
     def begin(
         self, image: Image, request: TileRequest, key: str, trace: Trace, landed: Landed = lambda _: None
     ) -> Flight[EncodedTile] | None:
-        """Have a tile rendered that is not on the shelf, if its rasters are; None where they are not.
+        """Have a tile made by the short way that is not on the shelf; None where it goes the way of all.
 
         ``key`` is the answer's. The result is also given to ``landed``. The caller leaves the flight when it
         waits no more. Raises as ``tile`` does.
         """
         view, work = request.view, Work(image, trace)
         check_view(image.info, view)
-        image.info.grid.check(request.z, request.x, request.y)
         if key in self.tiles.flying or (view.style is None and view.encoding.takes_values):
             return None
         recipe = self._recipe_at_once(work, view)
-        flight = None if recipe is None else self.resident.set_out(work, request, key, recipe, landed)
+        flight = None if recipe is None else self.short_way.set_out(work, request, key, recipe, landed)
         if flight is not None:
-            trace.cache = "raw-hit"
             self.batcher.dispatch()
         return flight
 

@@ -13,13 +13,14 @@ from typing import TypeAlias
 
 from gputiles import keys
 from gputiles.encoded import EncodedTile
-from gputiles.errors import DeadlineExceeded, DeviceLost, GputilesError, OutOfMemory, Overloaded
+from gputiles.errors import DeadlineExceeded, GputilesError
 from gputiles.flights import Flight
 from gputiles.images import Image
 from gputiles.rasters import Work
 from gputiles.recipe import Recipe
 from gputiles.renderer import Renderer, check_view
 from gputiles.request import TileRequest, ViewportRequest
+from gputiles.shortway import AGAIN
 from gputiles.trace import Trace
 
 AT_ONCE = 40  # tiles set out for in one turn of the loop
@@ -157,14 +158,14 @@ class _Waiting:
         else:
             self._fail(error)
 
-    # -- the short way, of resident tiles
+    # -- the short way
 
     def _render(self, number: int, request: TileRequest, key: str, recipe: Recipe) -> bool:
-        """Have a tile rendered if its rasters are resident; say whether they are."""
+        """Have a tile made by the short way; say whether that is enough."""
         landed = partial(self._landed, number, request)
         try:
-            flight = self._renderer.resident.set_out(self._work, request, key, recipe, landed)
-        except (Overloaded, DeviceLost) as error:
+            flight = self._renderer.short_way.set_out(self._work, request, key, recipe, landed)
+        except GputilesError as error:
             self._bring(number, error)
             return True
         if flight is not None:
@@ -176,7 +177,7 @@ class _Waiting:
         if flight is None:
             return  # it is waited for no more
         self._renderer.tiles.flying.leave(flight)
-        if not result.cancelled() and isinstance(result.exception(), OutOfMemory):
-            self._fetch(number, request)  # once more, in the room that others have left
+        if not result.cancelled() and isinstance(result.exception(), AGAIN):
+            self._fetch(number, request)
         else:
             self._settle(number, result)

@@ -33,7 +33,7 @@ FLOORS: dict[str, tuple[str, ...]] = {
     ),
     "async floor": (
         "cache", "batcher", "reading_room", "images", "keys", "flights", "viewport",
-        "tasks", "forks", "transfers", "stored", "rasters", "spill", "measuring", "passing", "resident",
+        "tasks", "forks", "transfers", "stored", "rasters", "spill", "measuring", "passing", "shortway",
         "renderer", "counting", "sheets", "engine", "library", "admission", "folderviews",
     ),
     "top": (

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Callable, Iterable
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ import tifffile
 
 from gputiles import stored, style
 from gputiles.cache import Hold
-from gputiles.errors import Damaged, Overloaded
+from gputiles.errors import Damaged, OutOfMemory, Overloaded
 from gputiles.geometry import Rect
 from gputiles.rasters import FLYING, Work
 from gputiles.reading_room import ReadingRoom
@@ -26,6 +27,7 @@ from gputiles.stored import joined
 from gputiles.trace import Trace
 from tests.test_engine import engine, noise, reference, write
 from tests.test_passing import needs_nowait
+from tests.waiting import until
 
 CHANNELS, SIDE = 6, 128
 
@@ -60,22 +62,21 @@ def counted(monkeypatch: pytest.MonkeyPatch, broken: int = -1) -> Callable[[], l
 async def test_channels_of_a_cold_tile_are_one_flight(
     channels: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    frames, batches = counted(monkeypatch), []
+    frames, queued = counted(monkeypatch), []
     with tifffile.TiffFile(channels) as tiff:
         planes = tiff.asarray()
     async with engine(workers=1) as running:
         image = await running.image(reference(channels))
-        submit = running.batcher.submit_all
+        enqueue = running.batcher.enqueue
 
-        async def noting(verb: str, jobs: Any, *rest: Any, **how: Any) -> Any:
-            values = await submit(verb, jobs, *rest, **how)
-            batches.append((verb, len(values)))
-            return values
+        def noting(verb: str, *rest: Any, **how: Any) -> Any:
+            queued.append(verb)
+            return enqueue(verb, *rest, **how)
 
-        monkeypatch.setattr(running.batcher, "submit_all", noting)
+        monkeypatch.setattr(running.batcher, "enqueue", noting)
         await running.renderer.tile(image, tile_of(range(CHANNELS)), Trace())
         assert frames() == list(range(CHANNELS))
-        assert batches == [("decode", CHANNELS), ("render", 1)]
+        assert queued == ["decode"] * CHANNELS + ["render"]
         for frame in range(CHANNELS):
             tile = await running.renderer.raster(image, frame, image.info.levels - 1, 1, 0)
             assert np.array_equal(tile[..., 0], planes[frame, :SIDE, SIDE:])
@@ -126,6 +127,102 @@ async def test_a_channel_that_cannot_be_read_fails_alone(
             await every
         assert (await others).data
         assert running.renderer.rasters.shelf.reserved == running.renderer.rasters.shelf.flights == 0
+
+
+async def test_a_tile_that_lacks_some_of_its_channels_reads_those_alone(
+    channels: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with engine() as running:
+        image, shelf = await running.image(reference(channels)), running.renderer.rasters.shelf
+        whole = await running.renderer.tile(image, tile_of(range(CHANNELS)), Trace())
+        running.clear()
+        image = await running.image(reference(channels))
+        await running.renderer.tile(image, tile_of((1, 4)), Trace())
+        frames, trace, hits = counted(monkeypatch), Trace(), shelf.hits
+        again = await running.renderer.tile(image, tile_of(range(CHANNELS)), trace)
+        assert again.data == whole.data
+        assert frames() == [0, 2, 3, 5]
+        assert trace.cache == "miss"
+        assert shelf.hits == hits + 2
+        assert shelf.pinned == shelf.flights == running.renderer.tiles.flights == 0
+
+
+async def test_who_leaves_while_channels_are_read_calls_that_off_and_nothing_stays_pinned(
+    channels: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with engine(workers=1) as running:
+        image, shelf = await running.image(reference(channels)), running.renderer.rasters.shelf
+        await running.renderer.tile(image, tile_of((1, 4)), Trace())
+        gate, began, decode = threading.Event(), threading.Event(), running.backend.decode
+
+        def slow(jobs: Any) -> Any:
+            began.set()
+            assert gate.wait(30)
+            return decode(jobs)
+
+        monkeypatch.setattr(running.backend, "decode", slow)
+        leaves = asyncio.create_task(running.renderer.tile(image, tile_of(range(CHANNELS)), Trace()))
+        stays = asyncio.create_task(running.renderer.tile(image, tile_of((1, 4), x=0), Trace()))
+        await asyncio.to_thread(until, began.is_set)
+        assert shelf.pinned
+        leaves.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await leaves
+        await asyncio.to_thread(until, lambda: running.renderer.tiles.flights == 1)
+        gate.set()
+        assert (await stays).data
+        await asyncio.to_thread(until, lambda: running.batcher.idle)
+        assert shelf.pinned == shelf.flights == running.renderer.tiles.flights == 0
+        assert (await running.renderer.tile(image, tile_of(range(CHANNELS)), Trace())).data
+
+
+async def test_a_tile_whose_channel_is_on_its_way_for_another_waits_for_that(
+    channels: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    frames = counted(monkeypatch)
+    async with engine() as running:
+        image = await running.image(reference(channels))
+        tiles = [running.renderer.tile(image, tile_of(range(n)), Trace()) for n in range(1, CHANNELS + 1)]
+        assert len({tile.data for tile in await asyncio.gather(*tiles)}) == CHANNELS
+        assert frames() == list(range(CHANNELS))
+        assert running.renderer.rasters.shelf.pinned == running.renderer.tiles.flights == 0
+
+
+@pytest.mark.parametrize("times", [1, 2])
+async def test_a_tile_gets_another_try_where_memory_was_short_for_its_channels(
+    channels: Path, monkeypatch: pytest.MonkeyPatch, times: int
+) -> None:
+    async with engine() as running:
+        image, decode, tries = await running.image(reference(channels)), running.backend.decode, count()
+
+        def refusing(jobs: Any) -> Any:
+            return [OutOfMemory("none left")] * len(jobs) if next(tries) < times else decode(jobs)
+
+        monkeypatch.setattr(running.backend, "decode", refusing)
+        assert (await running.renderer.tile(image, tile_of(range(CHANNELS)), Trace())).data
+        assert running.renderer.rasters.shelf.pinned == running.renderer.tiles.flights == 0
+
+
+async def test_a_file_that_is_replaced_while_channels_are_read_shows_as_it_is_then(
+    channels: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = noise(CHANNELS, 2 * SIDE, 2 * SIDE, seed=2)
+    write(tmp_path / "new.ome.tif", other, tile=(SIDE, SIDE), metadata={"axes": "CYX"})
+    async with engine() as running:
+        expected = await running.renderer.tile(
+            await running.image(reference(tmp_path / "new.ome.tif")), tile_of(range(CHANNELS)), Trace()
+        )
+        image, read = await running.image(reference(channels)), TiffSource.read
+
+        def replaced(self: TiffSource, frame: int, z: int, unit: Rect) -> Any:
+            if (tmp_path / "new.ome.tif").exists():
+                (tmp_path / "new.ome.tif").rename(channels)
+            return read(self, frame, z, unit)
+
+        monkeypatch.setattr(TiffSource, "read", replaced)
+        tile = await running.renderer.tile(image, tile_of(range(CHANNELS)), Trace())
+        assert tile.data == expected.data
+        assert running.renderer.rasters.shelf.pinned == running.renderer.tiles.flights == 0
 
 
 @needs_nowait

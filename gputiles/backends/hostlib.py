@@ -17,6 +17,8 @@ from gputiles.geometry import shares
 
 STEP = np.dtype([("kernel", "u8"), ("table", "u8"), ("jobs", "i8")])  # of a chain: Step in pool.h
 
+_steps = tables.Rows(STEP)
+
 
 class Call(NamedTuple):
     """A kernel and the table of its jobs."""
@@ -50,9 +52,7 @@ class Library:
 
     def chain(self, calls: Sequence[Call]) -> None:
         """Run kernels one after the other without the GIL, whose return may take as long as a kernel."""
-        steps = np.array(
-            [(self._address(call.kernel), address(call.table), len(call.table)) for call in calls], STEP
-        )
+        steps = _steps((self._address(call.kernel), address(call.table), len(call.table)) for call in calls)
         self._library.chain(ctypes.c_void_p(address(steps)), ctypes.c_int64(len(steps)))
 
     def shares(self, calls: Sequence[Call], count: int | None = None) -> NDArray[Any]:
@@ -62,12 +62,11 @@ class Library:
         """
         rows = len(calls[0].table)
         cuts = shares(rows, rows if count is None else count)
-        steps = np.empty((len(cuts), len(calls)), STEP)
-        steps["kernel"] = [self._address(call.kernel) for call in calls]
-        bases, sizes = zip(*((address(call.table), call.table.itemsize) for call in calls), strict=True)
-        steps["table"] = np.array(bases) + np.array([cut.start for cut in cuts])[:, None] * sizes
-        steps["jobs"] = np.array([len(cut) for cut in cuts])[:, None]
-        return steps
+        whole = [(self._address(call.kernel), address(call.table), call.table.itemsize) for call in calls]
+        steps = _steps(
+            (kernel, table + cut.start * size, len(cut)) for cut in cuts for kernel, table, size in whole
+        )
+        return steps.reshape(len(cuts), len(calls))
 
     def pool(self, cores: Sequence[int]) -> Pool:
         """Start threads that take shares of calls, one on each of ``cores`` (-1: where the system likes)."""

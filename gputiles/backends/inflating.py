@@ -81,15 +81,18 @@ class Inflating:
         if len(taken) < 2:
             return
         rooms = [self._blank(each.size) for each in taken]
-        ranges = np.array(self._ranges([each.data for each in taken]), tables.FETCH)
-        rows = [
-            (place, len(each.data), address(room), len(room), 0)
-            for place, each, room in zip(ranges["out"].tolist(), taken, rooms, strict=True)
-        ]
-        streams = np.array(rows, tables.INFLATE)
+        rows = self._ranges([each.data for each in taken])
+        ranges, streams = (
+            tables.fetches(rows),
+            tables.inflates(
+                (place, len(each.data), address(room), each.size, 0)
+                for (_, _, _, place, _), each, room in zip(rows, taken, rooms, strict=True)
+            ),
+        )
         self._run(ranges, streams)
-        for done, each, room in zip((ranges["done"] & streams["done"]).tolist(), taken, rooms, strict=True):
-            if done:
+        done = zip(ranges["done"].tolist(), streams["done"].tolist(), strict=True)
+        for (read, whole), each, room in zip(done, taken, rooms, strict=True):
+            if read and whole:
                 self._ready[id(each.chunk)] = each.codec, room
 
     def _ranges(self, streams: Sequence[bytes | Left]) -> list[tuple[int, ...]]:

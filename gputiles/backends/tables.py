@@ -210,7 +210,7 @@ class Rows:
         return np.frombuffer(bytearray(b"".join(starmap(self._pack, rows))), self._layout)
 
 
-bands, downsamples = Rows(BAND), Rows(DOWNSAMPLE)
+bands, downsamples, fetches, inflates = Rows(BAND), Rows(DOWNSAMPLE), Rows(FETCH), Rows(INFLATE)
 
 
 class Placed(NamedTuple):

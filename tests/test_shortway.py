@@ -165,7 +165,7 @@ async def test_what_cannot_be_kept_fails_for_who_asked_and_nobody_waits_on(
             raise MemoryError("no room for the answer")
 
         with monkeypatch.context() as patch:
-            patch.setattr(running.renderer.resident, "_keep", refusing)
+            patch.setattr(running.renderer.short_way, "keep", refusing)
             several = (running.renderer.tile(image, asked(800), Trace()) for _ in range(3))
             outcomes = await asyncio.wait_for(asyncio.gather(*several, return_exceptions=True), 10)
         assert [str(outcome) for outcome in outcomes] == ["no room for the answer"] * 3
