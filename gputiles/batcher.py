@@ -75,6 +75,7 @@ class Batcher:
         self._most_weight = weight
         self._heap: list[tuple[tuple[int, int], Item]] = []
         self._weight = 0
+        self._resting = False  # whether a pause is waited for
         self._running: Counter[str] = Counter()  # batches, by verb
         self._numbers = itertools.count()
         self._loop = asyncio.get_running_loop()
@@ -246,12 +247,21 @@ class Batcher:
             else:
                 item.future.set_result(outcome)
         self.dispatch()
-        if self.aside is not None and self.backend.unprepared and not self._running.total():
+        if verb != "decode" and not self._running.total():  # what is decoded is drawn next
+            self._rest()
+
+    def _rest(self) -> None:
+        """Have the backend prepared for more, if it wants that and nothing follows for a while."""
+        if self.aside is not None and self.backend.unprepared and not self._resting:
+            self._resting = True
             self._loop.call_later(PAUSE, self._pause, self.batches)
 
     def _pause(self, batches: int) -> None:
-        """Have the backend prepared, if no batch has followed ``batches``."""
-        if batches == self.batches and self.aside is not None:
+        """Have the backend prepared, if no batch has followed ``batches``; else wait on."""
+        self._resting = False
+        if batches != self.batches:
+            self._rest()
+        elif self.aside is not None:
             self.aside(self.backend.prepare)
 
     def _notice(self, batch: Sequence[Item], outcomes: Sequence[Any]) -> None:

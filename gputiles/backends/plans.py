@@ -27,6 +27,10 @@ from gputiles.encoded import Format
 from gputiles.image import Reduction
 from gputiles.recipe import Finish, Recipe
 
+PALETTE = tables.word(tables.BAND, "palette")
+PIXELS, VALID = (tables.word(tables.BAND, "source", name) for name in ("pixels", "valid"))
+BANDS = tables.word(tables.COMPOSITE, "bands")
+
 Edges = tuple[float, float, int]
 Like = tuple[tuple[int, int, int], np.dtype[np.generic]]  # the shape and the dtype of a raster
 
@@ -68,19 +72,19 @@ def sheet(jobs: Sequence[RenderJob], sources: Sequence[list[Placed]], target: Ta
     Of several none may have an ICC conversion, whose scratch memory the next one would use again.
     """
     plan = _composite(*look(jobs[0]), target.run)
-    bands, table = _for_each(plan.bands[None], jobs), _for_each(plan.table, jobs)
-    bands["palette"] += target.address(plan.palettes)
-    bands["source"]["pixels"] = [
-        target.colours.band_pixels(jobs[0].recipe, each, plan.frames) for each in sources
-    ]
-    bands["source"]["valid"] = [[each[frame].valid for frame in plan.frames] for each in sources]
-    table["bands"] = target.address(bands) + np.arange(len(jobs), dtype=np.uint64) * bands.strides[0]
-    return Picture("composite", table, plan.shape, (bands, plan.palettes))
+    bands, table = _for_each(plan.bands, jobs), _for_each(plan.table, jobs)
+    bands[..., PALETTE] += target.address(plan.palettes)
+    bands[..., PIXELS] = [target.colours.band_pixels(jobs[0].recipe, each, plan.frames) for each in sources]
+    bands[..., VALID] = [[each[frame].valid for frame in plan.frames] for each in sources]
+    first = target.address(bands)
+    table[..., BANDS] = [[first + number * bands.strides[0]] for number in range(len(jobs))]
+    rows = table.view(tables.COMPOSITE).reshape(len(jobs))
+    return Picture("composite", rows, plan.shape, (bands, plan.palettes))
 
 
-def _for_each(row: NDArray[Any], jobs: Sequence[RenderJob]) -> NDArray[Any]:
-    """Return a new array with a copy of the one ``row`` for each job."""
-    return row.copy() if len(jobs) == 1 else np.repeat(row, len(jobs), axis=0)
+def _for_each(words: NDArray[np.uint64], jobs: Sequence[RenderJob]) -> NDArray[np.uint64]:
+    """Return a new array with a copy of ``words`` for each job."""
+    return words[None].copy() if len(jobs) == 1 else np.repeat(words[None], len(jobs), axis=0)
 
 
 def look(job: RenderJob) -> tuple[Recipe, tuple[Like, ...], Frame]:
@@ -103,12 +107,13 @@ class Frame(NamedTuple):
 class Composite(NamedTuple):
     """What the tiles of a viewport have in common.
 
-    The table and the Band structs lack addresses: ``palettes`` has all palettes, in which
-    the structs say where theirs begins, and ``frames`` which raster each band reads.
+    The table and the Band structs, as rows of words (NumPy copies structs field by field), lack addresses:
+    ``palettes`` has all palettes, in which the structs say where theirs begins, and ``frames`` which raster
+    each band reads.
     """
 
-    table: NDArray[Any]
-    bands: NDArray[Any]
+    table: NDArray[np.uint64]
+    bands: NDArray[np.uint64]
     frames: list[int]
     palettes: NDArray[np.float32]
     shape: tuple[int, int, int]
@@ -127,7 +132,7 @@ def _composite(recipe: Recipe, likes: tuple[Like, ...], frame: Frame, run: int) 
     ]
     table, shape = _layout(recipe.samples, recipe.axis, recipe.finish, len(bands), likes, frame, run)
     planes = np.concatenate([np.zeros(0, np.float32), *(palette.planes.ravel() for palette in palettes)])
-    return Composite(table, tables.bands(bands), frames, planes, shape)
+    return Composite(tables.words(table), tables.words(tables.bands(bands)), frames, planes, shape)
 
 
 @lru_cache(maxsize=256)

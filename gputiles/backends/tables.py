@@ -31,6 +31,7 @@ TYPES = {
     )
 }
 
+WORD = 8  # bytes, of which every struct is a multiple
 LARGEST = 2.0**126  # windows are limited to this, so that their difference is a float32
 OVEREXPOSED = 65536.0  # how far beyond its window a ramp from 0 may go on
 
@@ -211,6 +212,21 @@ class Rows:
 
 
 bands, downsamples, fetches, inflates = Rows(BAND), Rows(DOWNSAMPLE), Rows(FETCH), Rows(INFLATE)
+
+
+def words(rows: NDArray[Any]) -> NDArray[np.uint64]:
+    """Return structs as rows of words, whose memory they share."""
+    return rows.view(np.uint64).reshape(len(rows), -1)
+
+
+def word(layout: np.dtype[Any], *path: str) -> int:
+    """Return which word of a struct is the field of a name, in the structs of the names before it."""
+    at = 0
+    for name in path:
+        assert layout.fields is not None
+        layout, offset = layout.fields[name][:2]
+        at += offset
+    return at // WORD
 
 
 class Placed(NamedTuple):
