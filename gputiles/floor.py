@@ -11,8 +11,7 @@ import asyncio
 import selectors
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from contextvars import Context
 from typing import TypeVar, TypeVarTuple
 
@@ -60,41 +59,48 @@ class Floor(asyncio.SelectorEventLoop):
         """
         if not self._taken.acquire(timeout=PATIENCE):
             return None
-        with self._visited():
+        callers = self._enter()
+        try:
             return look()
+        finally:
+            self._leave(callers)
 
     def tell(self, callback: Callable[[*Args], object], *args: *Args) -> None:
         """Have a callback called on the floor: here and now if that is free, else by the loop."""
         if self.get_debug() or not self._taken.acquire(blocking=False):
             self.call_soon_threadsafe(callback, *args)
             return
-        with self._visited():
+        callers = self._enter()
+        try:
             self.call_soon(callback, *args)
+        finally:
+            self._leave(callers)
 
-    @contextmanager
-    def _visited(self) -> Iterator[None]:
-        """Be on the floor, which is taken, and in the end do what there is to be done; leave it.
+    def _enter(self) -> asyncio.AbstractEventLoop | None:
+        """Be on the floor, which is taken; return the loop that the caller has of its own."""
+        callers = asyncio._get_running_loop()
+        asyncio._set_running_loop(self)
+        self._turns, self._late = deque(), False
+        return callers
+
+    def _leave(self, callers: asyncio.AbstractEventLoop | None) -> None:
+        """Do what there is to be done, and leave the floor.
 
         Who has a loop of its own leaves all that to this one: a thread is in tasks of one loop at a time.
         """
-        callers = asyncio._get_running_loop()
-        asyncio._set_running_loop(self)
-        turns: deque[asyncio.Handle] = deque()
-        self._turns, self._late = turns, False
+        turns = self._turns
+        assert turns is not None
         try:
-            yield
+            while turns and callers is None:
+                _take(turns.popleft())
         finally:
-            try:
-                while turns and callers is None:
-                    _take(turns.popleft())
-            finally:
-                self._turns = None
-                for turn in turns:
-                    self.call_soon_threadsafe(_take, turn)
-                if self._late:
-                    self.call_soon_threadsafe(int)  # wakes the loop
-                asyncio._set_running_loop(callers)
-                self._taken.release()
+            self._turns = None
+            for turn in turns:
+                self.call_soon_threadsafe(_take, turn)
+            if self._late:
+                self.call_soon_threadsafe(int)  # wakes the loop
+            asyncio._set_running_loop(callers)
+            self._taken.release()
 
     def call_soon(
         self, callback: Callable[[*Args], object], *args: *Args, context: Context | None = None

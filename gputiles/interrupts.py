@@ -14,7 +14,7 @@ import os
 import signal
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from inspect import currentframe
 from types import FrameType
 from typing import Any
@@ -25,7 +25,7 @@ SIGNALS = sorted(signal.valid_signals())
 
 
 class _Later:
-    """The handler of all signals that have one in Python, for a while: notes what comes, for theirs."""
+    """The handler of all signals that have one in Python, for a block: notes what comes, for theirs."""
 
     def __init__(self) -> None:
         self.handlers: dict[int, Handler] = {
@@ -33,6 +33,29 @@ class _Later:
         }
         self.puts_off = True
         self._came: list[int] = []
+        self._outer: _Later | None = None
+
+    def __enter__(self) -> None:
+        global _later
+        self._outer = _later
+        try:
+            for number in self.handlers:
+                _signal.signal(number, self)
+            _later = self
+        except BaseException:
+            self._give_back()
+            raise
+
+    def __exit__(self, *_: object) -> None:
+        self._give_back()
+
+    def _give_back(self) -> None:
+        """Let each signal have its handler again, and call those of what came."""
+        global _later
+        self.puts_off, _later = False, self._outer  # from here on it passes on what comes
+        for number, handler in self.handlers.items():
+            _signal.signal(number, handler)
+        self.call()
 
     def __call__(self, number: int, frame: FrameType | None) -> None:
         if self.puts_off:
@@ -58,24 +81,11 @@ def _is_main() -> bool:
     return threading.get_ident() == threading.main_thread().ident
 
 
-@contextmanager
-def undisturbed() -> Iterator[None]:
+def undisturbed() -> AbstractContextManager[None]:
     """Put off what the handlers of signals do to the end of a block."""
-    global _later
     if not _is_main() or (_later is not None and _later.puts_off):
-        yield
-        return
-    outer, later = _later, _Later()
-    try:
-        for number in later.handlers:
-            _signal.signal(number, later)
-        _later = later
-        yield
-    finally:
-        later.puts_off, _later = False, outer  # from here on it passes on what comes
-        for number, handler in later.handlers.items():
-            _signal.signal(number, handler)
-        later.call()
+        return nullcontext()
+    return _Later()
 
 
 @contextmanager

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from functools import partial
 from itertools import chain
 from typing import NamedTuple
@@ -19,6 +20,7 @@ from gputiles.sources.athand import NotAtHand, waiting_for_nothing
 from gputiles.trace import Trace
 
 MOST = 4 * 1024**2  # stored bytes of a flight that the event loop reads: it takes less than a millisecond
+MOST_LEFT = 64 * 1024**2  # and of those that it leaves to the workers: so does to look for them
 
 
 class Run(NamedTuple):
@@ -69,17 +71,11 @@ class Stored:
 
     def _at_hand(self, source: Source, runs: Sequence[Run], trace: Trace) -> list[Outcome[DecodeJob]]:
         """Return what is to be decoded of the first of the runs, as far as they are at hand."""
-        started, left = time.perf_counter(), MOST
+        started = time.perf_counter()
         read: list[Outcome[DecodeJob]] = []
-        for run in runs:
-            try:
-                with waiting_for_nothing(left, leaves=True):
-                    job = _outcome(source, run)
-            except NotAtHand:
-                break
-            read.append(job)
-            if isinstance(job, DecodeJob):
-                left -= sum(chunk.stored for chunk in job.chunks if chunk.left is None)
+        with waiting_for_nothing(MOST, MOST_LEFT), suppress(NotAtHand):
+            for run in runs:
+                read.append(_outcome(source, run))
         self._spent(trace, started)
         return read
 

@@ -121,7 +121,7 @@ PARTS = [BYTES[at : at + size] for at, size in RANGES]
 
 def spans(source: PathSource) -> list[Span]:
     """Return RANGES, left in the file."""
-    with athand.waiting_for_nothing(2 * LARGE, leaves=True):
+    with athand.waiting_for_nothing(0, 2 * LARGE):
         left = left_or_read(source, RANGES)
     found = [span for span in left if isinstance(span, Span)]
     assert len(found) == len(RANGES)
@@ -137,7 +137,7 @@ def test_large_ranges_at_hand_are_left_to_who_decodes_them(source: PathSource) -
 
 @needs_nowait
 def test_ranges_are_read_where_one_is_small_or_none_may_be_left(source: PathSource) -> None:
-    with athand.waiting_for_nothing(4 * LARGE, leaves=True):
+    with athand.waiting_for_nothing(4 * LARGE, 4 * LARGE):
         assert left_or_read(source, [*RANGES, (9, 20)]) == [*PARTS, BYTES[9:29]]
         assert left_or_read(source, []) == []
     with athand.waiting_for_nothing(4 * LARGE):
@@ -146,8 +146,8 @@ def test_ranges_are_read_where_one_is_small_or_none_may_be_left(source: PathSour
 
 
 @needs_nowait
-def test_no_more_is_left_than_may_be_read(source: PathSource) -> None:
-    with athand.waiting_for_nothing(2 * LARGE - 1, leaves=True), pytest.raises(athand.NotAtHand):
+def test_no_more_is_left_than_may_be(source: PathSource) -> None:
+    with athand.waiting_for_nothing(4 * LARGE, 2 * LARGE - 1), pytest.raises(athand.NotAtHand):
         left_or_read(source, RANGES)
 
 
@@ -163,20 +163,20 @@ def test_what_has_come_to_memory_with_its_neighbours_alone_is_not_left(
         return preadv(descriptor, rooms, offset, flags)
 
     monkeypatch.setattr(os, "preadv", partly)
-    with athand.waiting_for_nothing(2 * LARGE, leaves=True), pytest.raises(athand.NotAtHand):
+    with athand.waiting_for_nothing(0, 2 * LARGE), pytest.raises(athand.NotAtHand):
         left_or_read(source, RANGES)
 
 
 def test_of_an_object_nothing_is_left() -> None:
     other = ObjectSource(io.BytesIO(BYTES))
-    with athand.waiting_for_nothing(2 * LARGE, leaves=True), pytest.raises(athand.NotAtHand):
+    with athand.waiting_for_nothing(0, 2 * LARGE), pytest.raises(athand.NotAtHand):
         left_or_read(other, RANGES)
     assert left_or_read(other, RANGES) == PARTS
 
 
 @needs_nowait
 def test_a_range_beyond_the_end_is_damage_where_it_is_left(source: PathSource) -> None:
-    with athand.waiting_for_nothing(2 * LARGE, leaves=True):
+    with athand.waiting_for_nothing(0, 2 * LARGE):
         good, bad = left_or_read(source, [RANGES[0], (len(BYTES) - 5, LARGE)])
     assert isinstance(good, Span)
     assert isinstance(bad, Damaged)

@@ -111,13 +111,14 @@ class HostBackend:
 
     def decode(self, jobs: Sequence[DecodeJob]) -> list[Outcome[Tiles]]:
         """Decode each job's chunks once into one raster, or error, per tile of the job."""
-        self._pool.wake(
-            min(_worth([_size(job) for job in jobs if _is_stream(job)]), self.workers - self._busy) - 1
-        )
-        jobs = [job if _is_stream(job) else fetched(job) for job in jobs]
+        streams = [_is_stream(job) for job in jobs]
+        sizes = [_size(job) for job, stream in zip(jobs, streams, strict=True) if stream]
+        self._pool.wake(min(_worth(sizes), self.workers - self._busy) - 1)
+        jobs = [job if stream else fetched(job) for job, stream in zip(jobs, streams, strict=True)]
         inflating = Inflating(self._inflate, jobs, self._blanks.take, self._buffer)
-        decode = partial(self._jpegs.decode, otherwise=inflating.decode)
-        return self._each(lambda job: decode_tiles(job, decode), jobs)
+        pictures = partial(self._jpegs.decode, otherwise=inflating.decode)
+        ways = [inflating.in_turn if stream else pictures for stream in streams]
+        return self._each(lambda each: decode_tiles(*each), zip(jobs, ways, strict=True))
 
     def _inflate(self, ranges: NDArray[Any], streams: NDArray[Any]) -> None:
         """Read and inflate streams, with the pool where workers are idle."""

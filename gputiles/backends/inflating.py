@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from itertools import accumulate
 from typing import Any, NamedTuple, TypeAlias, TypeGuard
@@ -28,11 +28,12 @@ DENSEST = 64  # times: what is nearly empty is long matches, which one stream al
 
 
 class _Waiting(NamedTuple):
-    """A chunk that was not asked for yet, its codec, the stream that it is, and its bytes when inflated."""
+    """A chunk that was not asked for yet: its codec, its stream, the bytes of that as it is, and inflated."""
 
     chunk: Chunk
     codec: ByteCodec
     data: bytes | Left
+    stored: int
     size: int
 
 
@@ -51,9 +52,13 @@ class Inflating:
         self._buffer = buffer
         self._blank = blank
         chunks = (chunk for job in jobs for chunk in (*job.chunks, *job.mask))
-        self._waiting = deque(found for chunk in chunks for found in _streams(chunk))
+        self._waiting = deque(filter(None, map(_waiting, chunks)))
         self._expected = {id(waiting.chunk) for waiting in self._waiting}
         self._ready: dict[int, tuple[ByteCodec, NDArray[np.uint8]]] = {}
+
+    def in_turn(self, chunks: Iterable[Chunk]) -> Iterator[Any]:
+        """Yield what ``decode`` returns of each chunk."""
+        return map(self.decode, chunks)
 
     def decode(self, chunk: Chunk) -> Any:
         """Return a chunk's pixels, its error, or None where the file holds nothing."""
@@ -81,11 +86,11 @@ class Inflating:
         if len(taken) < 2:
             return
         rooms = [self._blank(each.size) for each in taken]
-        rows = self._ranges([each.data for each in taken])
+        rows = self._ranges(taken)
         ranges, streams = (
             tables.fetches(rows),
             tables.inflates(
-                (place, len(each.data), address(room), each.size, 0)
+                (place, each.stored, address(room), each.size, 0)
                 for (_, _, _, place, _), each, room in zip(rows, taken, rooms, strict=True)
             ),
         )
@@ -95,15 +100,16 @@ class Inflating:
             if read and whole:
                 self._ready[id(each.chunk)] = each.codec, room
 
-    def _ranges(self, streams: Sequence[bytes | Left]) -> list[tuple[int, ...]]:
+    def _ranges(self, taken: Sequence[_Waiting]) -> list[tuple[int, ...]]:
         """Return the Fetch struct of each stream, that of one which is here already with nothing to read."""
-        here = addresses([stream if isinstance(stream, bytes) else None for stream in streams])
-        sizes = [0 if isinstance(stream, bytes) else len(stream) for stream in streams]
-        ends = list(accumulate(sizes))
+        here = addresses([each.data if isinstance(each.data, bytes) else None for each in taken])
+        ends = list(accumulate(0 if place else each.stored for place, each in zip(here, taken, strict=True)))
         room = address(self._buffer("streams read", ends[-1]))
         return [
-            (-1, 0, 0, place, 0) if isinstance(stream, bytes) else (*stream.at, size, room + end - size, 0)
-            for stream, place, size, end in zip(streams, here, sizes, ends, strict=True)
+            (-1, 0, 0, place, 0)
+            if isinstance(each.data, bytes)
+            else (*each.data.at, each.stored, room + end - each.stored, 0)
+            for each, place, end in zip(taken, here, ends, strict=True)
         ]
 
 
@@ -112,11 +118,11 @@ def is_zlib(codec: ChunkCodec) -> TypeGuard[ByteCodec]:
     return isinstance(codec, ByteCodec) and codec.is_zlib
 
 
-def _streams(chunk: Chunk) -> Iterator[_Waiting]:
-    """Yield a chunk with its stream if that gains by company; what was stored as it is does not."""
+def _waiting(chunk: Chunk) -> _Waiting | None:
+    """Return a chunk with its stream if that gains by company; what was stored as it is does not."""
     codec, data = chunk.codec, chunk.data
     if data is None or isinstance(data, GputilesError) or not is_zlib(codec):
-        return
-    size = codec.size(chunk.place.width, chunk.place.height)
-    if LEAST_BYTES <= size <= DENSEST * len(data) and len(data) < size:
-        yield _Waiting(chunk, codec, data, size)
+        return None
+    size, stored = codec.size(chunk.place.width, chunk.place.height), len(data)
+    small = LEAST_BYTES <= size <= DENSEST * stored and stored < size
+    return _Waiting(chunk, codec, data, stored, size) if small else None

@@ -20,29 +20,26 @@ class NotAtHand(Exception):
 
 
 class _Allowance(threading.local):
-    """The bytes that a thread may still read without waiting; None: it may wait, for any.
-
-    ``leaves`` says whether it may leave them to others.
-    """
+    """The bytes that a thread may still read (None: it may wait, for any), and leave to others."""
 
     left: int | None = None
-    leaves = False
+    leaves = 0
 
 
 _allowance = _Allowance()
 
 
 @contextmanager
-def waiting_for_nothing(most: int = MOST, *, leaves: bool = False) -> Iterator[None]:
+def waiting_for_nothing(most: int = MOST, leaves: int = 0) -> Iterator[None]:
     """Let this thread read only what is at hand, ``most`` bytes in all; what is not raises NotAtHand.
 
-    ``leaves``: it may leave to who decodes them what is at hand.
+    Of what is at hand it may leave ``leaves`` bytes to who decodes them.
     """
     _allowance.left, _allowance.leaves = most, leaves
     try:
         yield
     finally:
-        _allowance.left, _allowance.leaves = None, False
+        _allowance.left, _allowance.leaves = None, 0
 
 
 def may_wait() -> bool:
@@ -52,7 +49,7 @@ def may_wait() -> bool:
 
 def may_leave() -> bool:
     """Say whether this thread may leave bytes that are at hand to who decodes them."""
-    return _allowance.leaves
+    return _allowance.leaves > 0
 
 
 def wait() -> None:
@@ -67,3 +64,10 @@ def spend(size: int) -> None:
     if left is None or left < size:
         raise NotAtHand
     _allowance.left = left - size
+
+
+def leave(size: int) -> None:
+    """Take ``size`` bytes of what this thread may leave to others; NotAtHand where that is too much."""
+    if _allowance.leaves < size:
+        raise NotAtHand
+    _allowance.leaves -= size

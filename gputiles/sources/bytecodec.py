@@ -9,6 +9,7 @@ import struct
 import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, Literal
 
 import imagecodecs
@@ -194,9 +195,8 @@ class ByteCodec:
         if self.bits == 24:
             return self._unpack_triples(packed).reshape(shape)
         if self.bits in (8, 16, 32, 64):
-            order = "=" if self.predictor in FLOATING else self.order
-            samples = packed.view(np.dtype(f"{order}{self.kind}{self.bits // 8}"))
-            return samples.astype(samples.dtype.newbyteorder("="), copy=False).reshape(shape)
+            stored, native = _types("=" if self.predictor in FLOATING else self.order, self.kind, self.bits)
+            return packed.view(stored).reshape(shape).astype(native, copy=False)
         dtype = np.dtype("u1" if self.bits < 8 else "u2" if self.bits < 16 else "u4")
         unpacked = imagecodecs.packints_decode(bytes(packed), dtype, self.bits, runlen=width * self.samples)
         return np.asarray(unpacked).astype(dtype, copy=False).reshape(shape)
@@ -219,6 +219,13 @@ class ByteCodec:
             step = FLOATING[self.predictor]
             samples = np.asarray(imagecodecs.floatpred_decode(samples, axis=-2, dist=step))
         return samples.astype(np.float32) if samples.dtype == np.float16 else samples
+
+
+@cache
+def _types(order: str, kind: str, bits: int) -> tuple[np.dtype[Any], np.dtype[Any]]:
+    """Return the type of samples as they are stored, and as they are kept."""
+    stored = np.dtype(f"{order}{kind}{bits // 8}")
+    return stored, stored.newbyteorder("=")
 
 
 def _summed(differences: NDArray[Any], step: int) -> NDArray[Any]:

@@ -144,24 +144,19 @@ class PathSource:
 
     def look_at(self, offset: int, size: int) -> None:
         """See whether the system has the middle of a range in memory: its ends may have come with others."""
-        self._spend(fitting(self, offset, size))
-        self._fill_from_memory(offset + size // 2, memoryview(bytearray(1)))
+        self._fill_from_memory(offset + fitting(self, offset, size) // 2, bytearray(1))
 
     def _read_from_memory(self, offset: int, size: int) -> bytes:
         """Return what the system has of the file in memory."""
-        self._spend(size)
+        athand.spend(size)
         data = io.BytesIO(bytes(size))  # whose bytes are given away without a copy
         with data.getbuffer() as room:
             self._fill_from_memory(offset, room)
         return data.getvalue()
 
-    def _spend(self, size: int) -> None:
-        """Take ``size`` bytes of what this thread may read. Raises NotAtHand where none are to be had."""
-        athand.spend(size)
+    def _fill_from_memory(self, offset: int, room: memoryview | bytearray) -> None:
         if not self._tells:
             raise NotAtHand
-
-    def _fill_from_memory(self, offset: int, room: memoryview) -> None:
         try:
             got = os.preadv(self.descriptor, [room], offset, os.RWF_NOWAIT)
         except BlockingIOError:
@@ -280,6 +275,7 @@ def left_or_read(
 
 
 def _left(source: ByteSource, offset: int, size: int) -> Span | GputilesError:
+    athand.leave(size)
     try:
         source.look_at(offset, size)
     except Unavailable:
