@@ -112,16 +112,19 @@ class Rasters:
             found = [rasters.get(plane, already) for plane, already in zip(planes, found, strict=True)]
         return [_good(rasters) for rasters in found]
 
-    def resident(
-        self, image: Image, frames: tuple[int | Stack, ...], z: int, cell: Cell, hold: Hold[Raster]
-    ) -> list[Raster] | None:
-        """Pin one tile of each frame if the shelf has them all, else none; nothing is waited for."""
-        return _pinned(self.shelf.get_all(self.keys(image, frames, z, cell)), hold)
+    def resident(self, keys: Iterable[Key], hold: Hold[Raster]) -> list[Raster] | None:
+        """Pin tiles if the shelf has them all, else none; nothing is waited for."""
+        return _pinned(self.shelf.get_all(keys), hold)
 
     def keys(self, image: Image, frames: tuple[int | Stack, ...], z: int, cell: Cell) -> list[Key]:
         """Return what one tile of each frame is kept by."""
         identity = image.identity
         return [(identity, plane, cell) for plane in _planes(frames, z)]
+
+    def is_stored(self, image: Image, plane: Plane) -> bool:
+        """Say whether the file has a plane as it is."""
+        info = image.info
+        return not isinstance(plane.frame, Stack) and info.stored[plane.z] and plane.frame not in info.missing
 
     def is_spilled(self, keys: Iterable[Key]) -> bool:
         """Say whether the host keeps any of what the device had."""

@@ -17,8 +17,7 @@ from gputiles.encoded import EncodedTile
 from gputiles.errors import Changed, GputilesError, OutOfMemory
 from gputiles.flights import Flight
 from gputiles.images import Image
-from gputiles.projections import Stack
-from gputiles.rasters import FLYING, Cell, Key, Made, Rasters, Work
+from gputiles.rasters import FLYING, Key, Made, Rasters, Work
 from gputiles.recipe import Recipe
 from gputiles.renderjobs import render_job, tile_size
 from gputiles.request import TileRequest, View
@@ -56,33 +55,45 @@ class ShortWay:
         The caller lets the workers have it. The result is also given to ``landed``. Raises NotFound
         outside the grid, Overloaded where the queue is full, DeviceLost where there are no workers any more.
         """
-        planes, cell = request.view.planes(recipe.frames), (request.x, request.y)
-        journey = _Journey(self, work, request, key, recipe, landed)
-        rasters = self.rasters.resident(work.image, planes, request.z, cell, journey.hold)
-        if rasters is not None:
-            work.trace.cache = "raw-hit"
-            return journey.take_off(journey.render(rasters))
-        work.image.info.grid.check(request.z, *cell)
-        leg = self._bring(work, planes, request.z, cell, journey.hold)
+        flight = self.render(work, request, key, recipe, landed)
+        if flight is not None:
+            return flight
+        work.image.info.grid.check(request.z, request.x, request.y)
+        hold = Hold(self.rasters.shelf)
+        leg = self._bring(work, self._keys(work, request, recipe), hold)
         if leg is None:
             return None
         work.trace.cache = "miss"
+        journey = _Journey(self, work, request, key, recipe, landed, hold)
         return journey.take_off(journey.wait_for(leg))
 
-    def _bring(
-        self, work: Work, frames: tuple[int | Stack, ...], z: int, cell: Cell, hold: Hold[Raster]
-    ) -> _Leg | None:
-        """Have the tiles of frames brought that are not resident, and pin those that are.
+    def render(
+        self, work: Work, request: TileRequest, key: str, recipe: Recipe, landed: Landed
+    ) -> Flight[EncodedTile] | None:
+        """Queue a tile for the workers as ``set_out`` does, if its rasters are resident; else return None."""
+        hold = Hold(self.rasters.shelf)
+        rasters = self.rasters.resident(self._keys(work, request, recipe), hold)
+        if rasters is None:
+            return None
+        work.trace.cache = "raw-hit"
+        journey = _Journey(self, work, request, key, recipe, landed, hold)
+        return journey.take_off(journey.render(rasters))
+
+    def _keys(self, work: Work, request: TileRequest, recipe: Recipe) -> list[Key]:
+        """Return what the rasters of a tile are kept by."""
+        planes, cell = request.view.planes(recipe.frames), (request.x, request.y)
+        return self.rasters.keys(work.image, planes, request.z, cell)
+
+    def _bring(self, work: Work, keys: Sequence[Key], hold: Hold[Raster]) -> _Leg | None:
+        """Have rasters brought that are not resident, and pin those that are.
 
         None where there is more to do: what is not stored is made, what others bring is shared.
         """
-        info, shelf = work.image.info, self.rasters.shelf
-        stacked = any(isinstance(frame, Stack) for frame in frames)
-        if stacked or len(frames) > FLYING or not info.stored[z] or not info.missing.isdisjoint(frames):
+        shelf = self.rasters.shelf
+        if len(keys) > FLYING or not all(self.rasters.is_stored(work.image, plane) for _, plane, _ in keys):
             return None
-        keys = self.rasters.keys(work.image, frames, z, cell)
         lacking = [key for key in keys if shelf.peek(key) is None]
-        flown = [(identity, plane, info.unit(z, *cell)) for identity, plane, _ in lacking]
+        flown = [(identity, plane, work.image.info.unit(plane.z, *cell)) for identity, plane, cell in lacking]
         if any(unit in shelf.flying for unit in flown) or self.rasters.is_spilled(lacking):
             return None
         here = shelf.get_all([key for key in keys if key not in lacking]) or []
@@ -113,6 +124,7 @@ class _Journey:
 
     __slots__ = (
         "_flight",
+        "_hold",
         "_key",
         "_landed",
         "_recipe",
@@ -120,13 +132,19 @@ class _Journey:
         "_result",
         "_way",
         "_work",
-        "hold",
     )
 
     def __init__(
-        self, way: ShortWay, work: Work, request: TileRequest, key: str, recipe: Recipe, landed: Landed
+        self,
+        way: ShortWay,
+        work: Work,
+        request: TileRequest,
+        key: str,
+        recipe: Recipe,
+        landed: Landed,
+        hold: Hold[Raster],
     ) -> None:
-        self.hold = Hold(way.rasters.shelf)
+        self._hold = hold
         self._way = way
         self._work = work
         self._request = request
@@ -149,7 +167,7 @@ class _Journey:
 
     def _brought(self, leg: _Leg, arrival: asyncio.Future[Made]) -> None:
         try:
-            self._flight.call_off = self.render(self.hold.pin_all(leg.entries(arrival.result())))
+            self._flight.call_off = self.render(self._hold.pin_all(leg.entries(arrival.result())))
         except (Exception, asyncio.CancelledError) as error:
             self._end(error)
         finally:
@@ -164,7 +182,7 @@ class _Journey:
         try:
             item = self._way.batcher.enqueue("render", job, self._work.trace)
         except BaseException:
-            self.hold.release()
+            self._hold.release()
             raise
         item.future.add_done_callback(self._rendered)
         return partial(self._way.batcher.withdraw, item)
@@ -179,7 +197,7 @@ class _Journey:
 
     def _end(self, outcome: EncodedTile | BaseException) -> None:
         """Give all who wait what came of the tile."""
-        self.hold.release()
+        self._hold.release()
         self._way.flying.land(self._flight)
         if isinstance(outcome, asyncio.CancelledError):
             self._result.cancel()

@@ -13,7 +13,7 @@ from typing import TypeAlias
 
 from gputiles import keys
 from gputiles.encoded import EncodedTile
-from gputiles.errors import DeadlineExceeded, GputilesError
+from gputiles.errors import DeadlineExceeded, DeviceLost, GputilesError, Overloaded
 from gputiles.flights import Flight
 from gputiles.images import Image
 from gputiles.rasters import Work
@@ -158,14 +158,14 @@ class _Waiting:
         else:
             self._fail(error)
 
-    # -- the short way
+    # -- the short way, of resident tiles
 
     def _render(self, number: int, request: TileRequest, key: str, recipe: Recipe) -> bool:
-        """Have a tile made by the short way; say whether that is enough."""
+        """Have a tile rendered if its rasters are resident; say whether they are."""
         landed = partial(self._landed, number, request)
         try:
-            flight = self._renderer.short_way.set_out(self._work, request, key, recipe, landed)
-        except GputilesError as error:
+            flight = self._renderer.short_way.render(self._work, request, key, recipe, landed)
+        except (Overloaded, DeviceLost) as error:
             self._bring(number, error)
             return True
         if flight is not None:

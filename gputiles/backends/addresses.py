@@ -23,6 +23,9 @@ def address(plane: NDArray[Any] | None) -> int:
 
 
 def addresses(pieces: Sequence[bytes | None]) -> list[int]:
-    """Return where pieces of bytes lie, as long as somebody holds them; 0 for none."""
+    """Return where pieces of bytes lie, as long as somebody holds them; 0 for none, or all empty."""
+    if not any(pieces):
+        return [0] * len(pieces)
     pointers = (ctypes.c_char_p * len(pieces))(*pieces)
-    return np.frombuffer(memoryview(pointers), np.uintp).tolist() if pieces else []
+    places: list[int] = np.frombuffer(memoryview(pointers), np.uintp).tolist()
+    return places

@@ -73,7 +73,8 @@ def sheet(jobs: Sequence[RenderJob], sources: Sequence[list[Placed]], target: Ta
     """
     plan = _composite(*look(jobs[0]), target.run)
     bands, table = _for_each(plan.bands, jobs), _for_each(plan.table, jobs)
-    bands[..., PALETTE] += target.address(plan.palettes)
+    palettes = target.address(plan.palettes)
+    bands[..., PALETTE] = [palettes + start for start in plan.starts]
     bands[..., PIXELS] = [target.colours.band_pixels(jobs[0].recipe, each, plan.frames) for each in sources]
     bands[..., VALID] = [[each[frame].valid for frame in plan.frames] for each in sources]
     first = target.address(bands)
@@ -108,14 +109,15 @@ class Composite(NamedTuple):
     """What the tiles of a viewport have in common.
 
     The table and the Band structs, as rows of words (NumPy copies structs field by field), lack addresses:
-    ``palettes`` has all palettes, in which the structs say where theirs begins, and ``frames`` which raster
-    each band reads.
+    ``palettes`` has all palettes, ``starts`` where that of each band begins, in bytes, and ``frames`` which
+    raster each band reads.
     """
 
     table: NDArray[np.uint64]
     bands: NDArray[np.uint64]
     frames: list[int]
     palettes: NDArray[np.float32]
+    starts: list[int]
     shape: tuple[int, int, int]
 
 
@@ -125,14 +127,14 @@ def _composite(recipe: Recipe, likes: tuple[Like, ...], frame: Frame, run: int) 
     frames = [recipe.frames.index(band.frame) for band in recipe.bands or ()]
     palettes = [lookups.palette(band) for band in recipe.bands or ()]
     sources = [Placed(0, 0, shape, dtype) for shape, dtype in likes]
-    starts = accumulate((palette.planes.nbytes for palette in palettes), initial=0)
     bands = [
-        tables.band(band, sources[at], palette, start)
-        for band, at, palette, start in zip(recipe.bands or (), frames, palettes, starts, strict=False)
+        tables.band(band, sources[at], palette)
+        for band, at, palette in zip(recipe.bands or (), frames, palettes, strict=True)
     ]
     table, shape = _layout(recipe.samples, recipe.axis, recipe.finish, len(bands), likes, frame, run)
     planes = np.concatenate([np.zeros(0, np.float32), *(palette.planes.ravel() for palette in palettes)])
-    return Composite(tables.words(table), tables.words(tables.bands(bands)), frames, planes, shape)
+    starts = list(accumulate((palette.planes.nbytes for palette in palettes), initial=0))[:-1]
+    return Composite(tables.words(table), tables.words(tables.bands(bands)), frames, planes, starts, shape)
 
 
 @lru_cache(maxsize=256)

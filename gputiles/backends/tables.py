@@ -216,7 +216,7 @@ bands, downsamples, fetches, inflates = Rows(BAND), Rows(DOWNSAMPLE), Rows(FETCH
 
 def words(rows: NDArray[Any]) -> NDArray[np.uint64]:
     """Return structs as rows of words, whose memory they share."""
-    return rows.view(np.uint64).reshape(len(rows), -1)
+    return rows.view(np.uint64).reshape(len(rows), rows.itemsize // WORD)
 
 
 def word(layout: np.dtype[Any], *path: str) -> int:
@@ -292,8 +292,8 @@ def window(recipe: BandRecipe, dtype: np.dtype[np.generic]) -> tuple[float, floa
     return low, narrow, c_float(high - low).value or 1.0
 
 
-def band(recipe: BandRecipe, placed: Placed, palette: Palette, address: int) -> tuple[Any, ...]:
-    """Return the fields of a Band struct; the planes of ``palette`` lie at ``address``."""
+def band(recipe: BandRecipe, placed: Placed, palette: Palette) -> tuple[Any, ...]:
+    """Return the fields of a Band struct but for the address of its palette's planes."""
     samples = placed.shape[2]
     if not 0 <= recipe.sample < samples:
         raise BadStyle(f"bands: expected a band from 1 to {samples} of the frame; got {recipe.sample + 1}")
@@ -301,7 +301,7 @@ def band(recipe: BandRecipe, placed: Placed, palette: Palette, address: int) -> 
     limit = OVEREXPOSED if recipe.blend in (Blend.LIGHTEN, Blend.MULTIPLY) else 1.0
     shape = (recipe.sample, palette.planes.shape[1], recipe.blend, recipe.clamp, 0)
     looked_up = (*palette.kinds, *palette.values)
-    return (*source(placed, recipe.nodata), wide_low, address, low, delta, limit, *shape, *looked_up)
+    return (*source(placed, recipe.nodata), wide_low, 0, low, delta, limit, *shape, *looked_up)
 
 
 def mode_colour(fill: tuple[int, int, int, int] | None, samples: int) -> tuple[int, ...]:
