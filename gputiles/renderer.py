@@ -77,14 +77,14 @@ class Renderer:
             tile = self.at_once(image, request, key, trace)
         except (NotAtHand, Changed):
             return await self.made(image, request, trace, stored=True)
-        tile = tile or await self._from_shelf(image, request, key, trace)
+        tile = tile or await self._by_short_way(image, request, key, trace)
         return tile or await self.made(image, request, trace, stored=False)
 
     async def made(self, image: Image, request: TileRequest, trace: Trace, *, stored: bool) -> EncodedTile:
         """Return a tile that is not on the shelf; ``stored``: it may lie in the file as it is asked for."""
         return await self.answered(image, request, trace, self._read_tile if stored else self._render_tile)
 
-    async def _from_shelf(
+    async def _by_short_way(
         self, image: Image, request: TileRequest, key: str, trace: Trace
     ) -> EncodedTile | None:
         """Return a tile by the short way; None where it goes the way of all."""

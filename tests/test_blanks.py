@@ -7,6 +7,7 @@ import subprocess
 import sys
 from itertools import repeat
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -134,6 +135,31 @@ async def test_an_idle_engine_replaces_what_tiles_took(tmp_path: Path) -> None:
             for frame in range(CHANNELS):
                 tile = await running.renderer.raster(image, frame, z, x, 0)
                 assert np.array_equal(tile[..., 0], planes[frame, :, x * side : (x + 1) * side])
+
+
+async def test_a_pause_for_that_begins_behind_a_tile_and_not_on_its_way(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    side = 256
+    path = write(
+        tmp_path / "six.ome.tif", noise(CHANNELS, side, side), tile=(side, side), metadata={"axes": "CYX"}
+    )
+    async with engine() as running:
+        begun: list[dict[str, int]] = []
+        loop, batcher = asyncio.get_running_loop(), running.batcher
+        later = loop.call_later
+
+        def noting(delay: float, callback: Any, *rest: Any, **how: Any) -> asyncio.TimerHandle:
+            if callback == batcher._pause:
+                begun.append(dict(batcher.jobs))
+            return later(delay, callback, *rest, **how)
+
+        monkeypatch.setattr(loop, "call_later", noting)
+        image = await running.image(reference(path))
+        z = image.info.levels - 1
+        await running.renderer.tile(image, tile_of(range(CHANNELS), z, 0), Trace())
+        assert begun == [{"decode": CHANNELS, "render": 1}]
+        assert await _prepared(running) == CHANNELS * side * side * 2
 
 
 async def test_a_busy_engine_prepares_nothing() -> None:

@@ -87,12 +87,10 @@ class Inflating:
             return
         rooms = [self._blank(each.size) for each in taken]
         rows = self._ranges(taken)
-        ranges, streams = (
-            tables.fetches(rows),
-            tables.inflates(
-                (place, each.stored, address(room), each.size, 0)
-                for (_, _, _, place, _), each, room in zip(rows, taken, rooms, strict=True)
-            ),
+        ranges = tables.fetches(rows)
+        streams = tables.inflates(
+            (place, each.stored, address(room), each.size, 0)
+            for (_, _, _, place, _), each, room in zip(rows, taken, rooms, strict=True)
         )
         self._run(ranges, streams)
         done = zip(ranges["done"].tolist(), streams["done"].tolist(), strict=True)
@@ -124,5 +122,5 @@ def _waiting(chunk: Chunk) -> _Waiting | None:
     if data is None or isinstance(data, GputilesError) or not is_zlib(codec):
         return None
     size, stored = codec.size(chunk.place.width, chunk.place.height), len(data)
-    small = LEAST_BYTES <= size <= DENSEST * stored and stored < size
-    return _Waiting(chunk, codec, data, stored, size) if small else None
+    gains = LEAST_BYTES <= size <= DENSEST * stored and stored < size
+    return _Waiting(chunk, codec, data, stored, size) if gains else None
