@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import tifffile
 
+import gputiles
 from gputiles import stored, style
 from gputiles.cache import Hold
 from gputiles.errors import Damaged, OutOfMemory, Overloaded
@@ -203,26 +204,45 @@ async def test_a_tile_gets_another_try_where_memory_was_short_for_its_channels(
         assert running.renderer.rasters.shelf.pinned == running.renderer.tiles.flights == 0
 
 
+def replaced_at_the_first_read(monkeypatch: pytest.MonkeyPatch, path: Path, by: Path) -> None:
+    """Have another file moved to ``path`` as soon as any is read."""
+    read = TiffSource.read
+
+    def replaced(self: TiffSource, frame: int, z: int, unit: Rect) -> Any:
+        if by.exists():
+            by.rename(path)
+        return read(self, frame, z, unit)
+
+    monkeypatch.setattr(TiffSource, "read", replaced)
+
+
+@pytest.fixture
+def others(tmp_path: Path) -> Path:
+    """A file as that of ``channels``, of other pixels."""
+    data = noise(CHANNELS, 2 * SIDE, 2 * SIDE, seed=2)
+    return write(tmp_path / "others.ome.tif", data, tile=(SIDE, SIDE), metadata={"axes": "CYX"})
+
+
 async def test_a_file_that_is_replaced_while_channels_are_read_shows_as_it_is_then(
-    channels: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    channels: Path, others: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    other = noise(CHANNELS, 2 * SIDE, 2 * SIDE, seed=2)
-    write(tmp_path / "new.ome.tif", other, tile=(SIDE, SIDE), metadata={"axes": "CYX"})
     async with engine() as running:
-        expected = await running.renderer.tile(
-            await running.image(reference(tmp_path / "new.ome.tif")), tile_of(range(CHANNELS)), Trace()
-        )
-        image, read = await running.image(reference(channels)), TiffSource.read
-
-        def replaced(self: TiffSource, frame: int, z: int, unit: Rect) -> Any:
-            if (tmp_path / "new.ome.tif").exists():
-                (tmp_path / "new.ome.tif").rename(channels)
-            return read(self, frame, z, unit)
-
-        monkeypatch.setattr(TiffSource, "read", replaced)
+        other = await running.image(reference(others))
+        expected = await running.renderer.tile(other, tile_of(range(CHANNELS)), Trace())
+        image = await running.image(reference(channels))
+        replaced_at_the_first_read(monkeypatch, channels, others)
         tile = await running.renderer.tile(image, tile_of(range(CHANNELS)), Trace())
         assert tile.data == expected.data
         assert running.renderer.rasters.shelf.pinned == running.renderer.tiles.flights == 0
+
+
+def test_so_it_does_in_a_program(channels: Path, others: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    style = {"bands": [{"frame": frame, "min": 0, "max": 4000} for frame in range(CHANNELS)]}
+    with gputiles.open(others) as image:
+        expected = image.tile(1, 1, 0, style=style)
+    with gputiles.open(channels) as image:
+        replaced_at_the_first_read(monkeypatch, channels, others)
+        assert image.tile(1, 1, 0, style=style) == expected
 
 
 @needs_nowait
