@@ -32,6 +32,7 @@ from gputiles.config import Config
 from gputiles.walk import walk
 
 NEAR = 1.5
+SERVERS = 3  # that do nothing, at most, where the generator's ceiling comes out too near
 PICTURE = "tissue"
 PARTS = (50, 95, 99)
 WARM = 1  # runs of a row before the first that counts
@@ -170,8 +171,8 @@ def row(drive: Drive, name: str, scope: Scope) -> dict[str, Any]:
     with serving(serve, drive.config) as base:
         path, body = checked(drive, base)
         said = [load(drive, base, path, number, scope) for number in range(WARM + scope.runs)][WARM:]
-    most = ceiling_of(body, scope)
     rates = sorted(map(rate, said))
+    most = ceiling_of(body, scope, rates[-1])
     return {
         "name": name,
         "file": f"{drive.file}; {len(body)} bytes",
@@ -192,10 +193,20 @@ def load(drive: Drive, base: str, path: str, number: int, scope: Scope, connecti
     return asked(base + path, scope.seconds, script, connections)
 
 
-def ceiling_of(body: bytes, scope: Scope, connections: int = 8) -> float:
-    """Return the answers a second that ``wrk`` gets of a server that does nothing."""
-    with serving(serve_bare, body) as base:
-        return max(rate(asked(base, scope.seconds, None, connections)) for _ in range(min(scope.runs, 3)))
+def ceiling_of(body: bytes, scope: Scope, best: float, connections: int = 8) -> float:
+    """Return the answers a second that ``wrk`` gets of a server that does nothing.
+
+    The most of several such servers where the first leaves it too near to ``best``: one was seen to give
+    20,000 in all its runs, and the next one, minutes later, 47,000 of the same bytes.
+    """
+    most = 0.0
+    for _ in range(SERVERS):
+        with serving(serve_bare, body) as base:
+            runs = [rate(asked(base, scope.seconds, None, connections)) for _ in range(min(scope.runs, 3))]
+        most = max(most, *runs)
+        if most >= NEAR * best:
+            break
+    return most
 
 
 def checked(drive: Drive, base: str) -> tuple[str, bytes]:

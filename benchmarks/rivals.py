@@ -52,7 +52,8 @@ def duel(
         for turn in range(WARM + scope.runs)
     ][WARM:]
     pairs = [(rate(mine), rate(other)) for mine, other in said]
-    most, best = ceiling_of(pictures[0], scope), max(map(max, pairs))
+    best = max(map(max, pairs))
+    most = ceiling_of(pictures[0], scope, best)
     ratios = sorted(mine / other for mine, other in pairs)
     return {
         "name": name,

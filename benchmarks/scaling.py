@@ -66,11 +66,12 @@ def _points(drive: Drive, scope: Scope, connections: tuple[int, ...]) -> list[di
             ]
             for turn, count in enumerate(connections)
         }
-    return [_point(drive, count, each, ceiling_of(body, scope, count)) for count, each in said.items()]
+    return [_point(drive, count, each, body, scope) for count, each in said.items()]
 
 
-def _point(drive: Drive, count: int, said: list[str], most: float) -> dict[str, Any]:
+def _point(drive: Drive, count: int, said: list[str], body: bytes, scope: Scope) -> dict[str, Any]:
     rates = sorted(map(rate, said))
+    most = ceiling_of(body, scope, rates[-1], count)
     return {
         "name": drive.name,
         "served": drive.file,

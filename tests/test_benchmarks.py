@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import json
+import math
 import os
 import re
 import shutil
@@ -249,6 +250,22 @@ def test_a_row_too_near_the_generators_ceiling_is_marked() -> None:
     rows = [row | {"generator_per_s": 12.0, "valid": False}, row | {"generator_per_s": 90.0, "valid": True}]
     lines = report.tables({"rows": [], "sections": {"http": {"rows": rows}}}).splitlines()
     assert ["invalid" in line for line in lines] == [False, True, False]
+
+
+@needs_wrk
+@pytest.mark.parametrize(("best", "servers"), [(1.0, 1), (math.inf, http_load.SERVERS)])
+def test_where_the_generators_ceiling_is_too_near_other_servers_are_tried(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, best: float, servers: int
+) -> None:
+    started = []
+
+    def serving(*words: Any) -> contextlib.AbstractContextManager[str]:
+        started.append(words)
+        return hot.serving(*words)
+
+    monkeypatch.setattr(http_load, "serving", serving)
+    assert http_load.ceiling_of(b"tile", a_scope(tmp_path), best) > 0
+    assert len(started) == servers
 
 
 @needs_wrk
