@@ -9,7 +9,7 @@ from typing import Any
 
 from benchmarks import client
 from benchmarks.hot import serving
-from benchmarks.http_load import NEAR, Drive, checked, drives, serve, serve_bare
+from benchmarks.http_load import Drive, checked, drives, judged, serve, serve_bare
 from benchmarks.scope import Scope
 from benchmarks.section import Row, Section, ceiling, number, text
 
@@ -68,8 +68,7 @@ def row(drive: Drive, rate: float, most: float, found: dict[str, Any]) -> dict[s
         "name": drive.name,
         "offered_per_s": round(rate, 1),
         **found,
-        "generator_per_s": most,
-        "valid": most >= NEAR * rate,
+        **judged(most, rate),
         "on_time": on_time(found),
     }
 

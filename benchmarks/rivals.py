@@ -9,7 +9,7 @@ from typing import Any
 
 from benchmarks.client import FIRST, filled
 from benchmarks.hot import rate
-from benchmarks.http_load import NEAR, Drive, ceiling_of, fetched, load, percentiles
+from benchmarks.http_load import Drive, ceiling_of, fetched, load, percentiles
 from benchmarks.pairs import apart
 from benchmarks.scope import Scope
 from benchmarks.section import Cell, ceiling, number, span, text
@@ -52,8 +52,6 @@ def duel(
         for turn in range(WARM + scope.runs)
     ][WARM:]
     pairs = [(rate(mine), rate(other)) for mine, other in said]
-    best = max(map(max, pairs))
-    most = ceiling_of(pictures[0], scope, best)
     ratios = sorted(mine / other for mine, other in pairs)
     return {
         "name": name,
@@ -67,8 +65,7 @@ def duel(
         "gputiles_ms": percentiles([mine for mine, _ in said]),
         "other_ms": percentiles([other for _, other in said]),
         **found,
-        "generator_per_s": round(most, 1),
-        "valid": most >= NEAR * best,
+        **ceiling_of(drive, ours.path, pictures[0], scope, max(map(max, pairs))),
     }
 
 

@@ -8,7 +8,6 @@ from typing import Any
 
 from benchmarks.hot import rate, serving
 from benchmarks.http_load import (
-    NEAR,
     PARTS,
     PICTURE,
     Drive,
@@ -66,12 +65,11 @@ def _points(drive: Drive, scope: Scope, connections: tuple[int, ...]) -> list[di
             ]
             for turn, count in enumerate(connections)
         }
-    return [_point(drive, count, each, body, scope) for count, each in said.items()]
+    return [_point(drive, path, count, each, body, scope) for count, each in said.items()]
 
 
-def _point(drive: Drive, count: int, said: list[str], body: bytes, scope: Scope) -> dict[str, Any]:
+def _point(drive: Drive, path: str, count: int, said: list[str], body: bytes, scope: Scope) -> dict[str, Any]:
     rates = sorted(map(rate, said))
-    most = ceiling_of(body, scope, rates[-1], count)
     return {
         "name": drive.name,
         "served": drive.file,
@@ -79,8 +77,7 @@ def _point(drive: Drive, count: int, said: list[str], body: bytes, scope: Scope)
         "per_s": round(statistics.median(rates), 1),
         "per_s_range": [round(rates[0], 1), round(rates[-1], 1)],
         **{f"p{part}_ms": value for part, value in zip(PARTS, percentiles(said), strict=True)},
-        "generator_per_s": round(most, 1),
-        "valid": most >= NEAR * rates[-1],
+        **ceiling_of(drive, path, body, scope, rates[-1], count),
     }
 
 

@@ -264,7 +264,10 @@ def test_where_the_generators_ceiling_is_too_near_other_servers_are_tried(
         return hot.serving(*words)
 
     monkeypatch.setattr(http_load, "serving", serving)
-    assert http_load.ceiling_of(b"tile", a_scope(tmp_path), best) > 0
+    drive = next(http_load.drives(tmp_path, 512))
+    found = http_load.ceiling_of(drive, "/tile", b"tile", a_scope(tmp_path), best)
+    assert found["generator_per_s"] > 0
+    assert found["valid"] == (best == 1.0)
     assert len(started) == servers
 
 
