@@ -71,7 +71,6 @@ class Drive:
 def drives(folder: Path, side: int, picture: str = PICTURE) -> Iterator[Drive]:
     """Yield hot tiles, tiles spread over a slide, and a new style in every request."""
     slide = inputs.slide(folder / f"http-slide-{picture}.tif", picture, side)
-    planes = inputs.multiplex(folder / f"http-planes-{picture}.ome.tif", picture, 6, 512, 1, 1)
     stored = f"RGB {side}², JPEG q{inputs.JPEG_LEVEL} 4:2:0 256² tiles as stored"
     yield Drive("hot tile", f"{stored}; one tile, from the cache", slide, _config(slide))
     yield Drive(
@@ -81,12 +80,19 @@ def drives(folder: Path, side: int, picture: str = PICTURE) -> Iterator[Drive]:
         _config(slide, tile_cache=0),
         across=side // 256,
     )
-    yield Drive(
+    yield new_styles(folder, picture)
+
+
+def new_styles(folder: Path, picture: str, channels: int = 6, side: int = 512) -> Drive:
+    """Return a new style in every request, of the one tile of a file."""
+    path = folder / f"http-planes-{picture}-{channels}-{side}.ome.tif"
+    inputs.multiplex(path, picture, channels, side, 1, 1)
+    return Drive(
         "new styles",
-        "6 channels 512² uint16, resident, JPEG q95 4:4:4; a new style in every request",
-        planes,
-        _config(planes),
-        style=f'{{"bands":[{_bands(6)}]}}',
+        f"{channels} channels {side}² uint16, resident, JPEG q95 4:4:4; a new style in every request",
+        path,
+        _config(path),
+        style=f'{{"bands":[{_bands(channels)}]}}',
     )
 
 

@@ -15,7 +15,7 @@ from benchmarks import calibration
 from benchmarks.restyle import bursts, decoded, spread, timed
 
 Call = Callable[[int], list[bytes]]
-WORST = 8  # levels that one sample of a JPEG may differ by, where its encoders round otherwise
+MEAN, WORST = 0.25, 8  # levels that samples of a JPEG may differ by, where its encoders round otherwise
 
 
 class PixelsDiffer(Exception):
@@ -39,7 +39,7 @@ class Contest:
     threads: str
     ours: Call
     theirs: Call
-    mean: float = 0.25
+    mean: float = MEAN
     worst: int = WORST
     exact: np.ndarray | None = None
     burst: int = 8

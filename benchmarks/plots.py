@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import matplotlib
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from benchmarks.scaling import CURVES
 from benchmarks.stages import STAGES
 
 matplotlib.rcParams["svg.hashsalt"] = "gputiles"  # the same report, the same file
@@ -21,8 +21,6 @@ def draw(report: dict[str, Any], folder: Path) -> list[str]:
         figures["ratios.svg"] = _ratios(report["rows"], "large_image (median of pairs, 10–90 %)")
     if duels := _duels(report["sections"]):
         figures["duels.svg"] = _ratios(duels, "the other over HTTP (median of pairs, least and most)")
-    if curves := report["sections"].get("curves", {}).get("rows"):
-        figures["curves.svg"] = _curves(curves)
     if points := report["sections"].get("scaling", {}).get("rows"):
         figures["scaling.svg"] = _scaling(points)
     if loads := report["sections"].get("open", {}).get("rows"):
@@ -81,39 +79,18 @@ def _bar(stage: dict[str, Any]) -> str:
     return f"{stage['picture']}, {stage['tile']}"
 
 
-def _curves(points: list[dict[str, Any]]) -> Figure:
-    """Return tiles a second against channels, and against the side of a tile."""
-    figure = Figure(figsize=(8, 3.5), layout="constrained")
-    parts = figure.subplots(1, 2)
-    titles = {"channels": "channels of a 512² tile", "side": "side of a tile of 6 channels"}
-    for axes, (curve, title) in zip(parts, titles.items(), strict=True):
-        found = [point for point in points if point["curve"] == curve]
-        axes.loglog(
-            [point[curve] for point in found], [point["per_s"] for point in found], marker="o", base=2
-        )
-        _widen(axes, [point["per_s"] for point in found])
-        axes.set_xlabel(title)
-        axes.set_ylabel("restyled tiles/s")
-    return figure
-
-
-def _widen(axes: Axes, values: list[float]) -> None:
-    """Leave room above and below, so that what differs little looks so."""
-    axes.set_ylim(min(values) / 2, max(values) * 2)
-
-
 def _scaling(points: list[dict[str, Any]]) -> Figure:
-    """Return tiles a second over HTTP against connections, and against the size of the file."""
-    figure = Figure(figsize=(8, 3.5), layout="constrained")
-    parts = figure.subplots(1, 2)
-    titles = {"connections": "connections", "mib": "size of the file, MiB"}
-    for axes, (curve, title) in zip(parts, titles.items(), strict=True):
+    """Return tiles a second over HTTP, a plot for each curve."""
+    figure = Figure(figsize=(8, 7), layout="constrained")
+    parts = figure.subplots(2, 2).flat
+    for axes, (curve, title) in zip(parts, CURVES.items(), strict=True):
         found = [point for point in points if point["curve"] == curve]
         for name in dict.fromkeys(point["name"] for point in found):
             line = [point for point in found if point["name"] == name]
             x, y = ([point[key] for point in line] for key in (curve, "per_s"))
             axes.loglog(x, y, marker="o", base=2, label=name)
-        _widen(axes, [point["per_s"] for point in found])
+        rates = [point["per_s"] for point in found]
+        axes.set_ylim(min(rates) / 2, max(rates) * 2)  # so that what differs little looks so
         axes.set_xlabel(title)
         axes.set_ylabel("tiles/s over HTTP")
         axes.legend()

@@ -48,11 +48,11 @@ def pictures(kind: str) -> np.ndarray:
     return rng.poisson(planes + 300).clip(0, 65535).astype(np.uint16)
 
 
-def style(number: int, channels: int = len(COLOURS)) -> dict[str, object]:
+def style(number: int) -> dict[str, object]:
     """Return the style of call ``number``: windows that no call had before."""
     bands = [
-        {"frame": c, "min": 100 + number, "max": 30_000 + number, "palette": COLOURS[c % len(COLOURS)]}
-        for c in range(channels)
+        {"frame": c, "min": 100 + number, "max": 30_000 + number, "palette": colour}
+        for c, colour in enumerate(COLOURS)
     ]
     return {"bands": bands}
 
@@ -86,17 +86,17 @@ def spread(times: list[tuple[float, float]]) -> dict[str, object]:
     }
 
 
-def peer(path: Path, encoding: str, channels: int = len(COLOURS)) -> Callable[[int], bytes]:
+def peer(path: Path, encoding: str) -> Callable[[int], bytes]:
     """Return large_image's call: the first tile in the style of a number."""
+    return lambda number: peers_tile(path, json.dumps(style(number)), encoding)
+
+
+def peers_tile(path: Path, look: str, encoding: str = "JPEG") -> bytes:
+    """Return the first tile of a file as large_image draws it in a style."""
     options = {"jpegQuality": 95, "jpegSubsampling": 0} if encoding == "JPEG" else {}
-
-    def theirs(number: int) -> bytes:
-        source = large_image_source_ometiff.open(
-            str(path), style=json.dumps(style(number, channels)), encoding=encoding, **options
-        )
-        return source.getTile(0, 0, 0)
-
-    return theirs
+    source = large_image_source_ometiff.open(str(path), style=look, encoding=encoding, **options)
+    tile: bytes = source.getTile(0, 0, 0)
+    return tile
 
 
 def few_answers() -> Config:

@@ -1,4 +1,4 @@
-"""Scaling: tiles a second over HTTP against connections, and against the size of the file."""
+"""Scaling: tiles a second over HTTP against connections, channels, a tile's side and a file's size."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import statistics
 from dataclasses import replace
 from typing import Any
 
+from benchmarks.client import FIRST
 from benchmarks.hot import rate, serving
 from benchmarks.http_load import (
     PARTS,
@@ -14,23 +15,33 @@ from benchmarks.http_load import (
     ceiling_of,
     checked,
     drives,
+    engines_tile,
     generator,
     load,
+    new_styles,
     percentiles,
     serve,
     without_wrk,
 )
+from benchmarks.pairs import MEAN, WORST, apart
+from benchmarks.restyle import peers_tile
 from benchmarks.scope import Scope
 from benchmarks.section import Section, ceiling, number, span, text
 
 MIB = 2**20
+CURVES = {
+    "connections": "connections",
+    "channels": "channels of a 512² tile",
+    "side": "side of a tile of 6 channels",
+    "mib": "size of the file, MiB",
+}
 RUNS, SECONDS = 3, 2  # at most, of a point: there are many
 
 
 def rows(scope: Scope) -> list[dict[str, Any]]:
-    """Return the points of both curves."""
+    """Return the points of all curves. Raises PixelsDiffer."""
     scope = replace(scope, runs=min(scope.runs, RUNS), seconds=min(scope.seconds, SECONDS))
-    return [*by_connections(scope), *by_size(scope)]
+    return [*by_connections(scope), *by_channels(scope), *by_side(scope), *by_size(scope)]
 
 
 def by_connections(scope: Scope) -> list[dict[str, Any]]:
@@ -41,6 +52,30 @@ def by_connections(scope: Scope) -> list[dict[str, Any]]:
         for drive in (hot, styled)
         for point in _points(drive, scope, scope.connections)
     ]
+
+
+def by_channels(scope: Scope) -> list[dict[str, Any]]:
+    """Return points of new styles of as many channels, 8 connections."""
+    return [
+        _styled(scope, channels, 512) | {"curve": "channels", "channels": channels}
+        for channels in scope.channels
+    ]
+
+
+def by_side(scope: Scope) -> list[dict[str, Any]]:
+    """Return points of new styles of tiles of several sides, 8 connections."""
+    return [_styled(scope, 6, side) | {"curve": "side", "side": side} for side in scope.sides]
+
+
+def _styled(scope: Scope, channels: int, side: int) -> dict[str, Any]:
+    """Return a point of new styles, whose first is drawn as large_image does."""
+    drive = new_styles(scope.folder, PICTURE, channels, side)
+    assert drive.style is not None
+    _, ours = engines_tile(drive)
+    apart(drive.file, [ours], [peers_tile(drive.path, drive.style.replace("@n", FIRST))], MEAN, WORST)
+    (point,) = _points(drive, scope, (8,))
+    drive.path.unlink()
+    return point
 
 
 def by_size(scope: Scope) -> list[dict[str, Any]]:
@@ -85,7 +120,7 @@ SECTION = Section(
     title="Scaling over HTTP",
     note=f"Closed loops of `wrk`, at most {RUNS} of {SECONDS} s for each point; warm-up: a run over 8 "
     f"connections before the first point of a server. The picture is {PICTURE}. First answers were compared "
-    "with the engine's own.",
+    "with the engine's own, and those of other channels and sides with large_image's.",
     columns={
         "scaling over HTTP": text("name"),
         "file": lambda row: row["served"].split(";")[0] + (f", {row['mib']:.3g} MiB" if "mib" in row else ""),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from benchmarks import (
     constant,
-    curves,
     dragging,
     girder,
     http_load,
@@ -28,7 +27,6 @@ SECTIONS: dict[str, Section] = {
     "start": start.SECTION,
     "memory": memory.SECTION,
     "iip": iip.SECTION,
-    "curves": curves.SECTION,
     "scaling": scaling.SECTION,
     "roofline": roofline.SECTION,
 }

@@ -30,6 +30,7 @@ from benchmarks import (
     pairs,
     process,
     report,
+    restyle,
     roofline,
     scaling,
     start,
@@ -248,14 +249,29 @@ def test_a_command_ends_where_its_parent_is_killed() -> None:
     assert not psutil.pid_exists(number)
 
 
+def test_a_style_over_http_that_large_image_draws_otherwise_is_not_timed(
+    scope: Scope, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def in_another_window(path: Path, look: str) -> bytes:
+        return restyle.peers_tile(path, look.replace('"min":100', '"min":9000'))
+
+    monkeypatch.setattr(scaling, "peers_tile", in_another_window)
+    with pytest.raises(pairs.PixelsDiffer, match="64 channels 512²"):
+        scaling.by_channels(replace(scope, channels=(64,)))
+
+
 @pytest.mark.skipif(shutil.which("wrk") is None, reason="needs wrk")
 def test_curves_over_http_have_their_points_and_a_plot(scope: Scope) -> None:
     found = scaling.rows(scope)
     assert [(row["name"], row["curve"], row["connections"]) for row in found] == [
         ("hot tile", "connections", 1), ("hot tile", "connections", 3),
-        ("new styles", "connections", 1), ("new styles", "connections", 3), ("spread tiles", "mib", 8),
+        ("new styles", "connections", 1), ("new styles", "connections", 3),
+        ("new styles", "channels", 8), ("new styles", "channels", 8),
+        ("new styles", "side", 8), ("spread tiles", "mib", 8),
     ]  # fmt: skip
     assert all(row["per_s"] > 0 and row["generator_per_s"] > 0 for row in found)
+    assert [row["channels"] for row in found if row["curve"] == "channels"] == [1, 64]
+    assert [row["side"] for row in found if row["curve"] == "side"] == [256]
     assert found[-1]["mib"] > 0
     sections = {"scaling": {"rows": found}}
     assert len(report.tables({"rows": [], "sections": sections}).splitlines()) == 1 + len(found)

@@ -35,7 +35,6 @@ from benchmarks import (
     calibration,
     client,
     constant,
-    curves,
     gate,
     girder,
     hot,
@@ -394,22 +393,6 @@ def test_loops_count_by_their_fastest_runs_and_geometric_mean() -> None:
     assert all(value > 0 for value in calibration.run(1)[0].values())
 
 
-def test_curves_have_their_points_and_a_plot(tmp_path: Path) -> None:
-    found = curves.points(replace(a_scope(tmp_path), sides=(256, 1024)))
-    assert [(point["curve"], point["channels"], point["side"]) for point in found] == [
-        ("channels", 1, 512), ("channels", 3, 512), ("side", 6, 256), ("side", 6, 1024),
-    ]  # fmt: skip
-    assert all(point["per_s"] > 0 for point in found)
-    told = report.tables({"rows": [], "sections": {"curves": {"rows": found}}})
-    assert len(told.splitlines()) == 1 + len(found)
-    pytest.importorskip("matplotlib", reason="needs the extra 'bench'")
-    from benchmarks import plots
-
-    assert plots.draw({"rows": [], "stages": [], "sections": {"curves": {"rows": found}}}, tmp_path) == [
-        "curves.svg"
-    ]
-
-
 def test_what_no_stage_took_is_the_rest_and_what_the_answer_does_not_know_is_http() -> None:
     found = stages.over_http(5.0, "queue;dur=0.5, render;dur=2, total;dur=3.25")
     assert found == {"queue": 0.5, "render": 2.0, "rest": 0.75, "HTTP": 1.75, "resident": 3.25}
@@ -497,9 +480,9 @@ def test_a_section_that_fails_is_told_and_costs_no_other_its_rows(
     def measure(scope: Scope) -> list[Row]:
         raise kind(*words)
 
-    found = part(replace(SECTIONS["curves"], measure=measure), MODES[TINY])
+    found = part(replace(SECTIONS["open"], measure=measure), MODES[TINY])
     assert found["failed"]
-    assert "it is another picture" in report.markdown(a_whole_report({"curves": found}), [])
+    assert "it is another picture" in report.markdown(a_whole_report({"open": found}), [])
     assert kind.__name__ in capsys.readouterr().err
 
 
