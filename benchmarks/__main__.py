@@ -17,7 +17,9 @@ from pathlib import Path
 from typing import Any
 
 if missing := [
-    name for name in ("large_image_source_ometiff", "large_image_source_tiff", "PIL") if not find_spec(name)
+    name
+    for name in (*(f"large_image_source_{kind}" for kind in ("ometiff", "tiff", "tifffile")), "PIL")
+    if not find_spec(name)
 ]:
     sys.exit(f"not installed: {', '.join(missing)}; needs the extra 'bench'")
 

@@ -12,6 +12,7 @@ from typing import Any, TypeAlias
 import large_image
 import large_image_source_ometiff
 import large_image_source_tiff
+import large_image_source_tifffile
 import numpy as np
 
 import gputiles
@@ -116,12 +117,14 @@ def codecs(scope: Scope, picture: str) -> Iterator[Contest]:
         yield from _cold(scope, picture, codec, f"cold {CODEC_NAMES[codec]}")
 
 
-def _cold(scope: Scope, picture: str, codec: str | None, kind: str) -> Iterator[Contest]:
+def _cold(
+    scope: Scope, picture: str, codec: str | None, kind: str, peer: Any = large_image_source_ometiff
+) -> Iterator[Contest]:
     across = ceil(sqrt(1 + scope.pairs))
     path = scope.folder / f"{kind}-{picture}.ome.tif"
     inputs.multiplex(path, picture, 6, 512, across, across, codec)
     look = restyle.style(0)
-    source = large_image_source_ometiff.open(str(path), style=json.dumps(look), encoding="JPEG", **OPTIONS)
+    source = peer.open(str(path), style=json.dumps(look), encoding="JPEG", **OPTIONS)
     with gputiles.open(path, config=scope.engine) as image:
         yield Contest(
             kind=kind,
@@ -138,12 +141,16 @@ def _cold(scope: Scope, picture: str, codec: str | None, kind: str) -> Iterator[
 
 def slides(scope: Scope, picture: str) -> Iterator[Contest]:
     """Fetch an unstyled tile of a slide that neither has read before (R3); gputiles passes it on."""
+    yield from _slides(scope, picture, "slide", large_image_source_tiff)
+
+
+def _slides(scope: Scope, picture: str, kind: str, peer: Any) -> Iterator[Contest]:
     across = scope.slide // 256
-    path = inputs.slide(scope.folder / f"slide-{picture}.tif", picture, scope.slide)
-    source = large_image_source_tiff.open(str(path), encoding="JPEG", **OPTIONS)
+    path = inputs.slide(scope.folder / f"{kind}-{picture}.tif", picture, scope.slide)
+    source = peer.open(str(path), encoding="JPEG", **OPTIONS)
     with gputiles.open(path, config=scope.engine) as image:
         yield Contest(
-            kind="slide",
+            kind=kind,
             file=f"{STORED.format(side=scope.slide)}; each call another tile",
             picture=picture,
             output="JPEG as stored (gputiles), q95 4:4:4 (large_image)",
@@ -154,6 +161,13 @@ def slides(scope: Scope, picture: str) -> Iterator[Contest]:
             worst=64,
             burst=min(16, (across * across - 1) // scope.pairs),
         )
+    path.unlink()
+
+
+def through_tifffile(scope: Scope, picture: str) -> Iterator[Contest]:
+    """Do the same of both files against the source that large_image takes where the others fail (R3, R4)."""
+    yield from _cold(scope, picture, "zlib", "cold against tifffile", large_image_source_tifffile)
+    yield from _slides(scope, picture, "slide against tifffile", large_image_source_tifffile)
 
 
 def styled_slides(scope: Scope, picture: str) -> Iterator[Contest]:
@@ -260,6 +274,7 @@ FURTHER: dict[str, Class] = {
     "viewport40": lambda scope, picture: viewports(scope, picture, 40),
     "codecs": codecs,
     "styled": styled_slides,
+    "tifffile": through_tifffile,
     "overview16": wide_overviews,
 }
 """What a full run measures beside them."""

@@ -18,7 +18,8 @@ from gputiles.config import memory_limit, usable_cores
 
 PACKAGES = (
     "gputiles", "large-image", "large-image-source-ometiff", "large-image-source-tiff",
-    "numpy", "imagecodecs", "isal", "aiohttp", "tifffile", "pillow", "cupy-cuda13x", "cupy-cuda12x",
+    "large-image-source-tifffile", "numpy", "imagecodecs", "isal", "aiohttp", "tifffile", "pillow",
+    "cupy-cuda13x", "cupy-cuda12x",
 )  # fmt: skip
 COLUMNS = (
     "class, picture, output",

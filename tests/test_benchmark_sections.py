@@ -20,6 +20,7 @@ import pytest
 
 if not os.environ.get("CI"):  # there nothing is skipped
     pytest.importorskip("large_image_source_ometiff", reason="needs the extra 'bench'")
+    pytest.importorskip("large_image_source_tifffile", reason="needs the extra 'bench'")
 
 from benchmarks import (
     dragging,
@@ -60,6 +61,15 @@ def test_cold_tiles_of_every_codec_are_large_images(scope: Scope) -> None:
     rows = [pairs.measure(contest, 1) for contest in FURTHER["codecs"](scope, "tissue")]
     assert [row["class"] for row in rows] == ["cold LZW", "cold zstd", "cold not compressed"]
     assert all(row["worst_difference"] <= pairs.WORST and row["ratio"] > 0 for row in rows)
+    assert not list(scope.folder.iterdir())
+
+
+def test_cold_tiles_are_those_of_large_images_tifffile_source(scope: Scope) -> None:
+    rows = [pairs.measure(contest, 1) for contest in FURTHER["tifffile"](scope, "noise")]
+    assert [row["class"] for row in rows] == ["cold against tifffile", "slide against tifffile"]
+    assert rows[0]["worst_difference"] <= pairs.WORST
+    assert rows[1]["mean_difference"] > 0  # it is encoded once more
+    assert all(row["ratio"] > 0 for row in rows)
     assert not list(scope.folder.iterdir())
 
 

@@ -30,6 +30,7 @@ from tests.conftest import ROOT, shared
 if not os.environ.get("CI"):  # there nothing is skipped
     pytest.importorskip("large_image_source_ometiff", reason="needs the extra 'bench'")
     pytest.importorskip("large_image_source_tiff", reason="needs the extra 'bench'")
+    pytest.importorskip("large_image_source_tifffile", reason="needs the extra 'bench'")
 
 from benchmarks import (
     calibration,
