@@ -53,11 +53,13 @@ def test_what_is_given_is_done_once_and_closing_waits_for_it(notes: Notes) -> No
 def test_the_first_who_is_free_is_called(notes: Notes) -> None:
     crew = Crew("hand", 2, notes)
     for piece in range(10):  # one after the other: the first hand does them all
+        while len(notes.done) < piece or len(crew._free) < 2:
+            threading.Event().wait(0.001)
         notes.open(piece)
         crew.give(piece)
         assert notes.begun.acquire(timeout=10)
-        while len(notes.done) <= piece or len(crew._free) < 2:
-            threading.Event().wait(0.001)
+    while len(notes.done) < 10 or len(crew._free) < 2:
+        threading.Event().wait(0.001)
     assert notes.done == [(piece, "hand-0") for piece in range(10)]
     crew.give(10), crew.give(11)
     assert notes.begun.acquire(timeout=10)
