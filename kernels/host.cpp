@@ -11,6 +11,7 @@
 #include "inflate.h"
 #include "jpeg.cu"
 #include "jpegdecode.h"
+#include "lzw.h"
 #include "paste.cu"
 #include "png.cu"
 #include "pool.h"

@@ -320,7 +320,7 @@ struct Ycc {
   i32 unused;
 };
 
-// A zlib stream of `size` bytes, and the room that it is to fill.
+// A compressed stream of `size` bytes, and the room that it is to fill.
 struct Inflate {
   u64 in;
   i64 size;

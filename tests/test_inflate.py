@@ -40,15 +40,17 @@ STRATEGIES = {
 FLUSHES = (zlib.Z_NO_FLUSH, zlib.Z_SYNC_FLUSH, zlib.Z_FULL_FLUSH, zlib.Z_PARTIAL_FLUSH, zlib.Z_BLOCK)
 
 
-def inflated(streams: Sequence[bytes], sizes: Sequence[int]) -> list[bytes | None]:
-    """Inflate streams in one call; None stands for those that the kernel leaves to others."""
+def inflated(
+    streams: Sequence[bytes], sizes: Sequence[int], kernel: str = "inflate_streams"
+) -> list[bytes | None]:
+    """Decompress streams in one call; None stands for those that the kernel leaves to others."""
     rooms = [np.full(size + GUARD, 0xA5, np.uint8) for size in sizes]
     inputs = [np.frombuffer(stream or b"\0", np.uint8) for stream in streams]
     table = np.zeros(len(streams), tables.INFLATE)
     for row, stream, data, room, size in zip(table, streams, inputs, rooms, sizes, strict=True):
         row["in"], row["size"] = data.ctypes.data, len(stream)
         row["out"], row["capacity"] = room.ctypes.data, size
-    installed()("inflate_streams", table)
+    installed()(kernel, table)
     for room, size in zip(rooms, sizes, strict=True):
         assert (room[size:] == 0xA5).all(), "written beyond the room"
     done = table["done"].tolist()
@@ -260,10 +262,10 @@ class Counting(Library):
             self.calls[call.kernel] += len(steps)
         return steps
 
-    def inflate(self, ranges: Any, streams: Any) -> None:
-        """Read ranges and inflate the stream of each."""
+    def inflate(self, kernel: str, ranges: Any, streams: Any) -> None:
+        """Read ranges and decompress the stream of each."""
         self("fetch", ranges)
-        self("inflate_streams", streams)
+        self(kernel, streams)
 
 
 CODEC = ByteCodec(8, 1, 16, "u", "<")

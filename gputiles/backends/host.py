@@ -34,7 +34,7 @@ from gputiles.backends.encode import File, JpegFile, encode_turned, file_of, row
 from gputiles.backends.heap import keep_freed
 from gputiles.backends.helpers import Helpers
 from gputiles.backends.hostlib import Call, Library, installed
-from gputiles.backends.inflating import TOGETHER, Inflating, is_zlib
+from gputiles.backends.inflating import TOGETHER, Inflating, is_stream
 from gputiles.backends.jpegs import Jpegs
 from gputiles.backends.kits import SHARE, Kits, most_threads
 from gputiles.backends.paste import decode_tiles, fetched, mosaic, raster_of
@@ -120,9 +120,9 @@ class HostBackend:
         ways = [inflating.in_turn if stream else pictures for stream in streams]
         return self._each(lambda each: decode_tiles(*each), zip(jobs, ways, strict=True))
 
-    def _inflate(self, ranges: NDArray[Any], streams: NDArray[Any]) -> None:
-        """Read and inflate streams, with the pool where workers are idle."""
-        calls = [Call("fetch", ranges), Call("inflate_streams", streams)]
+    def _inflate(self, kernel: str, ranges: NDArray[Any], streams: NDArray[Any]) -> None:
+        """Read and decompress streams, with the pool where workers are idle."""
+        calls = [Call("fetch", ranges), Call(kernel, streams)]
         with self._idle_workers(_worth(streams["capacity"].tolist()) - 1) as idle:
             self._pool.run(self._run.shares(calls, idle + 1), idle)
 
@@ -365,8 +365,8 @@ def _sources(job: RenderJob) -> list[Placed]:
 
 
 def _is_stream(job: DecodeJob) -> bool:
-    """Say whether the chunks of a job, but for its mask's, are streams that the kernel inflates."""
-    return bool(job.chunks) and is_zlib(job.chunks[0].codec)
+    """Say whether the chunks of a job, but for its mask's, are streams that a kernel decompresses."""
+    return bool(job.chunks) and is_stream(job.chunks[0].codec)
 
 
 def _size(job: DecodeJob) -> int:

@@ -1,4 +1,7 @@
-"""Streams of a batch's chunks, inflated side by side: they hardly hinder each other on one core."""
+"""Streams of a batch's chunks, decompressed in one call.
+
+Those of zlib are inflated side by side: they hardly hinder each other on one core.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from itertools import accumulate
-from typing import Any, NamedTuple, TypeAlias, TypeGuard
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,8 +21,10 @@ from gputiles.backends.paste import decode_chunk, tried
 from gputiles.errors import GputilesError
 from gputiles.sources.bytecodec import ByteCodec
 
-Run: TypeAlias = Callable[[NDArray[Any], NDArray[Any]], None]
-"""What reads ranges, and inflates the stream of each: tables of Fetch and of Inflate structs."""
+Run: TypeAlias = Callable[[str, NDArray[Any], NDArray[Any]], None]
+"""What reads ranges, and has a kernel decompress their streams: tables of Fetch and of Inflate structs."""
+
+KERNELS = {"zlib": "inflate_streams", "lzw": "lzw_streams"}
 
 TOGETHER = 6  # streams that are inflated before the first of them is asked for, and held until then
 MOST_BYTES = 16 << 20  # of them together, inflated
@@ -32,6 +37,7 @@ class _Waiting(NamedTuple):
 
     chunk: Chunk
     codec: ByteCodec
+    kernel: str
     data: bytes | Left
     stored: int
     size: int
@@ -40,9 +46,9 @@ class _Waiting(NamedTuple):
 class Inflating:
     """Decodes the chunks of jobs, each once, in their order; chunks of masks come after a job's others.
 
-    What the kernel does not take for whole and sound is left to the chunk's own codec: damage has its
-    words, and what others forgive is forgiven. ``blank`` gives memory of a size for what is inflated,
-    ``buffer`` scratch memory for what is read.
+    Streams of one kind are decompressed together. What the kernel does not take for whole and sound is
+    left to the chunk's own codec: damage has its words, and what others forgive is forgiven. ``blank``
+    gives memory of a size for what is inflated, ``buffer`` scratch memory for what is read.
     """
 
     def __init__(
@@ -74,16 +80,19 @@ class Inflating:
         while self._waiting[0].chunk is not chunk:
             self._expected.discard(id(self._waiting.popleft().chunk))
         taken: list[_Waiting] = []
-        size = self._waiting[0].size
-        while self._waiting and len(taken) < TOGETHER and (not taken or size <= MOST_BYTES):
+        size = 0
+        while self._waiting and len(taken) < TOGETHER:
+            size += self._waiting[0].size
+            if taken and (size > MOST_BYTES or self._waiting[0].kernel != taken[0].kernel):
+                break
             taken.append(self._waiting.popleft())
             self._expected.discard(id(taken[-1].chunk))
-            size += self._waiting[0].size if self._waiting else 0
         return taken
 
     def _inflate(self, taken: Sequence[_Waiting]) -> None:
-        """Inflate streams; a single one is the codec's."""
-        if len(taken) < 2:
+        """Decompress streams of a kind; a single one of zlib's is the codec's, which is faster alone."""
+        kernel = taken[0].kernel
+        if len(taken) == 1 and kernel == KERNELS["zlib"]:
             return
         rooms = [self._blank(each.size) for each in taken]
         rows = self._ranges(taken)
@@ -92,7 +101,7 @@ class Inflating:
             (place, each.stored, address(room), each.size, 0)
             for (_, _, _, place, _), each, room in zip(rows, taken, rooms, strict=True)
         )
-        self._run(ranges, streams)
+        self._run(kernel, ranges, streams)
         done = zip(ranges["done"].tolist(), streams["done"].tolist(), strict=True)
         for (read, whole), each, room in zip(done, taken, rooms, strict=True):
             if read and whole:
@@ -111,16 +120,26 @@ class Inflating:
         ]
 
 
-def is_zlib(codec: ChunkCodec) -> TypeGuard[ByteCodec]:
+def is_stream(codec: ChunkCodec) -> bool:
     """Say whether chunks of a codec are such streams."""
-    return isinstance(codec, ByteCodec) and codec.is_zlib
+    return isinstance(codec, ByteCodec) and codec.stream is not None
 
 
 def _waiting(chunk: Chunk) -> _Waiting | None:
-    """Return a chunk with its stream if that gains by company; what was stored as it is does not."""
+    """Return a chunk with its stream if that gains by a kernel."""
     codec, data = chunk.codec, chunk.data
-    if data is None or isinstance(data, GputilesError) or not is_zlib(codec):
+    if data is None or isinstance(data, GputilesError):
         return None
-    size, stored = codec.size(chunk.place.width, chunk.place.height), len(data)
-    gains = LEAST_BYTES <= size <= DENSEST * stored and stored < size
-    return _Waiting(chunk, codec, data, stored, size) if gains else None
+    if not isinstance(codec, ByteCodec) or codec.stream is None:
+        return None
+    size = codec.size(chunk.place.width, chunk.place.height)
+    waiting = _Waiting(chunk, codec, KERNELS[codec.stream], data, len(data), size)
+    return waiting if _gains(waiting) else None
+
+
+def _gains(waiting: _Waiting) -> bool:
+    """Say whether a stream is worth it: of zlib's not one that is nearly empty, or stored as it was."""
+    size, stored = waiting.size, waiting.stored
+    if waiting.kernel != KERNELS["zlib"]:
+        return size >= LEAST_BYTES
+    return LEAST_BYTES <= size <= DENSEST * stored and stored < size

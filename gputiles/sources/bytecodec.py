@@ -140,9 +140,11 @@ class ByteCodec:
         return self.complete(packed, width, height)
 
     @property
-    def is_zlib(self) -> bool:
-        """Whether chunks are zlib streams: others may decompress them, and ``complete`` what comes of it."""
-        return self.compression in DEFLATE and not self.lsb_first
+    def stream(self) -> Literal["zlib", "lzw"] | None:
+        """What streams chunks are, if others may decompress them, and ``complete`` what comes of it."""
+        if self.lsb_first:
+            return None
+        return "zlib" if self.compression in DEFLATE else "lzw" if self.compression == LZW else None
 
     def complete(self, packed: NDArray[np.uint8], width: int, height: int) -> NDArray[Any]:
         """Make samples of decompressed bytes: unpack, undo the predictor."""
