@@ -28,6 +28,7 @@ OURS: dict[str, Any] = {"encoding": "JPEG", "quality": 95, "subsampling": 0}
 OPTIONS = {"jpegQuality": 95, "jpegSubsampling": 0}  # the same of large_image
 CODEC_NAMES = {"zlib": "deflated", "lzw": "LZW", "zstd": "zstd", None: "not compressed"}
 CODECS = ("lzw", "zstd", None)  # beside deflate, which has a row of its own
+ROUNDS = 4  # of cold tiles: as many pairs as others have would take half a second
 STAIN = {
     "bands": [
         {"band": 1, "min": 30, "max": 240, "palette": "#ff0000"},
@@ -120,7 +121,7 @@ def codecs(scope: Scope, picture: str) -> Iterator[Contest]:
 def _cold(
     scope: Scope, picture: str, codec: str | None, kind: str, peer: Any = large_image_source_ometiff
 ) -> Iterator[Contest]:
-    across = ceil(sqrt(1 + scope.pairs))
+    across = ceil(sqrt(1 + ROUNDS * scope.pairs))
     path = scope.folder / f"{kind}-{picture}.ome.tif"
     inputs.multiplex(path, picture, 6, 512, across, across, codec)
     look = restyle.style(0)
@@ -135,6 +136,7 @@ def _cold(
             ours=_walk(across, lambda x, y: image.tile(image.info.levels - 1, x, y, style=look, **OURS)),
             theirs=_walk(across, lambda x, y: source.getTile(x, y, source.levels - 1)),
             burst=1,
+            rounds=ROUNDS,
         )
     path.unlink()
 

@@ -10,13 +10,13 @@ import itertools
 import os
 from collections.abc import Iterator
 from functools import cache
+from math import isqrt
 from pathlib import Path
 
 import numpy as np
 import tifffile
 
 from benchmarks import restyle
-from gputiles.geometry import ceil_div
 from gputiles.tissue import CHANNELS, PERIOD, Tissue
 
 PICTURES = ("noise", "tissue")
@@ -76,12 +76,28 @@ def slide_picture(picture: str, side: int) -> np.ndarray:
 def multiplex(
     path: Path, picture: str, channels: int, tile: int, across: int, down: int, codec: str | None = "zlib"
 ) -> Path:
-    """Write an OME-TIFF of ``across`` × ``down`` tiles, uint16, full resolution only."""
+    """Write an OME-TIFF of ``across`` × ``down`` tiles, uint16, full resolution only; its picture repeats."""
     side = min(max(tile, 512), tile * max(across, down))
-    plane = planes(picture, channels, side)
-    times = (1, ceil_div(down * tile, side), ceil_div(across * tile, side))
-    restyle.write(path, np.tile(plane, times)[:, : down * tile, : across * tile], tile, codec)
+    restyle.write(path, planes(picture, channels, side), tile, codec)
+    if (across * tile, down * tile) != (side, side):
+        shape = channels, down * tile, across * tile
+        restyle.write(path, _repeated(_streams(path), tile, shape), tile, codec, shape)
     return path
+
+
+def _streams(path: Path) -> list[list[bytes]]:
+    """Return the tiles of each page as they are stored."""
+    with tifffile.TiffFile(path) as file:
+        where = [(page.dataoffsets, page.databytecounts) for page in file.pages]
+        return [[tile for tile, _ in file.filehandle.read_segments(*at, sort=False)] for at in where]
+
+
+def _repeated(streams: list[list[bytes]], tile: int, shape: tuple[int, int, int]) -> Iterator[bytes]:
+    """Yield the tiles of a larger picture, which none has to compress again."""
+    for tiles in streams:
+        period = isqrt(len(tiles))
+        for y, x in itertools.product(range(shape[1] // tile), range(shape[2] // tile)):
+            yield tiles[y % period * period + x % period]
 
 
 def slide(path: Path, picture: str, side: int, tile: int = 256) -> Path:

@@ -17,9 +17,10 @@ import platform
 import statistics
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import large_image_source_ometiff
 import numpy as np
@@ -114,10 +115,21 @@ def product(image: gputiles.Image, encoding: str) -> Callable[[int], bytes]:
     return lambda number: image.tile(0, 0, 0, style=style(number), encoding=encoding, **extra)
 
 
-def write(path: Path, data: np.ndarray, side: int = SIDE, codec: str | None = "zlib") -> None:
-    """Write (channels, rows, columns) as an OME-TIFF in tiles of ``side``, deflated or as ``codec`` says."""
-    metadata = {"axes": "CYX", "Channel": {"Name": [f"channel {c}" for c in range(len(data))]}}
-    tifffile.imwrite(path, data, tile=(side, side), compression=codec, metadata=metadata)
+def write(
+    path: Path,
+    data: np.ndarray | Iterator[bytes],
+    side: int = SIDE,
+    codec: str | None = "zlib",
+    shape: tuple[int, ...] | None = None,
+) -> None:
+    """Write (channels, rows, columns) uint16 as an OME-TIFF in tiles of ``side``, deflated or as ``codec``.
+
+    Tiles that are compressed already come with the ``shape`` of the whole.
+    """
+    shape = data.shape if isinstance(data, np.ndarray) else shape
+    metadata = {"axes": "CYX", "Channel": {"Name": [f"channel {c}" for c in range(shape[0])]}}
+    layout: dict[str, Any] = {"shape": shape, "dtype": np.uint16, "tile": (side, side)}
+    tifffile.imwrite(path, data, **layout, compression=codec, metadata=metadata)
 
 
 def compare(path: Path, encoding: str, pairs: int, burst: int) -> dict[str, object]:

@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 import psutil
 import pytest
+import tifffile
 
 if not os.environ.get("CI"):  # there nothing is skipped
     pytest.importorskip("large_image_source_ometiff", reason="needs the extra 'bench'")
@@ -36,7 +37,7 @@ from benchmarks import (
     scaling,
     start,
 )
-from benchmarks.classes import CLASSES, FURTHER
+from benchmarks.classes import CLASSES, FURTHER, ROUNDS
 from benchmarks.scope import MODES, TINY, Scope
 from gputiles.backends import load
 from gputiles.backends.device import Device
@@ -61,7 +62,19 @@ def test_cold_tiles_of_every_codec_are_large_images(scope: Scope) -> None:
     rows = [pairs.measure(contest, 1) for contest in FURTHER["codecs"](scope, "tissue")]
     assert [row["class"] for row in rows] == ["cold LZW", "cold zstd", "cold not compressed"]
     assert all(row["worst_difference"] <= pairs.WORST and row["ratio"] > 0 for row in rows)
+    assert {row["pairs"] for row in rows} == {ROUNDS}
     assert not list(scope.folder.iterdir())
+
+
+@pytest.mark.parametrize("codec", ["zlib", "lzw", "zstd", None])
+@pytest.mark.parametrize(("tile", "across", "down"), [(256, 1, 1), (256, 5, 3), (512, 1, 1), (512, 2, 3)])
+def test_a_picture_is_repeated_as_far_as_the_file_goes(
+    tmp_path: Path, codec: str | None, tile: int, across: int, down: int
+) -> None:
+    found = tifffile.imread(inputs.multiplex(tmp_path / "a.ome.tif", "tissue", 3, tile, across, down, codec))
+    drawn = inputs.planes("tissue", 3, min(512, tile * max(across, down)))
+    expected = np.tile(drawn, (1, 3, 3))[:, : down * tile, : across * tile]
+    assert np.array_equal(found, expected)
 
 
 def test_cold_tiles_are_those_of_large_images_tifffile_source(scope: Scope) -> None:
